@@ -1,0 +1,178 @@
+"""Filter design, apart from its application: poles and gains from frequencies, block matrices from sections.
+
+Everything here is plain torch and differentiable. The engine's coefficient rows (``coef`` of shape ``(F, P)``) are
+described in :mod:`tamt.ops.iir`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tamt.scales import audfiltbw
+
+
+def gammatone_betamul(n: int) -> float:
+    r"""Ratio of a gammatone's bandwidth parameter to its equivalent rectangular bandwidth.
+
+    :math:`((n-1)!)^2 / (\pi (2n-2)! 2^{-(2n-2)})`, 1.0186 for order 4 (Patterson et al. 1987; AMT ``gammatone``).
+    """
+    return math.factorial(n - 1) ** 2 / (math.pi * math.factorial(2 * n - 2) * 2.0 ** -(2 * n - 2))
+
+
+def gammatone_design(fc: Tensor, fs: float, n: int, betamul: float) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Pole and gain of Lyon's all-pole gammatone, :math:`2\,\mathrm{Re}\{g x / (1 - p z^{-1})^n\}`.
+
+    Parameters
+    ----------
+    fc : Tensor (F,)
+        Centre frequencies in Hz.
+    fs : float
+        Sampling rate in Hz.
+    n : int
+        Order.
+    betamul : float
+        Bandwidth parameter in units of ``audfiltbw(fc)``.
+
+    Returns
+    -------
+    decay, frequency, gain : Tensor (F,)
+        :math:`\phi = 2\pi\,\mathrm{betamul}\,\mathrm{audfiltbw}(f_c)/f_s` in nepers per sample, :math:`-f_c/f_s` in
+        cycles per sample and :math:`(1 - e^{-\phi})^n`; the pole is :math:`p = e^{-\phi + 2\pi i\,\mathrm{frequency}}`.
+    """
+    decay = 2 * math.pi * betamul * audfiltbw(fc) / fs
+    return decay, -fc / fs, (-torch.expm1(-decay)) ** n
+
+
+def split_sum(value: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """``value`` (float64) as an unevaluated sum ``high + low`` of two tensors of ``dtype``."""
+    high = value.to(dtype)
+    return high, (value - high.to(value.dtype)).to(dtype)
+
+
+class Blocks(NamedTuple):
+    """A linear system with ``N`` states, seen over a block of ``L`` samples.
+
+    ``y[t] = sum_{i<=t} impulse[t-i] x[i] + output[t] . s`` and ``s_end = transition s + sum_k input[:, k] x[k]``.
+    """
+
+    impulse: Tensor  # (F, L)
+    output: Tensor  # (F, L, N)
+    input: Tensor  # (F, N, L)
+    transition: Tensor  # (F, N, N)
+
+
+def _interleave(real: Tensor, imag: Tensor) -> Tensor:
+    return torch.stack((real, imag), -1).flatten(-2)
+
+
+def _pole_powers(decay: Tensor, f_high: Tensor, f_low: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Real and imaginary part of ``p**k``, ``k = 0 .. length``: two tensors (F, length + 1).
+
+    Phases are counted in cycles: a multiple of 2^-12 (whose products with k are exact, also in float32) plus a small
+    rest, so the phase of a long power is as exact as that of the pole.
+    """
+    k = torch.arange(length + 1, dtype=decay.dtype, device=decay.device)
+    coarse = torch.round(f_high.detach() * 4096) / 4096
+    cycles = k * coarse[:, None]
+    phase = (cycles - torch.round(cycles) + k * ((f_high - coarse) + f_low)[:, None]) * (2 * math.pi)
+    magnitude = torch.exp(-k * decay[:, None])
+    return magnitude * torch.cos(phase), magnitude * torch.sin(phase)
+
+
+def _binomials(rows: int, columns: int, like: Tensor) -> Tensor:
+    """``C(m + d, d)`` for ``m < rows`` and ``d < columns``."""
+    m = torch.arange(rows, dtype=like.dtype, device=like.device)
+    d = torch.arange(1, columns, dtype=like.dtype, device=like.device)
+    rising = torch.cumprod(m[:, None] + d, 1) / torch.cumprod(d, 0)
+    return torch.cat((torch.ones_like(m)[:, None], rising), 1)
+
+
+def _onepole_blocks(coef: Tensor, order: int, length: int) -> Blocks:
+    """``s_j[t] = p s_j[t-1] + s_{j-1}[t]``, ``s_0 = g x``, ``y = Re s_n``; everything in closed form.
+
+    With lag ``m`` and ``d`` sections between, the response is ``C(m + d, d) p^m``.
+    """
+    decay, f_high, f_low, g_re, g_im = coef.unbind(-1)
+    re, im = _pole_powers(decay, f_high, f_low, length)
+    binomial = _binomials(length, order, coef)  # (L, n)
+    in_re = g_re[:, None] * re[:, :-1] - g_im[:, None] * im[:, :-1]
+    in_im = g_re[:, None] * im[:, :-1] + g_im[:, None] * re[:, :-1]
+    # State j at the block's end: lag L - 1 - k, j - 1 sections between.
+    weight = binomial.flip(0)
+    to_state = _interleave(in_re.flip(1)[:, :, None] * weight, in_im.flip(1)[:, :, None] * weight)
+    # Output at t from state j at the block's start: lag t + 1, n - j sections between, each entered a sample early.
+    weight = binomial.flip(1)
+    output = _interleave(re[:, 1:, None] * weight, -im[:, 1:, None] * weight)
+    # State i at the start reaches state j >= i at the end with weight C(L - 1 + j - i, j - i).
+    j = torch.arange(order, device=coef.device)
+    cascade = binomial[-1][(j[:, None] - j).clamp(min=0)].tril()
+    re_end, im_end = re[:, -1, None, None] * cascade, im[:, -1, None, None] * cascade
+    transition = torch.stack((_interleave(re_end, -im_end), _interleave(im_end, re_end)), 2).flatten(1, 2)
+    return Blocks(in_re * binomial[:, -1], output, to_state.transpose(1, 2), transition)
+
+
+def _state_space_blocks(a: Tensor, b: Tensor, c: Tensor, d: Tensor, length: int) -> Blocks:
+    """Blocks of ``y = c z + d x``, ``z' = a z + b x`` (a (F, N, N), b (F, N), c (F, N), d (F,)) by doubling."""
+    columns, rows = b[:, :, None], c[:, None, :]  # A^k b and c A^k, k = 0, 1, ...
+    power, steps, transition = a, 1, None
+    while True:
+        if length & steps:
+            transition = power if transition is None else transition @ power
+        if steps >= length:
+            break
+        columns = torch.cat((columns, power @ columns), 2)
+        rows = torch.cat((rows, rows @ power), 1)
+        power, steps = power @ power, 2 * steps
+    columns, rows = columns[:, :, :length], rows[:, :length]
+    impulse = torch.cat((d[:, None], (rows[:, : length - 1] @ b[:, :, None])[..., 0]), 1)
+    assert transition is not None
+    return Blocks(impulse, rows, columns.flip(2), transition)
+
+
+def _biquad_blocks(coef: Tensor, order: int, length: int) -> Blocks:
+    """A cascade of biquads in transposed direct form II, two states each."""
+    rows = torch.zeros_like(coef[:, :0])  # output of the sections so far: rows . z + direct x
+    direct = torch.ones_like(coef[:, 0])
+    a_rows: list[Tensor] = []
+    b_rows: list[Tensor] = []
+    zero, one = torch.zeros_like(direct)[:, None], torch.ones_like(direct)[:, None]
+    for section in coef.unflatten(1, (order, 5)).unbind(1):
+        b0, b1, b2, a1, a2 = (v[:, None] for v in section.unbind(-1))
+        beta1, beta2 = b1 - a1 * b0, b2 - a2 * b0  # what the section's input adds to its two states
+        a_rows += [torch.cat((beta1 * rows, -a1, one), 1), torch.cat((beta2 * rows, -a2, zero), 1)]
+        b_rows += [beta1[:, 0] * direct, beta2[:, 0] * direct]
+        rows = torch.cat((b0 * rows, one, zero), 1)
+        direct = b0[:, 0] * direct
+    a = torch.stack([torch.nn.functional.pad(row, (0, 2 * order - row.shape[1])) for row in a_rows], 1)
+    return _state_space_blocks(a, torch.stack(b_rows, 1), rows, direct, length)
+
+
+def _allpole_blocks(coef: Tensor, order: int, length: int) -> Blocks:
+    """``w[t] = g x[t] - sum_k a_k w[t-k]``, ``y = Re w``: companion form with the last ``n`` values of ``w`` as state."""
+    g_re, g_im = coef[:, 0], coef[:, 1]
+    a_re, a_im = coef[:, 2::2], coef[:, 3::2]
+    now = torch.stack((_interleave(-a_re, a_im), _interleave(-a_im, -a_re)), 1)  # (F, 2, 2n)
+    shift = torch.eye(2 * order, dtype=coef.dtype, device=coef.device)[: 2 * order - 2]
+    a = torch.cat((now, shift.expand(coef.shape[0], -1, -1)), 1)
+    b = torch.nn.functional.pad(torch.stack((g_re, g_im), 1), (0, 2 * order - 2))
+    return _state_space_blocks(a, b, a[:, 0], g_re, length)
+
+
+_BLOCKS: dict[str, Callable[[Tensor, int, int], Blocks]] = {
+    "onepole": _onepole_blocks,
+    "biquad": _biquad_blocks,
+    "allpole": _allpole_blocks,
+}
+
+
+def iir_blocks(coef: Tensor, kind: str, order: int, length: int) -> Blocks:
+    """Block matrices of the engine's filters for blocks of ``length >= 1`` samples, in ``coef``'s type.
+
+    ``coef`` (F, P) and ``kind`` are those of :func:`tamt.ops.iir.iir`. Gradients reach ``coef``.
+    """
+    return _BLOCKS[kind](coef, order, length)
