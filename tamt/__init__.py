@@ -1,0 +1,15 @@
+"""Auditory filterbanks for PyTorch."""
+
+from .scales import audfiltbw, erb2fc, erbrate2f, erbspacebw, f2erb, f2erbrate, fc2erb
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "audfiltbw",
+    "erb2fc",
+    "erbrate2f",
+    "erbspacebw",
+    "f2erb",
+    "f2erbrate",
+    "fc2erb",
+]

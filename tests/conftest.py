@@ -1,0 +1,60 @@
+import os
+from contextlib import AbstractContextManager
+from typing import Any
+
+import hypothesis
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+class ForbidWideTypes(TorchDispatchMode):
+    """Raise when an operation makes, or is given, a float64 or complex tensor, which MPS does not have.
+
+    Complex parameters are the one exception: ``torch.view_as_real`` may read them.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not torch.ops.aten.view_as_real.default:
+            self._check(func, "is given", (args, kwargs))
+        if func.namespace == "tamt":
+            # The mode is off inside its own handler; run the operator's CPU kernel with the mode on, to see its steps.
+            with self:
+                out = func._op_dk(torch._C.DispatchKey.CPU, *args, **kwargs)
+        else:
+            out = func(*args, **kwargs)
+        self._check(func, "makes", out)
+        return out
+
+    @staticmethod
+    def _check(func: Any, verb: str, tree: Any) -> None:
+        for leaf in tree_leaves(tree):
+            if isinstance(leaf, torch.Tensor) and (leaf.is_complex() or leaf.dtype == torch.float64):
+                raise AssertionError(f"{func} {verb} a {leaf.dtype} tensor")
+
+
+@pytest.fixture
+def mps_safe() -> type[AbstractContextManager]:
+    """Give a context manager inside which no float64 or complex tensor may be made: ``with mps_safe(): ...``."""
+    return ForbidWideTypes
