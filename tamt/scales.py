@@ -51,7 +51,7 @@ def audfiltbw(fc: FloatOrTensor) -> FloatOrTensor:
     Examples
     --------
     >>> audfiltbw(1000)
-    132.63319481921209
+    132.63308148947652
     """
     fc = _operand("fc", fc, "Hz")
     return 24.7 + fc / 9.265
@@ -80,7 +80,7 @@ def fc2erb(f: FloatOrTensor) -> FloatOrTensor:
     Examples
     --------
     >>> fc2erb(torch.tensor([100.0, 1000.0, 8000.0]))
-    tensor([ 3.3585, 15.5724, 33.2945])
+    tensor([ 3.3589, 15.5720, 33.1892])
     """
     f = _operand("f", f, "Hz")
     return 9.2645 * _log1p(0.00437 * f)

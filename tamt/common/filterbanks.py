@@ -1,0 +1,13 @@
+"""The filterbanks and scales under the import path of ``torch_amt.common.filterbanks``."""
+
+from tamt import audfiltbw, erb2fc, erbrate2f, erbspacebw, f2erb, f2erbrate, fc2erb
+
+__all__ = [
+    "audfiltbw",
+    "erb2fc",
+    "erbrate2f",
+    "erbspacebw",
+    "f2erb",
+    "f2erbrate",
+    "fc2erb",
+]
