@@ -1,0 +1,231 @@
+"""Pictures of filterbanks and of what they make of a sound.
+
+Needs matplotlib (``pip install 'tamt[plot]'``). Every function returns a :class:`matplotlib.figure.Figure` of its own,
+drawn without pyplot: nothing has to be closed, and no display is needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .scales import erb2fc, fc2erb
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["cochleagram", "filter_responses"]
+
+_TICKS_HZ = (20, 50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000)
+_INK = "#22252b"
+_WAVE = "#3b5b8c"
+_STYLE = {
+    "axes.edgecolor": "#8a8f98",
+    "axes.labelcolor": _INK,
+    "axes.labelsize": 10,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": _INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "font.size": 10,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "xtick.labelsize": 9,
+    "ytick.color": _INK,
+    "ytick.labelsize": 9,
+}
+
+
+def filter_responses(frequencies: ArrayLike, response: ArrayLike, fc: ArrayLike, title: str | None = None) -> Figure:
+    """Draw the magnitude of every filter over frequency.
+
+    Parameters
+    ----------
+    frequencies : array_like
+        Frequencies in Hz, greater than 0, in rising order, shape ``(K,)``.
+    response : array_like
+        Complex response or magnitude of each filter at them, shape ``(F, K)``.
+    fc : array_like
+        Centre frequencies in Hz, shape ``(F,)``.
+    title : str, optional
+        Text above the picture.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    frequencies, response, fc = _array(frequencies), np.abs(_array(response)), _array(fc)
+    _expect_shape("response", response, (len(fc), len(frequencies)))
+    level = 20 * np.log10(np.maximum(response, 1e-12))
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 4.2), dpi=150, layout="constrained")
+        axes = figure.add_subplot()
+        # The ends of the colormap are left out: its yellow is hard to see on white.
+        colours = matplotlib.colormaps["plasma"](np.linspace(0.0, 0.85, len(fc)))
+        for curve, colour in zip(level, colours, strict=True):
+            axes.plot(frequencies, curve, color=colour, linewidth=1.1)
+        _erb_axis(axes, "x", frequencies[0], frequencies[-1])
+        axes.set(ylim=(-60, 5), ylabel="Gain (dB)")
+        axes.grid(color="#e3e5e8", linewidth=0.7)
+        axes.set_axisbelow(True)
+        if title:
+            axes.set_title(title)
+    return figure
+
+
+def cochleagram(
+    rms: ArrayLike,
+    times: ArrayLike,
+    fc: ArrayLike,
+    waveform: tuple[ArrayLike, ArrayLike] | None = None,
+    title: str | None = None,
+    dynamic_range: float = 60.0,
+) -> Figure:
+    """Draw the level in every filter over time, on an axis of equal distances per ERB, and the waveform above it.
+
+    Parameters
+    ----------
+    rms : array_like
+        Root mean square of the output of each filter in each frame, shape ``(F, N)``, or ``(C, F, N)`` for a sound
+        of C channels, which are drawn one below the other.
+    times : array_like
+        Middle of each frame in seconds, shape ``(N,)``.
+    fc : array_like
+        Centre frequencies in Hz in rising order, shape ``(F,)``.
+    waveform : tuple of array_like, optional
+        Lowest and highest sample of the sound in each frame, both of shape ``(N,)`` or ``(C, N)``.
+    title : str, optional
+        Text above the picture.
+    dynamic_range : float
+        Levels further than this many dB below the highest one get the darkest colour.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    rms, times, fc = _array(rms), _array(times), _array(fc)
+    rms = rms[None] if rms.ndim == 2 else rms
+    count = len(rms)
+    _expect_shape("rms", rms, (count, len(fc), len(times)))
+    low, high = (np.atleast_2d(_array(edge)) for edge in waveform) if waveform is not None else (None, None)
+    rms, times, low, high = _thin(rms, times, low, high)
+
+    level = 20 * np.log10(np.maximum(rms, 1e-12))
+    top = level.max()
+    with matplotlib.rc_context(_STYLE):
+        heights = [1.0, 3.6] if low is not None else [3.6]
+        figure = Figure(figsize=(9, 0.5 + sum(heights) * count), dpi=150, layout="constrained")
+        grid = figure.add_gridspec(len(heights) * count, 1, height_ratios=heights * count, hspace=0.02)
+        panels = []
+        for channel in range(count):
+            row = len(heights) * channel
+            shared = panels[0] if panels else None
+            axes = figure.add_subplot(grid[row + len(heights) - 1], sharex=shared)
+            panels.append(axes)
+            image = axes.pcolormesh(
+                _edges(times),
+                _erb_edges(fc),
+                level[channel],
+                cmap="magma",
+                vmin=top - dynamic_range,
+                vmax=top,
+                rasterized=True,
+            )
+            _erb_axis(axes, "y", *_erb_edges(fc)[[0, -1]])
+            axes.tick_params(labelbottom=channel == count - 1)
+            if low is not None and high is not None:
+                _draw_waveform(figure.add_subplot(grid[row], sharex=axes), times, low[channel], high[channel])
+            if count > 1:
+                label = {"color": "white", "fontweight": "bold", "va": "top"}
+                axes.text(0.008, 0.97, f"channel {channel + 1}", transform=axes.transAxes, **label)
+        panels[-1].set_xlabel("Time (s)")
+        bar = figure.colorbar(image, ax=panels, label="Level (dB re full scale)", pad=0.012, aspect=24 * count)
+        bar.outline.set_visible(False)
+        if title:
+            figure.suptitle(title, x=0.012, ha="left", fontsize=11)
+    return figure
+
+
+def _draw_waveform(axes: Axes, times: NDArray, low: NDArray, high: NDArray) -> None:
+    axes.fill_between(times, low, high, color=_WAVE, linewidth=0.4)
+    limit = 1.08 * max(np.abs(low).max(), np.abs(high).max(), 1e-9)
+    axes.set_ylim(-limit, limit)
+    axes.locator_params(axis="y", nbins=4)
+    axes.set_ylabel("Amplitude")
+    axes.tick_params(labelbottom=False, bottom=False)
+    axes.spines["bottom"].set_visible(False)
+
+
+def _erb_axis(axes: Axes, which: str, low: float, high: float) -> None:
+    """Give an axis in Hz equal distances per ERB, and labels at round frequencies."""
+    ticks = [hertz for hertz in _TICKS_HZ if low <= hertz <= high]
+    labels = [f"{hertz // 1000}k" if hertz >= 1000 else f"{hertz}" for hertz in ticks]
+    options: dict[str, Any] = {
+        f"{which}scale": ("function", {"functions": (_erb_of, _hertz_of)}),
+        f"{which}lim": (low, high),
+        f"{which}label": "Frequency (Hz)",
+    }
+    scale, arguments = options.pop(f"{which}scale")
+    getattr(axes, f"set_{which}scale")(scale, **arguments)
+    axes.set(**options)
+    getattr(axes, f"set_{which}ticks")(ticks, labels)
+    getattr(axes, f"set_{which}ticks")([], minor=True)
+
+
+def _erb_of(hertz: NDArray) -> NDArray:
+    return fc2erb(torch.from_numpy(np.array(hertz, dtype=np.float64))).numpy()
+
+
+def _hertz_of(erb: NDArray) -> NDArray:
+    return erb2fc(torch.from_numpy(np.array(erb, dtype=np.float64))).numpy()
+
+
+def _edges(centres: NDArray) -> NDArray:
+    """Borders of cells around given centres: half way between neighbours."""
+    if len(centres) == 1:
+        return np.array([0.0, 2.0 * centres[0]])
+    inner = 0.5 * (centres[1:] + centres[:-1])
+    return np.concatenate(([2 * centres[0] - inner[0]], inner, [2 * centres[-1] - inner[-1]]))
+
+
+def _erb_edges(fc: NDArray) -> NDArray:
+    erb = _erb_of(fc)
+    edges = _edges(erb) if len(erb) > 1 else erb[0] + np.array([-0.5, 0.5])
+    return _hertz_of(np.maximum(edges, 0.0))
+
+
+def _thin(rms: NDArray, times: NDArray, low: NDArray | None, high: NDArray | None, columns: int = 2000) -> tuple:
+    """Join neighbouring frames until there are no more of them than a picture can show."""
+    step = -(-len(times) // columns)
+    if step == 1:
+        return rms, times, low, high
+    starts = np.arange(0, len(times), step)
+    counts = np.diff(np.append(starts, len(times)))
+    power = np.add.reduceat(np.square(rms, dtype=np.float64), starts, axis=-1) / counts
+    return (
+        np.sqrt(power),
+        np.add.reduceat(times, starts) / counts,
+        None if low is None else np.minimum.reduceat(low, starts, axis=-1),
+        None if high is None else np.maximum.reduceat(high, starts, axis=-1),
+    )
+
+
+def _array(values: ArrayLike) -> NDArray:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def _expect_shape(name: str, array: NDArray, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{name} has the shape {array.shape}, but has to have {shape}")

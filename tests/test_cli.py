@@ -1,0 +1,277 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tamt import GammatoneFilterbank, cli, erb2fc, fc2erb
+
+
+def run(capsys, *arguments):
+    status = cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def noise(seconds, fs, channels=1, seed=0):
+    samples = np.random.default_rng(seed).uniform(-0.5, 0.5, (round(seconds * fs), channels))
+    return samples.astype(np.float32)
+
+
+def files_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def is_picture(path):
+    return path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def expected_rms(samples, fs, fc, frame):
+    """Filter all of a sound at once and take frames; `samples` is (C, T)."""
+    y = GammatoneFilterbank(torch.from_numpy(fc), fs)(torch.from_numpy(samples)).numpy()
+    cuts = range(0, y.shape[-1], frame)
+    return np.stack([np.sqrt(np.square(y[..., cut : cut + frame]).mean(-1)) for cut in cuts], axis=-1)
+
+
+def test_demo(capsys, out):
+    status, printed, _ = run(capsys, "demo", "--out", out)
+    assert status == 0
+    assert files_in(out) == ["cochleagram.png", "filters.png", "vowels.wav"]
+    assert is_picture(out / "cochleagram.png")
+    assert is_picture(out / "filters.png")
+    sound = soundfile.info(out / "vowels.wav")
+    assert (sound.samplerate, sound.channels, sound.subtype) == (16000, 1, "PCM_16")
+    assert 3 < sound.duration < 5
+    for name in files_in(out):
+        assert str(out / name) in printed
+    assert "times faster than real time" in printed
+
+
+@pytest.mark.parametrize(
+    ("fs", "channels", "subtype", "extension"),
+    [
+        (16000, 1, "PCM_16", "wav"),
+        (44100, 2, "FLOAT", "wav"),
+        (8000, 1, "PCM_U8", "wav"),
+        (22050, 3, "PCM_24", "flac"),
+    ],
+)
+def test_analyze_formats(capsys, tmp_path, out, fs, channels, subtype, extension):
+    path = tmp_path / f"sound.{extension}"
+    soundfile.write(path, noise(0.505, fs, channels), fs, subtype=subtype)
+    status, printed, errors = run(capsys, "analyze", path, "--out", out, "--channels", 8)
+    assert (status, errors) == (0, "")
+    assert str(out / "sound.npz") in printed
+    assert files_in(out) == ["sound.npz", "sound.png"]
+    assert is_picture(out / "sound.png")
+
+    result = np.load(out / "sound.npz")
+    frame = round(0.01 * fs)
+    fhigh = min(8000, 0.45 * fs)
+    assert set(result) == {"fc", "times", "rms", "fs", "source_fs", "frame", "source", "filterbank"}
+    assert (result["fs"], result["source_fs"], result["frame"]) == (fs, fs, frame)
+    assert (result["source"], result["filterbank"]) == (f"sound.{extension}", "gammatone")
+    np.testing.assert_allclose(fc2erb(torch.from_numpy(result["fc"])), np.linspace(fc2erb(80), fc2erb(fhigh), 8))
+    samples, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    expected = expected_rms(samples.T.copy(), fs, result["fc"], frame)
+    assert result["rms"].dtype == np.float32
+    np.testing.assert_allclose(result["rms"], expected, rtol=1e-4, atol=1e-6)
+    assert result["times"].shape == expected.shape[-1:]
+    assert result["times"][0] == pytest.approx(frame / 2 / fs)
+    assert result["times"][-1] < len(samples) / fs
+
+
+def test_analyze_cuts_long_files_into_blocks(capsys, tmp_path, out, monkeypatch):
+    path = tmp_path / "long.wav"
+    soundfile.write(path, noise(1.234, 16000, 2), 16000)
+    run(capsys, "analyze", path, "--out", out / "whole", "--channels", 4)
+    monkeypatch.setattr(cli, "_BLOCK_ELEMENTS", 4 * 2 * 1000)
+    status, _, _ = run(capsys, "analyze", path, "--out", out / "blocks", "--channels", 4)
+    assert status == 0
+    whole, blocks = np.load(out / "whole" / "long.npz"), np.load(out / "blocks" / "long.npz")
+    assert whole["times"].tolist() == blocks["times"].tolist()
+    np.testing.assert_allclose(whole["rms"], blocks["rms"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [1, 7, 159, 160, 161])
+def test_analyze_very_short_files(capsys, tmp_path, out, samples):
+    path = tmp_path / "short.wav"
+    soundfile.write(path, noise(1, 16000)[:samples], 16000)
+    status, _, _ = run(capsys, "analyze", path, "--out", out, "--channels", 1)
+    assert status == 0
+    result = np.load(out / "short.npz")
+    assert result["rms"].shape == (1, 1, -(-samples // 160))
+    assert is_picture(out / "short.png")
+
+
+def test_analyze_resamples(capsys, tmp_path, out):
+    fs, tone = 44100, 1000.0
+    path = tmp_path / "tone.wav"
+    t = np.arange(fs // 2) / fs
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * tone * t), fs, subtype="FLOAT")
+    status, _, _ = run(capsys, "analyze", path, "--out", out, "--fs", 16000, "--flow", 100, "--fhigh", 7000)
+    assert status == 0
+    result = np.load(out / "tone.npz")
+    assert (result["fs"], result["source_fs"], result["frame"]) == (16000, 44100, 160)
+    assert result["rms"].shape == (1, 64, 50)
+    steady = result["rms"][0, :, 20:45].mean(-1)
+    loudest = result["fc"][steady.argmax()]
+    assert abs(fc2erb(float(loudest)) - fc2erb(tone)) < 0.5
+    assert steady.max() == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
+
+
+def test_analyze_draws_no_more_channels_than_fit(capsys, tmp_path, out):
+    path = tmp_path / "many.wav"
+    soundfile.write(path, noise(0.1, 8000, 6), 8000)
+    status, _, _ = run(capsys, "analyze", path, "--out", out, "--channels", 3)
+    assert status == 0
+    assert np.load(out / "many.npz")["rms"].shape == (6, 3, 10)
+
+
+def write_bad_files(folder):
+    (folder / "text.wav").write_text("this is no sound")
+    (folder / "headerless.raw").write_bytes(bytes(100))
+    (folder / "folder.wav").mkdir()
+    soundfile.write(folder / "empty.wav", np.zeros((0, 1)), 16000)
+    nan = noise(0.1, 16000, 2)
+    nan[700, 1] = np.nan
+    soundfile.write(folder / "nan.wav", nan, 16000, subtype="FLOAT")
+    soundfile.write(folder / "infinite.wav", np.full(10, np.inf), 16000, subtype="FLOAT")
+    soundfile.write(folder / "huge.wav", np.full(1000, 1e30), 16000, subtype="FLOAT")
+    return {
+        "text.wav": "cannot be read as sound",
+        "headerless.raw": "cannot be read as sound",
+        "folder.wav": "is not a file",
+        "missing.wav": "there is no such file",
+        "empty.wav": "holds 0 samples",
+        "nan.wav": "sample 700 of channel 2 is nan",
+        "infinite.wav": "sample 0 of channel 1 is inf",
+        "huge.wav": "as large as 1e+30",
+    }
+
+
+def test_analyze_reports_bad_files_and_goes_on(capsys, tmp_path, out):
+    reasons = write_bad_files(tmp_path)
+    soundfile.write(tmp_path / "first.wav", noise(0.1, 16000), 16000)
+    soundfile.write(tmp_path / "last.wav", noise(0.1, 16000), 16000)
+    files = [tmp_path / name for name in ("first.wav", *reasons, "last.wav")]
+    status, printed, errors = run(capsys, "analyze", *files, "--out", out, "--channels", 4)
+    assert status == 1
+    assert files_in(out) == ["first.npz", "first.png", "last.npz", "last.png"]
+    assert len(printed.splitlines()) == 2
+    lines = errors.splitlines()
+    for line, (name, reason) in zip(lines, reasons.items(), strict=False):
+        assert str(tmp_path / name) in line
+        assert reason in line
+    assert lines[-1] == "tamt: 8 of 10 files could not be analysed"
+
+
+def test_analyze_leaves_nothing_half_written(capsys, tmp_path, out, monkeypatch):
+    path = tmp_path / "sound.wav"
+    soundfile.write(path, noise(0.1, 16000), 16000)
+
+    def no_space(self, *_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", no_space)
+    status, _, errors = run(capsys, "analyze", path, "--out", out)
+    assert status == 1
+    assert "No space left on device" in errors
+    assert files_in(out) == []
+
+
+def test_analyze_keeps_results_of_equal_names_apart(capsys, tmp_path, out):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        soundfile.write(tmp_path / folder / "x.wav", noise(0.1, 16000, seed=ord(folder)), 16000)
+    soundfile.write(tmp_path / "x-2.wav", noise(0.1, 16000), 16000)
+    files = [tmp_path / "a" / "x.wav", tmp_path / "b" / "x.wav", tmp_path / "x-2.wav"]
+    status, printed, _ = run(capsys, "analyze", *files, "--out", out, "--channels", 4)
+    assert status == 0
+    for name in ("x", "x-3", "x-2"):
+        assert str(out / f"{name}.npz") in printed
+    assert files_in(out) == sorted(f"{name}.{kind}" for name in ("x", "x-2", "x-3") for kind in ("npz", "png"))
+    assert not np.array_equal(np.load(out / "x.npz")["rms"], np.load(out / "x-3.npz")["rms"])
+
+
+@pytest.mark.parametrize("options", [["--fhigh", "9000"], ["--fs", "100"]])
+def test_analyze_names_the_range_of_centre_frequencies(capsys, tmp_path, out, options):
+    path = tmp_path / "sound.wav"
+    soundfile.write(path, noise(0.1, 16000), 16000)
+    status, _, errors = run(capsys, "analyze", path, "--out", out, *options)
+    assert status == 1
+    assert "0 < flow < fhigh <= " in errors
+    assert files_in(out) == []
+
+
+def test_analyze_refuses_a_range_upside_down(capsys, tmp_path, out):
+    status, _, errors = run(capsys, "analyze", "x.wav", "--out", out, "--flow", 500, "--fhigh", 400)
+    assert status == 1
+    assert "--fhigh is 400 Hz, but has to be greater than --flow, 500 Hz" in errors
+
+
+def test_out_has_to_be_a_folder(capsys, tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    status, _, errors = run(capsys, "demo", "--out", tmp_path / "out")
+    assert status == 1
+    assert "cannot be made" in errors
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["analyze", "x.wav"],
+        ["analyze", "--out", "y"],
+        ["analyze", "x.wav", "--out", "y", "--fs", "0"],
+        ["analyze", "x.wav", "--out", "y", "--fs", "nan"],
+        ["analyze", "x.wav", "--out", "y", "--channels", "0"],
+        ["analyze", "x.wav", "--out", "y", "--channels", "1.5"],
+        ["analyze", "x.wav", "--out", "y", "--filterbank", "mel"],
+        ["analyze", "x.wav", "--out", "y", "--device", "toaster"],
+        ["listen"],
+    ],
+)
+def test_wrong_arguments_exit_with_2(capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: tamt" in capsys.readouterr().err
+
+
+def test_missing_extras_are_named(capsys, out, monkeypatch):
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    status, _, errors = run(capsys, "demo", "--out", out)
+    assert status == 1
+    assert "soundfile" in errors
+    assert "pip install 'tamt[audio,plot]'" in errors
+    assert not out.exists()
+
+
+def test_info(capsys):
+    status, printed, _ = run(capsys, "info")
+    assert status == 0
+    for word in ("tamt", "python", "torch", "triton", "soundfile", "soxr", "cpu", "reference"):
+        assert word in printed
+    assert torch.__version__ in printed
+
+
+def test_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "tamt", "info"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("tamt")
+
+
+def test_centre_frequencies_are_even_in_erb():
+    fc = cli._centre_frequencies(100.0, None, 30, 16000)
+    assert fc[0] == 100
+    assert fc[-1] == 7200
+    torch.testing.assert_close(
+        fc[1], torch.tensor(erb2fc(fc2erb(100.0) + (fc2erb(7200.0) - fc2erb(100.0)) / 29)).double()
+    )
