@@ -54,29 +54,39 @@ def split_sum(value: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return high, (value - high.to(value.dtype)).to(dtype)
 
 
-class Blocks(NamedTuple):
-    """A linear system with ``N`` states, seen over a block of ``L`` samples.
+BLOCK = 64  # samples per block, a power of two
 
-    ``y[t] = sum_{i<=t} impulse[t-i] x[i] + output[t] . s`` and ``s_end = transition s + sum_k input[:, k] x[k]``.
+
+class Blocks(NamedTuple):
+    """A linear system with ``N`` states, seen over a block of ``L = BLOCK`` samples.
+
+    ``y[t] = sum_{i<=t} impulse[t-i] x[i] + output[t] . s`` and ``s_end = A^L s + sum_k input[:, k] x[k]``. A block of
+    ``r < L`` samples has the first ``r`` entries of ``impulse`` and ``output``, the last ``r`` columns of ``input``, and
+    ``A^r``, a product of powers of two.
     """
 
     impulse: Tensor  # (F, L)
     output: Tensor  # (F, L, N)
     input: Tensor  # (F, N, L)
-    transition: Tensor  # (F, N, N)
+    transitions: Tensor  # (F, 1 + log2 L, N, N): A^1, A^2, A^4 ... A^L
+
+
+def flush(matrix: Tensor) -> Tensor:
+    """Zero for what has decayed beyond any use: processors take many times longer over denormal numbers."""
+    return torch.nn.functional.hardshrink(matrix, torch.finfo(matrix.dtype).tiny ** 0.8)
 
 
 def _interleave(real: Tensor, imag: Tensor) -> Tensor:
     return torch.stack((real, imag), -1).flatten(-2)
 
 
-def _pole_powers(decay: Tensor, f_high: Tensor, f_low: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Real and imaginary part of ``p**k``, ``k = 0 .. length``: two tensors (F, length + 1).
+def _pole_powers(decay: Tensor, f_high: Tensor, f_low: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary part of ``p**k``, ``k = 0 .. BLOCK``: two tensors (F, BLOCK + 1).
 
     Phases are counted in cycles: a multiple of 2^-12 (whose products with k are exact, also in float32) plus a small
     rest, so the phase of a long power is as exact as that of the pole.
     """
-    k = torch.arange(length + 1, dtype=decay.dtype, device=decay.device)
+    k = torch.arange(BLOCK + 1, dtype=decay.dtype, device=decay.device)
     coarse = torch.round(f_high.detach() * 4096) / 4096
     cycles = k * coarse[:, None]
     phase = (cycles - torch.round(cycles) + k * ((f_high - coarse) + f_low)[:, None]) * (2 * math.pi)
@@ -92,14 +102,14 @@ def _binomials(rows: int, columns: int, like: Tensor) -> Tensor:
     return torch.cat((torch.ones_like(m)[:, None], rising), 1)
 
 
-def _onepole_blocks(coef: Tensor, order: int, length: int) -> Blocks:
+def _onepole_blocks(coef: Tensor, order: int) -> Blocks:
     """``s_j[t] = p s_j[t-1] + s_{j-1}[t]``, ``s_0 = g x``, ``y = Re s_n``; everything in closed form.
 
     With lag ``m`` and ``d`` sections between, the response is ``C(m + d, d) p^m``.
     """
     decay, f_high, f_low, g_re, g_im = coef.unbind(-1)
-    re, im = _pole_powers(decay, f_high, f_low, length)
-    binomial = _binomials(length, order, coef)  # (L, n)
+    re, im = _pole_powers(decay, f_high, f_low)
+    binomial = _binomials(BLOCK, order, coef)  # (L, n)
     in_re = g_re[:, None] * re[:, :-1] - g_im[:, None] * im[:, :-1]
     in_im = g_re[:, None] * im[:, :-1] + g_im[:, None] * re[:, :-1]
     # State j at the block's end: lag L - 1 - k, j - 1 sections between.
@@ -108,33 +118,28 @@ def _onepole_blocks(coef: Tensor, order: int, length: int) -> Blocks:
     # Output at t from state j at the block's start: lag t + 1, n - j sections between, each entered a sample early.
     weight = binomial.flip(1)
     output = _interleave(re[:, 1:, None] * weight, -im[:, 1:, None] * weight)
-    # State i at the start reaches state j >= i at the end with weight C(L - 1 + j - i, j - i).
+    # State i at the start reaches state j >= i after m samples with weight C(m - 1 + j - i, j - i).
+    m = 2 ** torch.arange(BLOCK.bit_length(), device=coef.device)
     j = torch.arange(order, device=coef.device)
-    cascade = binomial[-1][(j[:, None] - j).clamp(min=0)].tril()
-    re_end, im_end = re[:, -1, None, None] * cascade, im[:, -1, None, None] * cascade
-    transition = torch.stack((_interleave(re_end, -im_end), _interleave(im_end, re_end)), 2).flatten(1, 2)
-    return Blocks(in_re * binomial[:, -1], output, to_state.transpose(1, 2), transition)
+    cascade = binomial[m - 1][:, (j[:, None] - j).clamp(min=0)].tril()
+    end_re, end_im = re[:, m, None, None] * cascade, im[:, m, None, None] * cascade
+    transitions = torch.stack((_interleave(end_re, -end_im), _interleave(end_im, end_re)), 3).flatten(2, 3)
+    return Blocks(in_re * binomial[:, -1], output, to_state.transpose(1, 2), transitions)
 
 
-def _state_space_blocks(a: Tensor, b: Tensor, c: Tensor, d: Tensor, length: int) -> Blocks:
+def _state_space_blocks(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Blocks:
     """Blocks of ``y = c z + d x``, ``z' = a z + b x`` (a (F, N, N), b (F, N), c (F, N), d (F,)) by doubling."""
     columns, rows = b[:, :, None], c[:, None, :]  # A^k b and c A^k, k = 0, 1, ...
-    power, steps, transition = a, 1, None
-    while True:
-        if length & steps:
-            transition = power if transition is None else transition @ power
-        if steps >= length:
-            break
-        columns = torch.cat((columns, power @ columns), 2)
-        rows = torch.cat((rows, rows @ power), 1)
-        power, steps = power @ power, 2 * steps
-    columns, rows = columns[:, :, :length], rows[:, :length]
-    impulse = torch.cat((d[:, None], (rows[:, : length - 1] @ b[:, :, None])[..., 0]), 1)
-    assert transition is not None
-    return Blocks(impulse, rows, columns.flip(2), transition)
+    powers = [a]
+    while columns.shape[2] < BLOCK:
+        columns = torch.cat((columns, powers[-1] @ columns), 2)
+        rows = torch.cat((rows, rows @ powers[-1]), 1)
+        powers.append(powers[-1] @ powers[-1])
+    impulse = torch.cat((d[:, None], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
+    return Blocks(impulse, rows, columns.flip(2), torch.stack(powers, 1))
 
 
-def _biquad_blocks(coef: Tensor, order: int, length: int) -> Blocks:
+def _biquad_blocks(coef: Tensor, order: int) -> Blocks:
     """A cascade of biquads in transposed direct form II, two states each."""
     rows = torch.zeros_like(coef[:, :0])  # output of the sections so far: rows . z + direct x
     direct = torch.ones_like(coef[:, 0])
@@ -149,10 +154,10 @@ def _biquad_blocks(coef: Tensor, order: int, length: int) -> Blocks:
         rows = torch.cat((b0 * rows, one, zero), 1)
         direct = b0[:, 0] * direct
     a = torch.stack([torch.nn.functional.pad(row, (0, 2 * order - row.shape[1])) for row in a_rows], 1)
-    return _state_space_blocks(a, torch.stack(b_rows, 1), rows, direct, length)
+    return _state_space_blocks(a, torch.stack(b_rows, 1), rows, direct)
 
 
-def _allpole_blocks(coef: Tensor, order: int, length: int) -> Blocks:
+def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
     """``w[t] = g x[t] - sum_k a_k w[t-k]``, ``y = Re w``: companion form with the last ``n`` values of ``w`` as state."""
     g_re, g_im = coef[:, 0], coef[:, 1]
     a_re, a_im = coef[:, 2::2], coef[:, 3::2]
@@ -160,19 +165,19 @@ def _allpole_blocks(coef: Tensor, order: int, length: int) -> Blocks:
     shift = torch.eye(2 * order, dtype=coef.dtype, device=coef.device)[: 2 * order - 2]
     a = torch.cat((now, shift.expand(coef.shape[0], -1, -1)), 1)
     b = torch.nn.functional.pad(torch.stack((g_re, g_im), 1), (0, 2 * order - 2))
-    return _state_space_blocks(a, b, a[:, 0], g_re, length)
+    return _state_space_blocks(a, b, a[:, 0], g_re)
 
 
-_BLOCKS: dict[str, Callable[[Tensor, int, int], Blocks]] = {
+_BLOCKS: dict[str, Callable[[Tensor, int], Blocks]] = {
     "onepole": _onepole_blocks,
     "biquad": _biquad_blocks,
     "allpole": _allpole_blocks,
 }
 
 
-def iir_blocks(coef: Tensor, kind: str, order: int, length: int) -> Blocks:
-    """Block matrices of the engine's filters for blocks of ``length >= 1`` samples, in ``coef``'s type.
+def iir_blocks(coef: Tensor, kind: str, order: int) -> Blocks:
+    """Block matrices of the engine's filters, in ``coef``'s type.
 
     ``coef`` (F, P) and ``kind`` are those of :func:`tamt.ops.iir.iir`. Gradients reach ``coef``.
     """
-    return _BLOCKS[kind](coef, order, length)
+    return Blocks(*(flush(matrix) for matrix in _BLOCKS[kind](coef, order)))

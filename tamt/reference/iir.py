@@ -1,0 +1,237 @@
+"""IIR filters of many channels in plain torch: block products, and a multi-level scan of the block states.
+
+Time is cut into blocks of ``BLOCK`` samples. Inside a block the filter is a Toeplitz matrix; what a block hands to the
+next is a state of a few numbers, and those are scanned in groups of ``GROUP``, groups of groups and so on, each level a
+few matrix products over all rows and channels at once. A last, shorter block takes what is left over. The operator,
+the meaning of its arguments and their shapes are in :mod:`tamt.ops.iir`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from tamt.coefficients import BLOCK, Blocks, flush, iir_blocks
+
+GROUP = 8
+SLICE = 1 << 18  # output samples per pair of products, so that the second finds the first's result in the cache
+
+
+def iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
+    """Filter ``x`` (B, T) or (B, F, T) from ``state`` (B, F, N): the output (B, F, T) and the final state."""
+    blocks = iir_blocks(coef, kind, order)
+    y = x.new_empty(state.shape[0], state.shape[1], x.shape[-1])
+    whole = x.shape[-1] // BLOCK * BLOCK
+    signal = blocked(x[..., :whole])
+    starts, last = _scan(_block_ends(signal, blocks), state.transpose(0, 1), blocks.transitions[:, -1])
+    _write_outputs(signal, starts, blocks, y[..., :whole])
+    if whole < x.shape[-1]:
+        rest = _shortened(blocks, x.shape[-1] - whole)
+        signal = blocked(x[..., whole:], x.shape[-1] - whole)
+        _write_outputs(signal, last[:, :, None], rest, y[..., whole:])
+        last = advance(last, rest.transitions)[-1] + _block_ends(signal, rest)[:, :, 0]
+    return y, last.transpose(0, 1).clone(memory_format=torch.contiguous_format)
+
+
+def iir_differentiable(x: Tensor, blocks: Blocks, state: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`iir` from block matrices and out of place, so that autograd differentiates it as often as one likes."""
+    whole = x.shape[-1] // BLOCK * BLOCK
+    signal = blocked(x[..., :whole])
+    starts, last = _scan(_block_ends(signal, blocks), state.transpose(0, 1), blocks.transitions[:, -1])
+    y = _outputs(signal, starts, blocks)
+    if whole < x.shape[-1]:
+        rest = _shortened(blocks, x.shape[-1] - whole)
+        signal = blocked(x[..., whole:], x.shape[-1] - whole)
+        y = torch.cat((y, _outputs(signal, last[:, :, None], rest)), 2)
+        last = advance(last, rest.transitions)[-1] + _block_ends(signal, rest)[:, :, 0]
+    return y, last.transpose(0, 1)
+
+
+def iir_backward(
+    grad_y: Tensor,
+    grad_final: Tensor,
+    x: Tensor,
+    coef: Tensor,
+    state: Tensor,
+    kind: str,
+    order: int,
+    need_x: bool,
+    need_coef: bool,
+) -> tuple[Tensor, Tensor, Blocks]:
+    """Gradients to ``x``, ``state`` and the block matrices; those that are not needed are returned empty.
+
+    The adjoint is the same kind of system run backwards in time: ``m_k = (A^L)^T m_{k+1} + C^T grad_y_k`` between
+    blocks, ``grad_x_k = H^T grad_y_k + B^T m_{k+1}`` inside. Gradients of the block matrices are sums of outer products
+    over all blocks.
+    """
+    blocks = iir_blocks(coef, kind, order)
+    whole = x.shape[-1] // BLOCK * BLOCK
+    transition = blocks.transitions[:, -1]
+    signal, grad = blocked(x[..., :whole]), blocked(grad_y[..., :whole])
+    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
+    grad_blocks = Blocks(*(torch.zeros_like(m) if need_coef else x.new_empty(0) for m in blocks))
+    starts = last = state.transpose(0, 1)
+    if need_coef:
+        starts, last = _scan(_block_ends(signal, blocks), last, transition)
+    adjoint = grad_final.transpose(0, 1)  # of the state at the end of what is done
+    if whole < x.shape[-1]:
+        adjoint = tail_backward(grad_y[..., whole:], adjoint, x[..., whole:], last, blocks, grad_x[..., whole:], grad_blocks)
+    leaving, adjoint = _scan(_pulled_back(grad, blocks).flip(2), adjoint, transition.mT)
+    leaving = leaving.flip(2)  # adjoint of the state at each block's end
+    if need_x:
+        _write_signal_gradient(grad, leaving, blocks, grad_x[..., :whole])
+    if need_coef:
+        _add_block_gradients(grad_blocks, grad, leaving, signal, starts)
+        grad_blocks.transitions[:, -1] += _outer(leaving, starts)
+    return grad_x, adjoint.transpose(0, 1).clone(memory_format=torch.contiguous_format), grad_blocks
+
+
+def tail_backward(
+    grad_y: Tensor, adjoint: Tensor, x: Tensor, state: Tensor, blocks: Blocks, grad_x: Tensor, grad_blocks: Blocks
+) -> Tensor:
+    """Backward of the last, short block: returns the adjoint (F, B, N) of ``state`` (F, B, N), the state it began with.
+
+    ``adjoint`` belongs to the final state. ``grad_x`` is written and ``grad_blocks`` added to, unless they are empty.
+    """
+    length = x.shape[-1]
+    rest = _shortened(blocks, length)
+    grad, signal = blocked(grad_y, length), blocked(x, length)
+    if grad_x.numel():
+        _write_signal_gradient(grad, adjoint[:, :, None], rest, grad_x)
+    if grad_blocks.impulse.numel():
+        _add_block_gradients(_shortened(grad_blocks, length), grad, adjoint[:, :, None], signal, state[:, :, None])
+    states = advance(state, rest.transitions)
+    for i in reversed(range(rest.transitions.shape[1])):
+        if grad_blocks.impulse.numel():
+            grad_blocks.transitions[:, _bits(length)[i]] += adjoint.mT @ states[i]
+        adjoint = adjoint @ rest.transitions[:, i]
+    return adjoint + _pulled_back(grad, rest)[:, :, 0]
+
+
+def _bits(length: int) -> list[int]:
+    return [i for i in range(BLOCK.bit_length()) if length >> i & 1]
+
+
+def _shortened(blocks: Blocks, length: int) -> Blocks:
+    """The matrices of a block of ``length < BLOCK`` samples: views, and those powers of ``A`` whose product is needed."""
+    return Blocks(
+        blocks.impulse[:, :length],
+        blocks.output[:, :length],
+        blocks.input[:, :, BLOCK - length :],
+        blocks.transitions[:, _bits(length)],
+    )
+
+
+def advance(state: Tensor, transitions: Tensor) -> list[Tensor]:
+    """``state`` (F, B, N), then what is left of it after each of ``transitions`` (F, I, N, N) in turn."""
+    states = [state]
+    for transition in transitions.unbind(1):
+        states.append(states[-1] @ transition.mT)
+    return states
+
+
+def blocked(x: Tensor, length: int = BLOCK) -> Tensor:
+    """(B, T) or (B, F, T) as blocks (B, 1 or F, K, L)."""
+    if x.dim() == 2:
+        x = x[:, None]
+    return x.unflatten(-1, (x.shape[-1] // length, length))
+
+
+def _toeplitz(impulse: Tensor) -> Tensor:
+    """``[f, i, j] = impulse[f, j - i]`` for ``j >= i``, else 0: a row of inputs times this is a row of outputs."""
+    length = impulse.shape[-1]
+    return pad(impulse, (length - 1, 0)).unfold(-1, length, 1).flip(1)
+
+
+def _diagonal_sums(matrix: Tensor) -> Tensor:
+    """The adjoint of :func:`_toeplitz`: sums along the diagonals ``j - i = 0 .. L-1`` of (F, L, L)."""
+    length = matrix.shape[-1]
+    skewed = pad(matrix.flip(1), (0, length)).flatten(1)[:, : length * (2 * length - 1)]
+    return skewed.unflatten(1, (length, 2 * length - 1)).sum(1)[:, length - 1 :]
+
+
+def _block_ends(signal: Tensor, blocks: Blocks) -> Tensor:
+    """What each block adds to the state at its end: (F, B, K, N)."""
+    if signal.shape[1] == 1:
+        ends = signal[:, 0] @ blocks.input.flatten(0, 1).t()
+        return ends.unflatten(-1, blocks.input.shape[:2]).permute(2, 0, 1, 3)
+    return torch.stack([row @ blocks.input.mT for row in signal], 1)
+
+
+def _scan(ends: Tensor, state: Tensor, transition: Tensor) -> tuple[Tensor, Tensor]:
+    """``s_{k+1} = A s_k + e_k`` from ``s_0 = state`` (F, B, N): all states ``s_k`` (F, B, K, N), and the last one."""
+    channels, batch, count, size = ends.shape
+    if count == 0:
+        return ends, state
+    group = min(GROUP, count)
+    groups = -(-count // group)
+    strip = transition.mT  # states are rows here: powers of A^T side by side, (F, N, k N)
+    while strip.shape[2] < group * size:
+        strip = torch.cat((strip, strip[..., -size:] @ strip), 2)
+    identity = torch.eye(size, dtype=ends.dtype, device=ends.device).expand_as(transition)
+    strip = flush(torch.cat((identity, strip), 2)[..., : (group + 1) * size])
+    carry, over_group = strip.split((group * size, size), 2)
+    # Columns 0 .. G-1 of the band matrix: what e_i adds to state j > i of its group; column G: to the state after it.
+    band = pad(carry, (group * size, 0)).unfold(2, (group + 1) * size, size).transpose(1, 2).flip(1).flatten(1, 2)
+    padded = pad(ends, (0, 0, 0, groups * group - count)).reshape(channels, batch * groups, group * size)
+    inside = torch.bmm(padded, band)
+    first = state
+    if groups > 1:
+        group_ends = inside[..., group * size :].unflatten(1, (batch, groups))
+        first = _scan(group_ends, state, over_group.mT)[0].reshape(channels, batch * groups, size)
+    states = torch.baddbmm(inside[..., : group * size], first, carry)
+    states = states.reshape(channels, batch, groups * group, size)[:, :, :count]
+    return states, torch.baddbmm(ends[:, :, -1], states[:, :, -1], transition.mT)
+
+
+def _outputs(signal: Tensor, starts: Tensor, blocks: Blocks) -> Tensor:
+    """(B, F, K L): Toeplitz product of each block plus the response to the state at its start."""
+    own = torch.einsum("bfki,fij->bfkj", signal.expand(-1, starts.shape[0], -1, -1), _toeplitz(blocks.impulse))
+    return (own + torch.einsum("fbkn,fjn->bfkj", starts, blocks.output)).flatten(2)
+
+
+def _write_outputs(signal: Tensor, starts: Tensor, blocks: Blocks, out: Tensor) -> None:
+    """:func:`_outputs` in place and in slices."""
+    own, free = _toeplitz(blocks.impulse), blocks.output.mT
+    out = out.unflatten(-1, signal.shape[-2:])
+    channels = max(1, SLICE // max(1, signal.shape[-2] * signal.shape[-1]))
+    for b in range(out.shape[0]):
+        for f in range(0, out.shape[1], channels):
+            target = out[b, f : f + channels]
+            source = signal[b].expand_as(target) if signal.shape[1] == 1 else signal[b, f : f + channels]
+            torch.bmm(source, own[f : f + channels], out=target)
+            target.baddbmm_(starts[f : f + channels, b], free[f : f + channels])
+
+
+def _pulled_back(grad: Tensor, blocks: Blocks) -> Tensor:
+    """``C^T grad_y`` of each block: (F, B, K, N)."""
+    return torch.stack([row @ blocks.output for row in grad], 1)
+
+
+def _write_signal_gradient(grad: Tensor, leaving: Tensor, blocks: Blocks, out: Tensor) -> None:
+    """``out`` (B, T) or (B, F, T): adjoint of :func:`_block_ends` and :func:`_outputs` in the signal."""
+    own, ends = _toeplitz(blocks.impulse).mT, blocks.input
+    if out.dim() == 2:  # shared by the channels: the sum over channels is part of the product
+        own, ends = own.flatten(0, 1), ends.flatten(0, 1)
+        for b in range(out.shape[0]):
+            row = grad[b].transpose(0, 1).flatten(1) @ own
+            row.addmm_(leaving[:, b].transpose(0, 1).flatten(1), ends)
+            out[b] = row.flatten()
+    else:
+        for b in range(out.shape[0]):
+            out[b] = torch.baddbmm(grad[b] @ own, leaving[:, b], ends).flatten(1)
+
+
+def _outer(left: Tensor, right: Tensor) -> Tensor:
+    """Sum of outer products over batch rows and blocks: (F, B, K, N) each, to (F, N, N)."""
+    return left.flatten(1, 2).mT @ right.flatten(1, 2)
+
+
+def _add_block_gradients(total: Blocks, grad: Tensor, leaving: Tensor, signal: Tensor, starts: Tensor) -> None:
+    """Gradients of all block matrices but the transitions: outer products summed over batch rows and blocks."""
+    for b in range(grad.shape[0]):
+        source = signal[b].expand_as(grad[b])
+        total.impulse.add_(_diagonal_sums(source.mT @ grad[b]))
+        total.output.baddbmm_(grad[b].mT, starts[:, b])
+        total.input.baddbmm_(leaving[:, b].mT, source)
