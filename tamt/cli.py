@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import __version__, plot
 from .gammatone import GammatoneFilterbank
@@ -48,13 +48,19 @@ file holds, for C sound channels, F filters and N frames:
 """
 
 
-def _gammatone(fc: Tensor, fs: float, device: torch.device) -> nn.Module:
+class Streaming(Protocol):
+    """What a filterbank needs for ``tamt analyze``."""
+
+    def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Filter the next piece of a sound."""
+
+
+def _gammatone(fc: Tensor, fs: float, device: torch.device) -> GammatoneFilterbank:
     return GammatoneFilterbank(fc, fs, device=device)
 
 
-#: What ``--filterbank`` can name. Each function takes centre frequencies, sampling rate and device, and gives a module
-#: with ``stream(x, state) -> (y, state)``.
-FILTERBANKS: dict[str, Callable[[Tensor, float, torch.device], nn.Module]] = {
+#: What ``--filterbank`` can name: functions of centre frequencies, sampling rate and device.
+FILTERBANKS: dict[str, Callable[[Tensor, float, torch.device], Streaming]] = {
     "gammatone": _gammatone,
 }
 
@@ -242,7 +248,7 @@ def _analyze(arguments: argparse.Namespace) -> int:
 
 
 def _analyze_file(path: Path, npz: Path, png: Path, arguments: argparse.Namespace) -> Analysis:
-    def design(fs: float) -> tuple[Tensor, nn.Module]:
+    def design(fs: float) -> tuple[Tensor, Streaming]:
         fc = _centre_frequencies(arguments.flow, arguments.fhigh, arguments.channels, fs)
         return fc, FILTERBANKS[arguments.filterbank](fc, fs, arguments.device)
 
@@ -304,7 +310,7 @@ def _centre_frequencies(flow: float, fhigh: float | None, count: int, fs: float)
 @torch.no_grad()
 def _analysis(
     path: Path,
-    design: Callable[[float], tuple[Tensor, nn.Module]],
+    design: Callable[[float], tuple[Tensor, Streaming]],
     frame: float,
     fs: float | None = None,
     device: torch.device | str = "cpu",

@@ -6,7 +6,7 @@ drawn without pyplot: nothing has to be closed, and no display is needed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["cochleagram", "filter_responses"]
 
 _TICKS_HZ = (20, 50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000)
+_SILENCE_DB = -200.0
 _INK = "#22252b"
 _WAVE = "#3b5b8c"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#8a8f98",
     "axes.labelcolor": _INK,
     "axes.labelsize": 10,
@@ -63,17 +64,18 @@ def filter_responses(frequencies: ArrayLike, response: ArrayLike, fc: ArrayLike,
     import matplotlib
     from matplotlib.figure import Figure
 
-    frequencies, response, fc = _array(frequencies), np.abs(_array(response)), _array(fc)
-    _expect_shape("response", response, (len(fc), len(frequencies)))
-    level = 20 * np.log10(np.maximum(response, 1e-12))
+    hertz, gain = _array(frequencies), np.abs(_array(response))
+    count = len(_array(fc))
+    _expect_shape("response", gain, (count, len(hertz)))
+    level = 20 * np.log10(np.maximum(gain, 1e-12))
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9, 4.2), dpi=150, layout="constrained")
         axes = figure.add_subplot()
         # The ends of the colormap are left out: its yellow is hard to see on white.
-        colours = matplotlib.colormaps["plasma"](np.linspace(0.0, 0.85, len(fc)))
+        colours = matplotlib.colormaps["plasma"](np.linspace(0.0, 0.85, count))
         for curve, colour in zip(level, colours, strict=True):
-            axes.plot(frequencies, curve, color=colour, linewidth=1.1)
-        _erb_axis(axes, "x", frequencies[0], frequencies[-1])
+            axes.plot(hertz, curve, color=colour, linewidth=1.1)
+        _erb_axis(axes, "x", hertz[0], hertz[-1])
         axes.set(ylim=(-60, 5), ylabel="Gain (dB)")
         axes.grid(color="#e3e5e8", linewidth=0.7)
         axes.set_axisbelow(True)
@@ -115,73 +117,78 @@ def cochleagram(
     import matplotlib
     from matplotlib.figure import Figure
 
-    rms, times, fc = _array(rms), _array(times), _array(fc)
-    rms = rms[None] if rms.ndim == 2 else rms
-    count = len(rms)
-    _expect_shape("rms", rms, (count, len(fc), len(times)))
+    power, middles, centres = np.square(_array(rms), dtype=np.float64), _array(times), _array(fc)
+    power = power[None] if power.ndim == 2 else power
+    count = len(power)
+    _expect_shape("rms", power, (count, len(centres), len(middles)))
     low, high = (np.atleast_2d(_array(edge)) for edge in waveform) if waveform is not None else (None, None)
-    rms, times, low, high = _thin(rms, times, low, high)
+    power, middles, low, high = _thin(power, middles, low, high)
 
-    level = 20 * np.log10(np.maximum(rms, 1e-12))
-    top = level.max()
+    level = 10 * np.log10(np.maximum(power, 1e-24))
+    # Digital silence has no level of its own; it is drawn dark on the scale of a full one.
+    top = level.max() if level.max() > _SILENCE_DB else 0.0
+    edges, borders = _edges(middles), _erb_edges(centres)
     with matplotlib.rc_context(_STYLE):
         heights = [1.0, 3.6] if low is not None else [3.6]
         figure = Figure(figsize=(9, 0.5 + sum(heights) * count), dpi=150, layout="constrained")
         grid = figure.add_gridspec(len(heights) * count, 1, height_ratios=heights * count, hspace=0.02)
-        panels = []
+        panels: list[Axes] = []
         for channel in range(count):
             row = len(heights) * channel
             shared = panels[0] if panels else None
             axes = figure.add_subplot(grid[row + len(heights) - 1], sharex=shared)
             panels.append(axes)
             image = axes.pcolormesh(
-                _edges(times),
-                _erb_edges(fc),
+                edges,
+                borders,
                 level[channel],
                 cmap="magma",
                 vmin=top - dynamic_range,
                 vmax=top,
                 rasterized=True,
             )
-            _erb_axis(axes, "y", *_erb_edges(fc)[[0, -1]])
+            _erb_axis(axes, "y", borders[0], borders[-1])
             axes.tick_params(labelbottom=channel == count - 1)
             if low is not None and high is not None:
-                _draw_waveform(figure.add_subplot(grid[row], sharex=axes), times, low[channel], high[channel])
+                limit = 1.08 * max(-low.min(), high.max()) or 1.0
+                _draw_waveform(figure.add_subplot(grid[row], sharex=axes), edges, low[channel], high[channel], limit)
             if count > 1:
-                label = {"color": "white", "fontweight": "bold", "va": "top"}
-                axes.text(0.008, 0.97, f"channel {channel + 1}", transform=axes.transAxes, **label)
+                box = {"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 3}
+                name = f"channel {channel + 1}"
+                axes.text(0.01, 0.96, name, transform=axes.transAxes, color="white", va="top", bbox=box)
         panels[-1].set_xlabel("Time (s)")
         bar = figure.colorbar(image, ax=panels, label="Level (dB re full scale)", pad=0.012, aspect=24 * count)
         bar.outline.set_visible(False)
+        figure.align_ylabels()
         if title:
             figure.suptitle(title, x=0.012, ha="left", fontsize=11)
     return figure
 
 
-def _draw_waveform(axes: Axes, times: NDArray, low: NDArray, high: NDArray) -> None:
-    axes.fill_between(times, low, high, color=_WAVE, linewidth=0.4)
-    limit = 1.08 * max(np.abs(low).max(), np.abs(high).max(), 1e-9)
-    axes.set_ylim(-limit, limit)
+def _draw_waveform(axes: Axes, edges: NDArray, low: NDArray, high: NDArray, limit: float) -> None:
+    axes.axhline(0, color=_WAVE, linewidth=0.7)
+    axes.stairs(high, edges, baseline=low, fill=True, color=_WAVE, linewidth=0.5)
+    axes.set(ylim=(-limit, limit), ylabel="Amplitude")
     axes.locator_params(axis="y", nbins=4)
-    axes.set_ylabel("Amplitude")
     axes.tick_params(labelbottom=False, bottom=False)
     axes.spines["bottom"].set_visible(False)
 
 
-def _erb_axis(axes: Axes, which: str, low: float, high: float) -> None:
+def _erb_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> None:
     """Give an axis in Hz equal distances per ERB, and labels at round frequencies."""
     ticks = [hertz for hertz in _TICKS_HZ if low <= hertz <= high]
     labels = [f"{hertz // 1000}k" if hertz >= 1000 else f"{hertz}" for hertz in ticks]
-    options: dict[str, Any] = {
-        f"{which}scale": ("function", {"functions": (_erb_of, _hertz_of)}),
-        f"{which}lim": (low, high),
-        f"{which}label": "Frequency (Hz)",
-    }
-    scale, arguments = options.pop(f"{which}scale")
-    getattr(axes, f"set_{which}scale")(scale, **arguments)
-    axes.set(**options)
-    getattr(axes, f"set_{which}ticks")(ticks, labels)
-    getattr(axes, f"set_{which}ticks")([], minor=True)
+    scale, limits, name = (
+        (axes.set_xscale, axes.set_xlim, axes.set_xlabel)
+        if which == "x"
+        else (axes.set_yscale, axes.set_ylim, axes.set_ylabel)
+    )
+    scale("function", functions=(_erb_of, _hertz_of))
+    limits(low, high)
+    name("Frequency (Hz)")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_ticks(ticks, labels)
+    axis.set_ticks([], minor=True)
 
 
 def _erb_of(hertz: NDArray) -> NDArray:
@@ -206,16 +213,15 @@ def _erb_edges(fc: NDArray) -> NDArray:
     return _hertz_of(np.maximum(edges, 0.0))
 
 
-def _thin(rms: NDArray, times: NDArray, low: NDArray | None, high: NDArray | None, columns: int = 2000) -> tuple:
+def _thin(power: NDArray, times: NDArray, low: NDArray | None, high: NDArray | None, columns: int = 2000) -> tuple:
     """Join neighbouring frames until there are no more of them than a picture can show."""
     step = -(-len(times) // columns)
     if step == 1:
-        return rms, times, low, high
+        return power, times, low, high
     starts = np.arange(0, len(times), step)
     counts = np.diff(np.append(starts, len(times)))
-    power = np.add.reduceat(np.square(rms, dtype=np.float64), starts, axis=-1) / counts
     return (
-        np.sqrt(power),
+        np.add.reduceat(power, starts, axis=-1) / counts,
         np.add.reduceat(times, starts) / counts,
         None if low is None else np.minimum.reduceat(low, starts, axis=-1),
         None if high is None else np.maximum.reduceat(high, starts, axis=-1),
