@@ -35,7 +35,7 @@ format: $(STAMP)  ## put the source into the project's format
 	$(BIN)/ruff format .
 
 bench: $(STAMP)  ## run the benchmarks on this machine with asv
-	$(BIN)/asv machine --yes
+	$(BIN)/asv machine --yes >/dev/null
 	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr
 
 gpu:  ## test and measure on the GPU, with the torch of PYTHON (default python3)
