@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--flow", type=_positive, default=80.0, metavar="HZ", help="lowest centre frequency (default: 80)")
     option("--fhigh", type=_positive, metavar="HZ", help="highest (default: 8000, or 0.45 times the rate if lower)")
     option("--channels", type=_count, default=64, metavar="N", help="number of filters, even in ERB (default: 64)")
-    option("--frame", type=_positive, default=0.01, metavar="S", help="length of a frame in seconds (default: 0.01)")
+    option("--frame", type=_frame, default=0.01, metavar="S", help="seconds per frame, at most 1 (default: 0.01)")
     option("--device", type=_device, default=torch.device("cpu"), help="torch device, such as cuda (default: cpu)")
     analyze.set_defaults(command=_analyze)
 
@@ -150,6 +150,13 @@ def _positive(text: str) -> float:
         value = math.nan
     if not 0.0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} has to be a finite number greater than 0")
+    return value
+
+
+def _frame(text: str) -> float:
+    value = _positive(text)
+    if value > 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} has to be at most 1 second")
     return value
 
 

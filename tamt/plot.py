@@ -202,7 +202,8 @@ def _hertz_of(erb: NDArray) -> NDArray:
 def _edges(centres: NDArray) -> NDArray:
     """Borders of cells around given centres: half way between neighbours."""
     if len(centres) == 1:
-        return np.array([0.0, 2.0 * centres[0]])
+        half = abs(centres[0]) or 0.5
+        return centres[0] + np.array([-half, half])
     inner = 0.5 * (centres[1:] + centres[:-1])
     return np.concatenate(([2 * centres[0] - inner[0]], inner, [2 * centres[-1] - inner[-1]]))
 

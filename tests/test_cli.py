@@ -232,6 +232,7 @@ def test_out_has_to_be_a_folder(capsys, tmp_path):
         ["analyze", "--out", "y"],
         ["analyze", "x.wav", "--out", "y", "--fs", "0"],
         ["analyze", "x.wav", "--out", "y", "--fs", "nan"],
+        ["analyze", "x.wav", "--out", "y", "--frame", "2"],
         ["analyze", "x.wav", "--out", "y", "--channels", "0"],
         ["analyze", "x.wav", "--out", "y", "--channels", "1.5"],
         ["analyze", "x.wav", "--out", "y", "--filterbank", "mel"],

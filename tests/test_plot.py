@@ -1,0 +1,68 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from tamt import plot
+
+FC = np.array([100.0, 300.0, 1000.0, 4000.0])
+
+
+def drawn(figure):
+    assert isinstance(figure, Figure)
+    figure.canvas.draw()
+    return [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+
+
+def test_filter_responses():
+    frequencies = torch.logspace(1.5, 3.9, 50)
+    response = torch.ones(4, 50, dtype=torch.complex64, requires_grad=True)
+    (axes,) = drawn(plot.filter_responses(frequencies, response, FC, title="Four filters"))
+    assert len(axes.lines) == 4
+    assert axes.get_title(loc="left") == "Four filters"
+    assert axes.get_xlabel() == "Frequency (Hz)"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["50", "100", "200", "500", "1k", "2k", "4k"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("frames", [1, 2, 5000])
+def test_cochleagram(channels, frames):
+    rms = np.random.default_rng(0).uniform(size=(channels, 4, frames)).astype(np.float32)
+    times = (np.arange(frames) + 0.5) * 0.01
+    wave = np.full((channels, frames), -0.5), np.full((channels, frames), 0.5)
+    assert len(drawn(plot.cochleagram(rms, times, FC, waveform=wave))) == 2 * channels
+    assert len(drawn(plot.cochleagram(rms, times, FC))) == channels
+
+
+def test_cochleagram_of_silence_and_of_one_filter_on_an_erb_axis():
+    (axes,) = drawn(plot.cochleagram(np.zeros((1, 3)), np.arange(3.0), FC[2:3]))
+    low, high = axes.get_ylim()
+    assert low < 1000 < high
+    image = axes.collections[0]
+    assert image.get_clim() == (-60, 0)
+
+
+def test_joined_frames_keep_power_and_extremes():
+    power = np.arange(10.0)[None, None]
+    joined, times, low, high = plot._thin(power, np.arange(10.0), -power[0], power[0], columns=4)
+    assert joined.tolist() == [[[1.0, 4.0, 7.0, 9.0]]]
+    assert times.tolist() == [1.0, 4.0, 7.0, 9.0]
+    assert low.tolist() == [[-2.0, -5.0, -8.0, -9.0]]
+    assert high.tolist() == [[2.0, 5.0, 8.0, 9.0]]
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"rms has the shape \(1, 5, 3\), but has to have \(1, 4, 3\)"):
+        plot.cochleagram(np.ones((5, 3)), np.arange(3), FC)
+    with pytest.raises(ValueError, match=r"response has the shape \(3, 4\), but has to have \(4, 3\)"):
+        plot.filter_responses([100, 200, 300], np.ones((3, 4)), FC)
+
+
+def test_pictures_do_without_pyplot():
+    draw = "import sys; from tamt import plot; plot.cochleagram([[1.0]], [0.5], [100.0])"
+    code = draw + "; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
