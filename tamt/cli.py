@@ -458,7 +458,11 @@ def _info(arguments: argparse.Namespace) -> int:
     print(f"{'tamt':<12}{__version__}\n{'python':<12}{platform.python_version()}, {platform.platform()}")
     for package in ("torch", "triton", "numpy", "scipy", "soundfile", "soxr", "matplotlib"):
         print(f"{package:<12}{_version(package) or 'not installed'}")
-    gpu_backend = "Triton kernels" if _version("triton") else "reference (plain torch): triton is not installed"
+    try:
+        importlib.import_module("triton")
+        gpu_backend = "Triton kernels"
+    except ImportError as error:
+        gpu_backend = f"none: {error}"
     print(f"\ncpu         reference (plain torch), {torch.get_num_threads()} threads")
     for index in range(torch.cuda.device_count()):
         print(f"{f'cuda:{index}':<12}{gpu_backend}, {torch.cuda.get_device_name(index)}")
