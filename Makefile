@@ -39,7 +39,7 @@ bench: $(STAMP)  ## run the benchmarks on this machine with asv
 	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr
 
 gpu:  ## test and measure on the GPU, with the torch of PYTHON (default python3)
-	PYTHONPATH=. $(PYTHON) -m pytest -m gpu tests
+	PYTHONPATH=. $(PYTHON) -m pytest tests --ignore=tests/interpreter -m gpu
 	mkdir -p results
 	PYTHONPATH=. $(PYTHON) asv_bench/run_device.py --out results/device-$$(date -u +%Y%m%dT%H%M%SZ).json
 

@@ -4,10 +4,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 from tamt import plot
 
+Figure = pytest.importorskip("matplotlib.figure").Figure
 FC = np.array([100.0, 300.0, 1000.0, 4000.0])
 
 
