@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import hardshrink, pad
 
 from tamt.scales import audfiltbw
 
@@ -54,6 +55,96 @@ def split_sum(value: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return high, (value - high.to(value.dtype)).to(dtype)
 
 
+def complex_multiply(a: Tensor, b: Tensor) -> Tensor:
+    """Product of complex numbers given as real and imaginary part in the last dimension (2)."""
+    (a_re, a_im), (b_re, b_im) = a.unbind(-1), b.unbind(-1)
+    return torch.stack((a_re * b_re - a_im * b_im, a_re * b_im + a_im * b_re), -1)
+
+
+def complex_divide(a: Tensor, b: Tensor) -> Tensor:
+    """Quotient of complex numbers given as real and imaginary part in the last dimension (2)."""
+    (a_re, a_im), (b_re, b_im) = a.unbind(-1), b.unbind(-1)
+    norm = b_re * b_re + b_im * b_im
+    return torch.stack((a_re * b_re + a_im * b_im, a_im * b_re - a_re * b_im), -1) / norm[..., None]
+
+
+def expanded_denominator(pole: Tensor, n: int) -> Tensor:
+    """Coefficients (F, n + 1) of ``(1 - p z^-1)^n`` for complex ``pole`` (F,), ascending powers of ``z^-1``."""
+    binomial = torch.tensor([math.comb(n, i) for i in range(n + 1)], dtype=pole.dtype)
+    return binomial * (-pole[:, None]) ** torch.arange(n + 1)
+
+
+def feedback_map(pole: Tensor, n: int) -> Tensor:
+    r"""What a step away from an expanded denominator means for the sections of its cascade.
+
+    With ``q = 1 - p z^-1`` every denominator with leading coefficient 1 is
+    :math:`(1 - p z^{-1})^n + \sum_k c_k z^{-1} q^{n-k}`: the cascade of the pole ``p``, with feedback :math:`c_k` from
+    its sections. Unlike expanded coefficients those keep float32 exact near ``p``.
+
+    Returns the complex matrices (F, n, n) that take the steps of ``a_1 .. a_n`` to ``c_1 .. c_n``, from
+    :math:`c_{n-i} = (-1)^i \sum_{m>i} \binom{m-1}{i} p^{-(m-1)} \delta_m`.
+    """
+    signed = [[(-1) ** i * math.comb(m, i) for m in range(n)] for i in reversed(range(n))]
+    return torch.tensor(signed, dtype=pole.dtype) * pole[:, None, None] ** -torch.arange(n)
+
+
+def moved_pole(pole: Tensor, design: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Decay and frequency of poles that have moved from where they were designed.
+
+    ``log p = log p0 + log(1 + (p - p0)/p0)``: a pole at its design value keeps the digits of the design, though its
+    real and imaginary part are rounded to float32; so does a small step away from it.
+
+    Parameters
+    ----------
+    pole : Tensor (F, 2)
+        Real and imaginary part of ``p``.
+    design : Tensor (F, 5)
+        Real and imaginary part of ``p0``, its decay, and its frequency as high + low.
+
+    Returns
+    -------
+    decay, frequency, frequency_low : Tensor (F,)
+    """
+    re0, im0, decay0, f_high, f_low = design.unbind(-1)
+    step_re, step_im = pole[:, 0] - re0, pole[:, 1] - im0
+    norm = re0 * re0 + im0 * im0
+    re = (step_re * re0 + step_im * im0) / norm
+    im = (step_im * re0 - step_re * im0) / norm
+    decay = decay0 - 0.5 * torch.log1p(re * (2 + re) + im * im)
+    return decay, f_high, f_low + torch.atan2(im, 1 + re) / (2 * math.pi)
+
+
+def pole_design(decay: Tensor, frequency: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Complex poles (F,) from float64 decay and frequency, and the ``design`` (F, 5) of :func:`moved_pole` for them."""
+    pole = torch.polar(torch.exp(-decay), 2 * math.pi * frequency).to(dtype.to_complex())
+    columns = (*torch.view_as_real(pole).unbind(-1), decay.to(dtype), *split_sum(frequency, dtype))
+    return pole, torch.stack(columns, 1)
+
+
+def stable_denominator(a: Tensor, limit: float = 0.98) -> Tensor:
+    """Denominators (F, n, 2), ``a_1 .. a_n`` as real and imaginary parts, with all roots inside the unit circle.
+
+    Stable ones pass unchanged. Of the others the reflection coefficients (Schur-Cohn recursion) are limited to
+    ``limit`` in magnitude, which moves the roots inside.
+    """
+    conjugate = a.new_tensor((1.0, -1.0))
+    lower, reflections = a, []
+    stable = torch.ones_like(a[:, :1, :1], dtype=torch.bool)
+    for _ in range(a.shape[1]):
+        reflection = lower[:, -1:]
+        square = reflection.square().sum(-1, keepdim=True)
+        outside = square >= 0.9999
+        stable = stable & ~outside
+        reflection = reflection * torch.rsqrt(square.clamp(min=1)) * torch.where(outside, limit, 1.0)
+        reflections.append(reflection)
+        head = lower[:, :-1]
+        remainder = 1 - reflection.square().sum(-1, keepdim=True)
+        lower = (head - complex_multiply(reflection, head.flip(1) * conjugate)) / remainder
+    for reflection in reversed(reflections):
+        lower = torch.cat((lower + complex_multiply(reflection, lower.flip(1) * conjugate), reflection), 1)
+    return torch.where(stable, a, lower)
+
+
 BLOCK = 64  # samples per block, a power of two
 
 
@@ -61,8 +152,8 @@ class Blocks(NamedTuple):
     """A linear system with ``N`` states, seen over a block of ``L = BLOCK`` samples.
 
     ``y[t] = sum_{i<=t} impulse[t-i] x[i] + output[t] . s`` and ``s_end = A^L s + sum_k input[:, k] x[k]``. A block of
-    ``r < L`` samples has the first ``r`` entries of ``impulse`` and ``output``, the last ``r`` columns of ``input``, and
-    ``A^r``, a product of powers of two.
+    ``r < L`` samples has the first ``r`` entries of ``impulse`` and ``output``, the last ``r`` columns of ``input``,
+    and ``A^r``, a product of powers of two.
     """
 
     impulse: Tensor  # (F, L)
@@ -73,11 +164,17 @@ class Blocks(NamedTuple):
 
 def flush(matrix: Tensor) -> Tensor:
     """Zero for what has decayed beyond any use: processors take many times longer over denormal numbers."""
-    return torch.nn.functional.hardshrink(matrix, torch.finfo(matrix.dtype).tiny ** 0.8)
+    return hardshrink(matrix, torch.finfo(matrix.dtype).tiny ** 0.8)
 
 
 def _interleave(real: Tensor, imag: Tensor) -> Tensor:
     return torch.stack((real, imag), -1).flatten(-2)
+
+
+def _real_matrix(entries: Tensor) -> Tensor:
+    """Complex matrices (..., n, n, 2) acting on interleaved real and imaginary parts: (..., 2n, 2n)."""
+    re, im = entries.unbind(-1)
+    return torch.stack((_interleave(re, -im), _interleave(im, re)), -2).flatten(-3, -2)
 
 
 def _pole_powers(decay: Tensor, f_high: Tensor, f_low: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,20 +220,18 @@ def _onepole_blocks(coef: Tensor, order: int) -> Blocks:
     j = torch.arange(order, device=coef.device)
     cascade = binomial[m - 1][:, (j[:, None] - j).clamp(min=0)].tril()
     end_re, end_im = re[:, m, None, None] * cascade, im[:, m, None, None] * cascade
-    transitions = torch.stack((_interleave(end_re, -end_im), _interleave(end_im, end_re)), 3).flatten(2, 3)
+    transitions = _real_matrix(torch.stack((end_re, end_im), -1))
     return Blocks(in_re * binomial[:, -1], output, to_state.transpose(1, 2), transitions)
 
 
-def _state_space_blocks(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Blocks:
-    """Blocks of ``y = c z + d x``, ``z' = a z + b x`` (a (F, N, N), b (F, N), c (F, N), d (F,)) by doubling."""
-    columns, rows = b[:, :, None], c[:, None, :]  # A^k b and c A^k, k = 0, 1, ...
-    powers = [a]
+def _doubled(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``A^k b`` (F, N, L) and ``c A^k`` (F, L, N) for ``k < L``, and ``A^1, A^2, A^4 ... A^L``, by doubling."""
+    columns, rows, powers = b[:, :, None], c[:, None, :], [a]
     while columns.shape[2] < BLOCK:
         columns = torch.cat((columns, powers[-1] @ columns), 2)
         rows = torch.cat((rows, rows @ powers[-1]), 1)
         powers.append(powers[-1] @ powers[-1])
-    impulse = torch.cat((d[:, None], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
-    return Blocks(impulse, rows, columns.flip(2), torch.stack(powers, 1))
+    return columns, rows, torch.stack(powers, 1)
 
 
 def _biquad_blocks(coef: Tensor, order: int) -> Blocks:
@@ -153,19 +248,35 @@ def _biquad_blocks(coef: Tensor, order: int) -> Blocks:
         b_rows += [beta1[:, 0] * direct, beta2[:, 0] * direct]
         rows = torch.cat((b0 * rows, one, zero), 1)
         direct = b0[:, 0] * direct
-    a = torch.stack([torch.nn.functional.pad(row, (0, 2 * order - row.shape[1])) for row in a_rows], 1)
-    return _state_space_blocks(a, torch.stack(b_rows, 1), rows, direct)
+    a = torch.stack([pad(row, (0, 2 * order - row.shape[1])) for row in a_rows], 1)
+    b = torch.stack(b_rows, 1)
+    columns, rows, powers = _doubled(a, b, rows)
+    impulse = torch.cat((direct[:, None], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
+    return Blocks(impulse, rows, columns.flip(2), powers)
 
 
 def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
-    """``w[t] = g x[t] - sum_k a_k w[t-k]``, ``y = Re w``: companion form with the last ``n`` values of ``w`` as state."""
-    g_re, g_im = coef[:, 0], coef[:, 1]
-    a_re, a_im = coef[:, 2::2], coef[:, 3::2]
-    now = torch.stack((_interleave(-a_re, a_im), _interleave(-a_im, -a_re)), 1)  # (F, 2, 2n)
-    shift = torch.eye(2 * order, dtype=coef.dtype, device=coef.device)[: 2 * order - 2]
-    a = torch.cat((now, shift.expand(coef.shape[0], -1, -1)), 1)
-    b = torch.nn.functional.pad(torch.stack((g_re, g_im), 1), (0, 2 * order - 2))
-    return _state_space_blocks(a, b, a[:, 0], g_re)
+    """The one-pole cascade with ``s_0[t] = g x[t] - sum_k c_k s_k[t-1]``.
+
+    ``s' = p (J - 1 c/p) s + 1 g x`` with ones ``J`` below and on the diagonal: the powers of the bracket are taken by
+    doubling, exact where ``c`` is 0, those of ``p`` apart from them in closed form.
+    """
+    decay, f_high, f_low = coef[:, :3].unbind(-1)
+    p = torch.stack(_pole_powers(decay, f_high, f_low), -1)  # (F, L + 1, 2)
+    feedback = -complex_divide(coef[:, None, 5:].unflatten(2, (order, 2)), p[:, 1, None, None])
+    bracket = pad(torch.ones_like(coef[0, 0]).expand(order, order).tril()[..., None], (0, 1)) + feedback
+    a = _real_matrix(bracket)
+    ones = torch.zeros_like(a[:, 0])
+    ones[:, ::2] = 1
+    columns, rows, powers = _doubled(a, ones, a[:, -2])
+    driven = complex_multiply(coef[:, None, 3:5], p[:, :-1])[:, :, None]
+    to_state = complex_multiply(driven, columns.mT.unflatten(2, (order, 2)))  # (F, L, n, 2)
+    conjugate = coef.new_tensor((1.0, -1.0))
+    output = complex_multiply(p[:, 1:, None], rows.unflatten(2, (order, 2)) * conjugate) * conjugate
+    entries = powers.unflatten(2, (order, 2))[..., ::2].transpose(3, 4)  # complex entries (F, 7, n, n, 2)
+    steps = p[:, 2 ** torch.arange(BLOCK.bit_length(), device=coef.device), None, None]
+    transitions = _real_matrix(complex_multiply(steps, entries))
+    return Blocks(to_state[:, :, -1, 0], output.flatten(2), to_state.flip(1).flatten(2).mT, transitions)
 
 
 _BLOCKS: dict[str, Callable[[Tensor, int], Blocks]] = {

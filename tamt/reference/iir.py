@@ -70,13 +70,15 @@ def iir_backward(
     transition = blocks.transitions[:, -1]
     signal, grad = blocked(x[..., :whole]), blocked(grad_y[..., :whole])
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
-    grad_blocks = Blocks(*(torch.zeros_like(m) if need_coef else x.new_empty(0) for m in blocks))
+    grad_blocks = Blocks(*(m.new_zeros(m.shape) if need_coef else x.new_empty(0) for m in blocks))
     starts = last = state.transpose(0, 1)
     if need_coef:
         starts, last = _scan(_block_ends(signal, blocks), last, transition)
     adjoint = grad_final.transpose(0, 1)  # of the state at the end of what is done
     if whole < x.shape[-1]:
-        adjoint = tail_backward(grad_y[..., whole:], adjoint, x[..., whole:], last, blocks, grad_x[..., whole:], grad_blocks)
+        adjoint = tail_backward(
+            grad_y[..., whole:], adjoint, x[..., whole:], last, blocks, grad_x[..., whole:], grad_blocks
+        )
     leaving, adjoint = _scan(_pulled_back(grad, blocks).flip(2), adjoint, transition.mT)
     leaving = leaving.flip(2)  # adjoint of the state at each block's end
     if need_x:
@@ -114,7 +116,7 @@ def _bits(length: int) -> list[int]:
 
 
 def _shortened(blocks: Blocks, length: int) -> Blocks:
-    """The matrices of a block of ``length < BLOCK`` samples: views, and those powers of ``A`` whose product is needed."""
+    """Matrices of a block of ``length < BLOCK`` samples, with only those powers of ``A`` whose product is needed."""
     return Blocks(
         blocks.impulse[:, :length],
         blocks.output[:, :length],

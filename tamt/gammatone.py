@@ -1,0 +1,282 @@
+"""The gammatone filterbank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tamt.coefficients import (
+    complex_divide,
+    complex_multiply,
+    expanded_denominator,
+    feedback_map,
+    gammatone_betamul,
+    gammatone_design,
+    moved_pole,
+    pole_design,
+    stable_denominator,
+)
+from tamt.ops.iir import onepole_cascade
+from tamt.scales import erbspacebw
+
+MAX_POLE_MAG = 0.9
+MIN_DECAY = 1e-5  # a learnt pole stays at |p| <= exp(-MIN_DECAY)
+
+
+class GammatoneFilterbank(nn.Module):
+    r"""Lyon's all-pole gammatone filters, one per centre frequency.
+
+    With :math:`\phi = 2\pi\,\mathrm{betamul}\,\mathrm{audfiltbw}(f_c)/f_s` and :math:`\theta = 2\pi f_c/f_s` a channel
+    has the pole :math:`p = e^{-\phi - i\theta}`, the gain :math:`g = (1 - e^{-\phi})^n` and the output
+    :math:`y = 2\,\mathrm{Re}\{g x / (1 - p z^{-1})^n\}` (0 dB at its centre frequency).
+
+    Parameters
+    ----------
+    fc : Tensor (F,), array, list, or tuple (flow, fhigh)
+        Centre frequencies in Hz, in (0, fs/2]; a tuple gives those of ``erbspacebw(flow, fhigh)``.
+    fs : float
+        Sampling rate in Hz.
+    n : int
+        Filter order.
+    betamul : float, optional
+        Bandwidth parameter in units of ``audfiltbw(fc)``; by default
+        :math:`((n-1)!)^2 / (\pi (2n-2)! 2^{-(2n-2)})`, 1.0186 for order 4, for which the equivalent rectangular
+        bandwidth of the filter is ``audfiltbw(fc)``.
+    learnable : bool
+        Whether the filter tensors are parameters (else buffers of the same names).
+    dtype : torch.float32 or torch.float64
+        Computing type; signals of another floating type are converted.
+    implementation : {'sos', 'poly'}
+        ``'sos'``: the exact cascade of n first-order complex sections; tensors ``poles`` (F,) and ``gains`` (F,),
+        complex. ``'poly'``: the same filter with an expanded denominator after limiting :math:`|p|` to 0.9, which
+        widens and shifts channels below about 500 Hz (legacy); tensors ``b`` (F, 1) and ``a`` (F, n+1), complex.
+    device : torch.device, optional
+        Where the filter tensors are made.
+
+    Attributes
+    ----------
+    fc : Tensor (F,)
+        Centre frequencies of the design in Hz.
+    num_channels : int
+        F.
+
+    Raises
+    ------
+    ValueError
+        An argument outside its range, or a signal without a time axis.
+    TypeError
+        A signal that is not floating, or an unsupported ``dtype``.
+
+    Notes
+    -----
+    A learnt pole outside the unit circle is used scaled back to just inside it.
+
+    References
+    ----------
+    R. F. Lyon (1997), "All-pole models of auditory filtering"; AMT function ``gammatone`` (options ``allpole``,
+    ``complex``).
+
+    Examples
+    --------
+    >>> import torch, tamt
+    >>> bank = tamt.GammatoneFilterbank((100, 8000), fs=16000)
+    >>> bank(torch.randn(2, 16000)).shape
+    torch.Size([2, 30, 16000])
+    """
+
+    fc: Tensor
+    _design: Tensor
+
+    def __init__(
+        self,
+        fc: Tensor | np.ndarray | Sequence[float] | tuple[float, float],
+        fs: float,
+        n: int = 4,
+        betamul: float | None = None,
+        learnable: bool = False,
+        dtype: torch.dtype = torch.float32,
+        implementation: str = "sos",
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        if not (math.isfinite(fs) and fs > 0):
+            raise ValueError(f"fs must be a positive number of Hz, got {fs}")
+        if isinstance(n, bool) or int(n) != n or n < 1:
+            raise ValueError(f"n must be an integer of at least 1, got {n}")
+        if betamul is not None and not (math.isfinite(betamul) and betamul > 0):
+            raise ValueError(f"betamul must be positive, got {betamul}")
+        _check_computing_type(dtype)
+        if implementation not in ("sos", "poly"):
+            raise ValueError(f"implementation must be 'sos' or 'poly', got {implementation!r}")
+        self.fs = fs
+        self.n = int(n)
+        self.betamul = gammatone_betamul(self.n) if betamul is None else float(betamul)
+        self.learnable = learnable
+        self.implementation = implementation
+
+        centre = _centre_frequencies(fc, fs)
+        decay, frequency, gain = gammatone_design(centre, fs, self.n, self.betamul)
+        if implementation == "poly":
+            decay = decay.clamp(min=-math.log(MAX_POLE_MAG))
+        poles, design = pole_design(decay, frequency, dtype)
+        if implementation == "sos":
+            tensors = {"poles": poles, "gains": gain.to(poles.dtype)}
+        else:
+            exact, _ = pole_design(decay, frequency, torch.float64)
+            a = expanded_denominator(exact, self.n).to(poles.dtype)
+            tensors = {"b": gain[:, None].to(poles.dtype), "a": a}
+            to_feedback = feedback_map(exact, self.n).to(poles.dtype)
+            self.register_buffer("_expansion", a[:, 1:].clone().to(device), persistent=False)
+            self.register_buffer("_to_feedback", to_feedback.to(device), persistent=False)
+        for name, tensor in tensors.items():
+            if learnable:
+                self.register_parameter(name, nn.Parameter(tensor.to(device)))
+            else:
+                self.register_buffer(name, tensor.to(device))
+        self.register_buffer("fc", centre.to(device=device, dtype=dtype), persistent=False)
+        self.register_buffer("_design", design.to(device), persistent=False)
+
+    @property
+    def num_channels(self) -> int:
+        """Number of channels F."""
+        return self.fc.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Computing type."""
+        return self._design.dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Filter ``x`` (..., T) from rest: (..., F, T)."""
+        return self.stream(x)[0]
+
+    def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Filter the next chunk of a signal.
+
+        Parameters
+        ----------
+        x : Tensor (..., T)
+            The chunk.
+        state : tuple of Tensor, optional
+            What the call for the chunk before returned; None starts from rest.
+
+        Returns
+        -------
+        y : Tensor (..., F, T)
+        state : tuple of Tensor
+            One tensor (..., F, 2n).
+        """
+        x = self._signal(x)
+        before = None if state is None else state[0]
+        decay, frequency, frequency_low, gain, feedback = self._sections()
+        y, after = onepole_cascade(
+            x, decay, frequency, gain, self.n, frequency_low=frequency_low, feedback=feedback, state=before
+        )
+        return y, (after,)
+
+    def frequency_response(self, f: Tensor | np.ndarray | Sequence[float]) -> Tensor:
+        r"""Complex response of every channel, :math:`g/(1 - p z^{-1})^n + \bar g/(1 - \bar p z^{-1})^n`.
+
+        Parameters
+        ----------
+        f : Tensor (K,) or array
+            Frequencies in Hz.
+
+        Returns
+        -------
+        Tensor (F, K), complex
+        """
+        f = torch.as_tensor(f, dtype=self.dtype, device=self.fc.device)
+        if f.dim() != 1:
+            raise ValueError(f"f must have shape (K,), got {tuple(f.shape)}")
+        cycles = torch.stack((f, -f)) / self.fs  # the second row gives the conjugate pole's part
+        decay, frequency, frequency_low, gain, feedback = self._sections()
+        angle = 2 * math.pi * ((frequency[:, None, None] - cycles) + frequency_low[:, None, None])
+        shrink = torch.expm1(-decay)[:, None, None]
+        # q = 1 - p e^{-i omega} without cancellation near the pole
+        q = torch.complex(2 * torch.sin(angle / 2) ** 2 * (1 + shrink) - shrink, -(1 + shrink) * torch.sin(angle))
+        denominator = q**self.n
+        if feedback is not None:
+            delay = torch.polar(torch.ones_like(cycles), -2 * math.pi * cycles)
+            for k, c in enumerate(torch.view_as_complex(feedback).unbind(1)):
+                denominator = denominator + c[:, None, None] * delay * q ** (self.n - 1 - k)
+        half = torch.view_as_complex(gain)[:, None, None] / 2 / denominator
+        return half[:, 0] + half[:, 1].conj()
+
+    def impulse_response(self, length: int) -> Tensor:
+        """The first ``length`` samples of every channel's impulse response: (F, length)."""
+        if length < 1:
+            raise ValueError(f"length must be at least 1, got {length}")
+        impulse = torch.zeros(length, dtype=self.dtype, device=self.fc.device)
+        impulse[0] = 1
+        return self(impulse)
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        low, high = (f"{f:.1f}" for f in (self.fc[0].item(), self.fc[-1].item()))
+        return (
+            f"{self.num_channels} channels {low} ... {high} Hz, fs={self.fs}, n={self.n}, betamul={self.betamul:.4f}, "
+            f"learnable={self.learnable}, dtype={self.dtype}, implementation={self.implementation!r}"
+        )
+
+    def _signal(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"the signal must be a torch.Tensor, got {type(x).__name__}")
+        if not x.is_floating_point():
+            raise TypeError(f"the signal must be of a floating type, got {x.dtype}")
+        if x.dim() < 1:
+            raise ValueError("the signal must have shape (..., T), got ()")
+        return x.to(self.dtype)
+
+    def _sections(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        """Decay, frequency (high, low), gain (F, 2) and feedback (F, n, 2) of the one-pole sections."""
+        if self.implementation == "sos":
+            decay, frequency, frequency_low = moved_pole(torch.view_as_real(self.poles), self._design)
+            return decay.clamp(min=MIN_DECAY), frequency, frequency_low, 2 * torch.view_as_real(self.gains), None
+        decay, frequency, frequency_low = self._design[:, 2:].unbind(-1)
+        a = torch.view_as_real(self.a)
+        gain = complex_divide(2 * torch.view_as_real(self.b), a[:, :1])[:, 0]
+        denominator = complex_divide(a[:, 1:], a[:, :1])
+        if self.learnable:
+            denominator = stable_denominator(denominator)
+        step = denominator - torch.view_as_real(self._expansion)
+        feedback = complex_multiply(torch.view_as_real(self._to_feedback), step[:, None]).sum(2)
+        return decay, frequency, frequency_low, gain, feedback
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GammatoneFilterbank:
+        # nn.Module.double() passes complex tensors by and .to(torch.float64) drops their imaginary parts.
+        _check_computing_type(fn(torch.empty(0, dtype=self.dtype, device=self.fc.device)).dtype)
+
+        def on_pairs(tensor: Tensor) -> Tensor:
+            if tensor.is_complex():
+                return torch.view_as_complex(fn(torch.view_as_real(tensor)).contiguous())
+            return fn(tensor)
+
+        return super()._apply(on_pairs, recurse)
+
+
+def _check_computing_type(dtype: torch.dtype) -> None:
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+
+
+def _centre_frequencies(fc: Any, fs: float) -> Tensor:
+    """Checked centre frequencies in float64 on the CPU."""
+    if isinstance(fc, tuple):
+        if len(fc) != 2:
+            raise ValueError(f"fc as a tuple must be (flow, fhigh), got {fc}; give frequencies as a list or a tensor")
+        centre = erbspacebw(*fc, dtype=torch.float64)
+    else:
+        centre = torch.as_tensor(fc).detach().to(device="cpu", dtype=torch.float64)
+    if centre.dim() != 1 or centre.numel() == 0:
+        raise ValueError(f"fc must hold at least one frequency and have shape (F,), got {tuple(centre.shape)}")
+    wrong = centre[~((centre > 0) & (centre <= fs / 2))]
+    if wrong.numel():
+        raise ValueError(f"fc must lie in (0, fs/2] = (0, {fs / 2:g}] Hz, got {wrong[0].item():g}")
+    return centre

@@ -1,0 +1,50 @@
+"""Turns a reference, a Triton launcher, a shape function and a backward into one operator of ``torch.library``."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def _own_precision(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Autocast would also reach the matrix products inside an operator; here it must not."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any) -> Any:
+        device = next(a for a in args if isinstance(a, torch.Tensor)).device.type
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return function(*args)
+        return function(*args)
+
+    return wrapped
+
+
+def register(
+    name: str,
+    schema: str,
+    reference: Callable[..., Any],
+    launcher: str,
+    fake: Callable[..., Any],
+    setup_context: Callable[..., None],
+    backward: Callable[..., Any],
+) -> torch.library.CustomOpDef:
+    """Operator ``tamt::name``: ``reference`` on every device but CUDA and ROCm, the Triton ``launcher`` there.
+
+    ``launcher`` is ``"module:function"`` in ``tamt.triton_kernels``, imported at the first call, so that tamt works
+    without triton. ``fake`` checks shapes and gives the strides of the result; ``backward`` uses public operations.
+    """
+    operator = torch.library.custom_op(f"tamt::{name}", _own_precision(reference), mutates_args=(), schema=schema)
+
+    def launch(*args: Any) -> Any:
+        module, function = launcher.split(":")
+        return getattr(importlib.import_module(f"tamt.triton_kernels.{module}"), function)(*args)
+
+    operator.register_kernel("cuda")(_own_precision(launch))
+    operator.register_fake(fake)
+    operator.register_autograd(backward, setup_context=setup_context)
+    return operator

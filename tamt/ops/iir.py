@@ -1,0 +1,284 @@
+r"""IIR filters of many channels: cascades of complex one-pole sections and of real biquads.
+
+Two public functions, one operator. Each filters a signal shared by all ``F`` channels, ``x`` (..., T), or one signal
+per channel, ``x`` (..., F, T) with ``per_channel=True``, and returns the output (..., F, T) and the final state
+(..., F, N), which continues the signal when it is given back as ``state``. Gradients reach the signal, the coefficients
+and the state. On CUDA the operator runs on Triton kernels, elsewhere on :mod:`tamt.reference.iir`.
+
+For the operator the leading dimensions are one, ``x`` is (B, T) or (B, F, T), ``state`` (B, F, N), and the coefficients
+of a channel are a row of ``coef`` (F, P):
+
+=========== ==== ======== ============================================= ===========================================
+kind        N    P        row                                           state
+=========== ==== ======== ============================================= ===========================================
+``onepole`` 2n   5        decay, frequency (high, low), gain (re, im)   re, im of each section's output, first to last
+``biquad``  2n   5n       b0, b1, b2, a1, a2 of each section            the two delays of each section
+``allpole`` 2n   5 + 2n   as ``onepole``, then feedback (re, im)        as ``onepole``
+=========== ==== ======== ============================================= ===========================================
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tamt.coefficients import BLOCK, Blocks, iir_blocks
+from tamt.ops._register import register
+from tamt.reference import iir as reference
+
+KINDS = ("onepole", "biquad", "allpole")
+
+
+def onepole_cascade(
+    x: Tensor,
+    decay: Tensor,
+    frequency: Tensor,
+    gain: Tensor,
+    order: int,
+    *,
+    frequency_low: Tensor | None = None,
+    feedback: Tensor | None = None,
+    state: Tensor | None = None,
+    per_channel: bool = False,
+) -> tuple[Tensor, Tensor]:
+    r"""``order`` equal complex one-pole sections: :math:`y = \mathrm{Re}\{g x / (1 - p z^{-1})^n\}`.
+
+    The pole is :math:`p = e^{-\mathrm{decay} + 2\pi i\,\mathrm{frequency}}`. Decay and frequency, not the pole, keep
+    float32 exact where a pole lies close to the unit circle. Section by section: :math:`s_0[t] = g x[t]`,
+    :math:`s_j[t] = p\,s_j[t-1] + s_{j-1}[t]`, :math:`y = \mathrm{Re}\,s_n`. With ``feedback`` :math:`c`,
+    :math:`s_0[t] = g x[t] - \sum_k c_k s_k[t-1]`, which makes any complex all-pole filter of that order
+    (:func:`tamt.coefficients.feedback_map`).
+
+    Parameters
+    ----------
+    x : Tensor (..., T) or, with ``per_channel``, (..., F, T)
+        Signal, float32 or float64; the coefficients have the same type.
+    decay : Tensor (F,)
+        Nepers per sample, positive for a stable filter.
+    frequency : Tensor (F,)
+        Cycles per sample.
+    gain : Tensor (F, 2)
+        Real and imaginary part of :math:`g`.
+    order : int
+        Number of sections.
+    frequency_low : Tensor (F,), optional
+        What rounding took from ``frequency``; the filter uses the sum.
+    feedback : Tensor (F, order, 2), optional
+        Real and imaginary part of :math:`c_1 \dots c_n`.
+    state : Tensor (..., F, 2 * order), optional
+        State to continue from; rest if not given.
+    per_channel : bool
+        Whether ``x`` has a channel axis.
+
+    Returns
+    -------
+    y : Tensor (..., F, T)
+    state : Tensor (..., F, 2 * order)
+    """
+    _check_vector("decay", decay)
+    _check_shape("frequency", frequency, decay.shape)
+    _check_shape("gain", gain, (*decay.shape, 2))
+    if frequency_low is None:
+        frequency_low = torch.zeros_like(frequency)
+    _check_shape("frequency_low", frequency_low, decay.shape)
+    _check_order(order)
+    coef = torch.cat((decay[:, None], frequency[:, None], frequency_low[:, None], gain), 1)
+    if feedback is None:
+        return _filter(x, coef, "onepole", order, state, per_channel)
+    _check_shape("feedback", feedback, (*decay.shape, order, 2))
+    return _filter(x, torch.cat((coef, feedback.flatten(1)), 1), "allpole", order, state, per_channel)
+
+
+def biquad_cascade(
+    x: Tensor, sos: Tensor, *, state: Tensor | None = None, per_channel: bool = False
+) -> tuple[Tensor, Tensor]:
+    r"""Real second-order sections one after the other, in transposed direct form II.
+
+    Parameters
+    ----------
+    x : Tensor (..., T) or, with ``per_channel``, (..., F, T)
+        Signal, float32 or float64.
+    sos : Tensor (F, K, 6)
+        ``b0 b1 b2 a0 a1 a2`` of each section, as in :func:`scipy.signal.sosfilt`, for each channel. They are divided by
+        ``a0``.
+    state : Tensor (..., F, 2 * K), optional
+        State to continue from; rest if not given.
+    per_channel : bool
+        Whether ``x`` has a channel axis.
+
+    Returns
+    -------
+    y : Tensor (..., F, T)
+    state : Tensor (..., F, 2 * K)
+    """
+    if sos.dim() != 3 or sos.shape[1] < 1 or sos.shape[2] != 6:
+        raise ValueError(f"sos must have shape (F, K, 6) with K >= 1, got {tuple(sos.shape)}")
+    scaled = sos / sos[..., 3:4]
+    coef = torch.cat((scaled[..., :3], scaled[..., 4:]), -1).flatten(1)
+    return _filter(x, coef, "biquad", sos.shape[1], state, per_channel)
+
+
+def _filter(
+    x: Tensor, coef: Tensor, kind: str, order: int, state: Tensor | None, per_channel: bool
+) -> tuple[Tensor, Tensor]:
+    channels = coef.shape[0]
+    signal_dims = 2 if per_channel else 1
+    if x.dim() < signal_dims or (per_channel and x.shape[-2] != channels):
+        expected = f"(..., {channels}, T)" if per_channel else "(..., T)"
+        raise ValueError(f"x must have shape {expected}, got {tuple(x.shape)}")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"x must be float32 or float64, got {x.dtype}")
+    lead = x.shape[:-signal_dims]
+    if state is None:
+        state = x.new_zeros(*lead, channels, 2 * order)
+    _check_shape("state", state, (*lead, channels, 2 * order))
+    for name, tensor in (("coefficients", coef), ("state", state)):
+        if tensor.dtype != x.dtype or tensor.device != x.device:
+            raise TypeError(
+                f"{name} must have the signal's type and device, {x.dtype} on {x.device}, "
+                f"got {tensor.dtype} on {tensor.device}"
+            )
+    if lead:
+        rows, states = x.flatten(0, len(lead) - 1), state.flatten(0, len(lead) - 1)
+    else:
+        rows, states = x[None], state[None]
+    y, last = iir(rows, coef, states, kind, order)
+    return y.reshape(*lead, channels, x.shape[-1]), last.reshape(state.shape)
+
+
+def _check_vector(name: str, tensor: Tensor) -> None:
+    if tensor.dim() != 1:
+        raise ValueError(f"{name} must have shape (F,), got {tuple(tensor.shape)}")
+
+
+def _check_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if tensor.shape != torch.Size(shape):
+        raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
+
+
+def _check_order(order: int) -> None:
+    if order < 1:
+        raise ValueError(f"order must be at least 1, got {order}")
+
+
+def _check_operands(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> None:
+    torch._check_value(kind in KINDS, lambda: f"kind must be one of {KINDS}, got {kind!r}")
+    columns = {"onepole": 5, "biquad": 5 * order, "allpole": 5 + 2 * order}[kind]
+    torch._check_value(
+        coef.dim() == 2 and coef.shape[1] == columns,
+        lambda: f"coef must have shape (F, {columns}), got {tuple(coef.shape)}",
+    )
+    torch._check_value(
+        state.dim() == 3 and state.shape[1] == coef.shape[0] and state.shape[2] == 2 * order,
+        lambda: f"state must have shape (B, {coef.shape[0]}, {2 * order}), got {tuple(state.shape)}",
+    )
+    torch._check_value(
+        x.dim() in (2, 3) and x.shape[0] == state.shape[0] and (x.dim() == 2 or x.shape[1] == coef.shape[0]),
+        lambda: f"x must have shape (B, T) or (B, {coef.shape[0]}, T), got {tuple(x.shape)}",
+    )
+
+
+def _fake(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
+    _check_operands(x, coef, state, kind, order)
+    return x.new_empty(state.shape[0], state.shape[1], x.shape[-1]), state.new_empty(state.shape)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.filter = inputs[3:]
+
+
+def _backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
+    x, coef, state = ctx.saved_tensors
+    need_x, need_coef, need_state = ctx.needs_input_grad[:3]
+    grad_x, grad_state, *grad_blocks = iir_backward(grad_y, grad_final, x, coef, state, *ctx.filter, need_x, need_coef)
+    grad_coef = _block_vjp(coef, grad_blocks, *ctx.filter) if need_coef else None
+    return grad_x if need_x else None, grad_coef, grad_state if need_state else None, None, None
+
+
+def _block_vjp(coef: Tensor, grad_blocks: list[Tensor], kind: str, order: int) -> Tensor:
+    """Gradients of the block matrices carried on to the coefficients, by autograd through their construction."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaf = coef if again else coef.detach().requires_grad_()
+        return torch.autograd.grad(iir_blocks(leaf, kind, order), leaf, grad_blocks, create_graph=again)[0]
+
+
+def _fake_backward(
+    grad_y: Tensor,
+    grad_final: Tensor,
+    x: Tensor,
+    coef: Tensor,
+    state: Tensor,
+    kind: str,
+    order: int,
+    need_x: bool,
+    need_coef: bool,
+) -> tuple[Tensor, ...]:
+    _check_operands(x, coef, state, kind, order)
+    channels, size = coef.shape[0], 2 * order
+    shapes: list[tuple[int, ...]] = [(0,)] * 4
+    if need_coef:
+        shapes = [
+            (channels, BLOCK),
+            (channels, BLOCK, size),
+            (channels, size, BLOCK),
+            (channels, BLOCK.bit_length(), size, size),
+        ]
+    grad_x = x.new_empty(x.shape) if need_x else x.new_empty(0)
+    return grad_x, state.new_empty(state.shape), *(coef.new_empty(shape) for shape in shapes)
+
+
+def _reference_backward(*args: Any) -> tuple[Tensor, ...]:
+    grad_x, grad_state, grad_blocks = reference.iir_backward(*args)
+    return grad_x, grad_state, *grad_blocks
+
+
+def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:5])
+    ctx.filter = inputs[5:7]
+    ctx.needs = inputs[7:]
+
+
+def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    """The backward of the backward: autograd through the reference, written out of place."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        operands = [t if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
+        grad_y, grad_final, x, coef, state = operands
+        blocks = iir_blocks(coef, *ctx.filter)
+        outputs = reference.iir_differentiable(x, Blocks(*blocks), state)
+        need_x, need_coef = ctx.needs
+        wanted = [(x, grads[0])] * need_x + [(state, grads[1])] + list(zip(blocks, grads[2:], strict=True)) * need_coef
+        targets, cotangents = zip(*wanted, strict=True)
+        first = torch.autograd.grad(
+            outputs, targets, (grad_y, grad_final), create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        second = torch.autograd.grad(
+            first, operands, cotangents, create_graph=again, allow_unused=True, materialize_grads=True
+        )
+    needed = ctx.needs_input_grad
+    return *(g if need else None for g, need in zip(second, needed, strict=False)), None, None, None, None
+
+
+iir_backward = register(
+    "iir_backward",
+    "(Tensor grad_y, Tensor grad_final, Tensor x, Tensor coef, Tensor state, str kind, int order, bool need_x, "
+    "bool need_coef) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _reference_backward,
+    "iir:iir_backward",
+    _fake_backward,
+    _setup_backward,
+    _double_backward,
+)
+iir = register(
+    "iir",
+    "(Tensor x, Tensor coef, Tensor state, str kind, int order) -> (Tensor, Tensor)",
+    reference.iir,
+    "iir:iir_forward",
+    _fake,
+    _setup,
+    _backward,
+)
