@@ -247,8 +247,8 @@ def _analyze(arguments: argparse.Namespace) -> int:
             failed += 1
             tqdm.write(f"tamt: {path}: {error}", file=sys.stderr)
         else:
-            speed = f"{analysis.seconds / duration:.0f} times faster than real time"
-            tqdm.write(f"{path}: {analysis.seconds:.2f} s, {speed}: {out / name}.npz, {out / name}.png")
+            took = f"{analysis.seconds:.2f} s of sound in {duration:.2f} s"
+            tqdm.write(f"{path}: {took}: {out / name}.npz, {out / name}.png")
     if failed:
         print(f"tamt: {failed} of {len(names)} files could not be analysed", file=sys.stderr)
     return 1 if failed else 0
@@ -331,16 +331,17 @@ def _analysis(
         fc, bank = design(fs)
         length = max(1, round(frame * fs))
         block = length * max(1, _BLOCK_ELEMENTS // (len(fc) * sound.channels * length))
-        rms, low, high = [], [], []
+        # One growing buffer each: many small arrays, kept between large ones that come and go, fragment memory.
+        rms, low, high = bytearray(), bytearray(), bytearray()
         state = None
         samples = 0
         for piece in _blocks(_resampled(_samples(sound, block), sound, fs), block):
             x = torch.from_numpy(piece.T.copy()).to(device)
             y, state = bank.stream(x, state)
             samples += len(piece)
-            rms.append(_frames(y, length, lambda frames: frames.square().mean(-1).sqrt()))
-            low.append(_frames(x, length, lambda frames: frames.amin(-1)))
-            high.append(_frames(x, length, lambda frames: frames.amax(-1)))
+            rms += _frames(y, length, lambda frames: frames.square().mean(-1).sqrt())
+            low += _frames(x, length, lambda frames: frames.amin(-1))
+            high += _frames(x, length, lambda frames: frames.amax(-1))
         if not samples:
             raise CommandError(f"holds {sound.frames} samples, which leaves nothing to analyse at {fs:g} Hz")
         starts = np.arange(0, samples, length)
@@ -348,9 +349,9 @@ def _analysis(
         analysis = Analysis(
             fc=fc.numpy(),
             times=(starts + ends) / (2 * fs),
-            rms=np.concatenate(rms, axis=-1),
-            low=np.concatenate(low, axis=-1),
-            high=np.concatenate(high, axis=-1),
+            rms=_unpacked(rms, sound.channels, len(fc)),
+            low=_unpacked(low, sound.channels),
+            high=_unpacked(high, sound.channels),
             fs=fs,
             source_fs=sound.samplerate,
             frame=length,
@@ -362,13 +363,17 @@ def _analysis(
     return analysis
 
 
-def _frames(x: Tensor, length: int, reduce: Callable[[Tensor], Tensor]) -> NDArray:
-    """Reduce consecutive frames of the last axis; the last frame has what is left."""
+def _frames(x: Tensor, length: int, reduce: Callable[[Tensor], Tensor]) -> bytes:
+    """Reduce consecutive frames of the last axis, the last of which has what is left; give float32, frame by frame."""
     count = x.shape[-1] // length
     parts = [reduce(x[..., : count * length].unflatten(-1, (count, length)))]
     if count * length < x.shape[-1]:
         parts.append(reduce(x[..., count * length :].unsqueeze(-2)))
-    return torch.cat(parts, dim=-1).cpu().numpy()
+    return torch.cat(parts, dim=-1).movedim(-1, 0).cpu().numpy().tobytes()
+
+
+def _unpacked(frames: bytearray, *shape: int) -> NDArray:
+    return np.ascontiguousarray(np.moveaxis(np.frombuffer(frames, dtype=np.float32).reshape(-1, *shape), 0, -1))
 
 
 @contextmanager
@@ -390,7 +395,7 @@ def _opened(path: Path) -> Iterator[SoundFile]:
 def _samples(sound: SoundFile, block: int) -> Iterator[NDArray]:
     """Read a file in blocks of shape (samples, channels), and refuse NaN and infinity."""
     start = 0
-    for samples in sound.blocks(block, dtype="float32", always_2d=True):
+    while len(samples := sound.read(block, dtype="float32", always_2d=True)):
         wrong = np.argwhere(~np.isfinite(samples))
         if len(wrong):
             index, channel = wrong[0]
