@@ -1,0 +1,73 @@
+"""What every kernel file shares: launch options, lane counts, tiles taken apart into columns and put together again.
+
+Names in kernels: ``p_`` pointer, ``o_`` offset, ``m_`` mask, ``b_`` values in registers; constexpr parameters are in
+capitals.
+"""
+
+import contextlib
+
+import torch
+import triton
+import triton.language as tl
+
+# Contraction of a * b + c is asked for by name: triton 3.10 changes the default, and without it the recursions
+# take half as many instructions again.
+LAUNCH = {"enable_fp_fusion": True}
+
+
+def lanes_per_warp() -> int:
+    """Lanes which run together: 64 on AMD's compute cards, 32 elsewhere."""
+    return 64 if torch.version.hip else 32
+
+
+def dot_precision(dtype: torch.dtype) -> str:
+    """Input precision of a ``tl.dot`` that must keep float32's accuracy (triton's own default is tf32)."""
+    return "ieee" if dtype == torch.float64 or torch.version.hip else "tf32x3"
+
+
+def on_device_of(tensor: torch.Tensor) -> contextlib.AbstractContextManager:
+    """Makes the tensor's GPU current, as Triton launches on the current one; nothing to do in interpreter mode."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
+
+
+@triton.jit
+def split_columns(b_tile, R: tl.constexpr, K: tl.constexpr):
+    """Tile (R, K), K a power of two, as a tuple of its K columns, each (R,)."""
+    b_parts = (b_tile,)
+    # Part q of level l holds the columns congruent to q modulo 2^l, so after the last level part q is column q.
+    for level in tl.static_range(5):
+        if (K >> level) > 1:
+            b_even = ()
+            b_odd = ()
+            for q in tl.static_range(1 << level):
+                if (K >> level) > 2:
+                    b_e, b_o = tl.split(tl.reshape(b_parts[q], [R, K >> (level + 1), 2]))
+                else:
+                    b_e, b_o = tl.split(b_parts[q])
+                b_even = b_even + (b_e,)
+                b_odd = b_odd + (b_o,)
+            b_parts = b_even + b_odd
+    return b_parts
+
+
+@triton.jit
+def join_columns(b_columns, R: tl.constexpr, K: tl.constexpr):
+    """Tile (R, K), K a power of two of at least 2, from a tuple of its K columns; undoes :func:`split_columns`."""
+    b_parts = b_columns
+    for level in tl.static_range(5):
+        if (K >> level) > 1:
+            b_joined = ()
+            for q in tl.static_range(K >> (level + 1)):
+                b_pair = tl.join(b_parts[q], b_parts[q + (K >> (level + 1))])
+                b_joined = b_joined + (tl.reshape(b_pair, [R, 2 << level]),)
+            b_parts = b_joined
+    return b_parts[0]
+
+
+@triton.jit
+def select(m_new, b_new, b_old, N: tl.constexpr):
+    """Tuple of N tensors: the new ones where the mask is set, the old ones elsewhere."""
+    b_out = ()
+    for n in tl.static_range(N):
+        b_out = b_out + (tl.where(m_new, b_new[n], b_old[n]),)
+    return b_out

@@ -1,0 +1,467 @@
+"""Launchers of the IIR engine: filters with a linear recursion per channel, forward and backward.
+
+Forward, by stage, with the file that holds the kernel:
+
+1. table, superblock transition and response of each channel (iir_design)
+2. end states of superblocks: a matrix product where float32 channels share the signal (iir_scan), else a recursion
+   (iir_output)
+3. scan of the end states, in chunks at as many levels as needed (iir_scan)
+4. output: recursion from the scanned states (iir_output)
+
+Backward does stages 2 to 4 for the adjoint system, backwards in time (iir_adjoint), and correlates states, adjoint
+states, signal and gradient over blocks of 64 samples for the coefficients (iir_gradient).
+
+The kinds of filter and their states are described in :mod:`tamt.triton_kernels.iir_sections`.
+"""
+
+from typing import NamedTuple
+
+import torch
+import triton
+
+from tamt.coefficients import BLOCK as BORDER
+from tamt.coefficients import Blocks, iir_blocks
+from tamt.reference import iir as reference
+
+from ._common import LAUNCH, dot_precision, lanes_per_warp, on_device_of
+from .iir_adjoint import iir_adjoint_kernel, iir_adjoint_tail_kernel
+from .iir_design import iir_design_kernel, iir_power_kernel
+from .iir_gradient import iir_gradient_kernel
+from .iir_output import iir_forward_kernel, iir_forward_tail_kernel
+from .iir_scan import iir_end_state_kernel, iir_scan_kernel
+
+
+class Tiling(NamedTuple):
+    """Sizes the launchers choose. The defaults are for GPUs; tests make them small to reach every level."""
+
+    superblock: int = 256  # samples a lane of the recursions goes through; a multiple of 64
+    chunk: int = 32  # superblocks in a chunk of the scan; a power of two
+    top: int = 64  # a level of at most this many blocks is scanned in one go
+
+
+DEFAULT = Tiling()
+TRIP = 16  # samples per step of the recursions
+
+
+class System(NamedTuple):
+    """A batch of filters as the kernels see it: what :func:`iir_design_kernel` finds, and the constants of the kind."""
+
+    table: torch.Tensor
+    transition: torch.Tensor
+    response: torch.Tensor
+    constants: dict
+
+
+def n_states(kind: str, order: int) -> int:
+    if kind not in ("onepole", "biquad", "allpole"):
+        raise ValueError(f"kind must be 'onepole', 'biquad' or 'allpole', got {kind!r}")
+    if not 1 <= order <= 8:
+        raise ValueError(f"order must be in 1..8, got {order}")
+    return 2 * order
+
+
+def shares_signal(x: torch.Tensor) -> bool:
+    return x.dim() == 2
+
+
+def signal_strides(x: torch.Tensor) -> tuple[int, int]:
+    """Strides of batch rows and channels."""
+    return x.stride(0), 0 if shares_signal(x) else x.stride(1)
+
+
+def uses_product(x: torch.Tensor) -> bool:
+    """End states by matrix product: where one signal serves all channels and float32 is enough."""
+    return shares_signal(x) and x.dtype == torch.float32
+
+
+def design(coef: torch.Tensor, kind: str, order: int, steps: int, response: bool) -> System:
+    """Table, transition over ``steps`` samples and, if asked, response to each of them, of every channel."""
+    F, P = coef.shape
+    N = n_states(kind, order)
+    NP = triton.next_power_of_2(N)
+    poles = 16 if kind != "biquad" and coef.dtype == torch.float32 else 1
+    width = P if kind == "biquad" else P - 3 + 2 * poles
+    table = coef.new_empty(F, width)
+    transition = coef.new_empty(F, NP, NP, dtype=torch.float64)
+    product = coef.new_empty(steps if response else 0, F * NP, dtype=torch.float32)
+    constants = {"KIND": kind, "ORDER": order, "N": N, "NP": NP, "WIDTH": width, "POLES": poles}
+    iir_design_kernel[(F,)](
+        coef.contiguous(),
+        table,
+        transition,
+        product,
+        F,
+        steps,
+        P=P,
+        LANES=triton.next_power_of_2(N + 1),
+        RESPONSE=response,
+        num_warps=1,
+        **constants,
+        **LAUNCH,
+    )
+    return System(table, transition, product, constants)
+
+
+def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoint=False):
+    """States entering each of n blocks of B rows, from what the blocks add by their end: ``s[j + 1] = A s[j] + e[j]``.
+
+    ends (F, B n, NP), transition (F, NP, NP); start holds the state entering block 0 of each row, (f, b, n < N) at the
+    strides (start_strides, 1), or is None for zeros. With ``adjoint`` blocks count from the end of the row and A is
+    transposed.
+    """
+    F, _, NP = ends.shape
+    chunk = n if n <= tiling.top else tiling.chunk
+    n_chunks = triton.cdiv(n, chunk)
+    lanes = 8
+    grid = (F * triton.cdiv(B * n_chunks, lanes),)
+    a_strides = (1, NP) if adjoint else (NP, 1)
+    options = {
+        "N": constants["N"],
+        "NP": NP,
+        "CHUNK": chunk,
+        "R": lanes,
+        "REVERSE": adjoint,
+        "num_warps": 4 if NP > 8 else 2,
+        **LAUNCH,
+    }
+    if n_chunks > 1:
+        leaving = ends.new_empty(F, B * n_chunks, NP, dtype=torch.float64)
+        iir_scan_kernel[grid](
+            ends,
+            transition,
+            ends,
+            leaving,
+            n,
+            B,
+            F,
+            n_chunks,
+            *a_strides,
+            0,
+            0,
+            STATES=False,
+            START=False,
+            **options,
+        )
+        power = torch.empty_like(transition)
+        iir_power_kernel[(F,)](transition, power, NP=NP, SQUARINGS=chunk.bit_length() - 1, num_warps=4, **LAUNCH)
+        # Chunks are already counted from the end, so the levels above run forward, with the transposed A still.
+        if adjoint:
+            power = power.transpose(1, 2).contiguous()
+        start = scan(leaving, power, start, start_strides, n_chunks, B, constants, tiling)
+        start_strides = (B * n_chunks * NP, NP)
+    states = torch.empty_like(ends)
+    iir_scan_kernel[grid](
+        ends,
+        transition,
+        ends if start is None else start,
+        states,
+        n,
+        B,
+        F,
+        n_chunks,
+        *a_strides,
+        *start_strides,
+        STATES=True,
+        START=start is not None,
+        **options,
+    )
+    return states
+
+
+class Run(NamedTuple):
+    """A signal cut into superblocks, with what the recursion over them needs."""
+
+    x: torch.Tensor  # (B, T) or (B, F, T), last stride 1
+    state: torch.Tensor  # (B, F, N), contiguous
+    start: torch.Tensor  # (F, B n_super, NP): states that enter the superblocks after the first
+    n_samples: int  # T without the last T % 16
+    n_super: int
+    system: System
+    tiling: Tiling
+
+
+def recur(task: str, run: Run, out: torch.Tensor, final: torch.Tensor) -> None:
+    """Launches :func:`iir_forward_kernel` for one of its tasks."""
+    x, state, start, n_samples, n_super, system, tiling = run
+    B, F, _ = state.shape
+    lanes = lanes_per_warp()
+    iir_forward_kernel[(F * B * triton.cdiv(n_super, lanes),)](
+        x,
+        system.table,
+        state,
+        start,
+        out,
+        final,
+        x.shape[-1],
+        n_samples,
+        n_super,
+        B,
+        F,
+        *signal_strides(x),
+        S=tiling.superblock,
+        BORDER=BORDER,
+        R=lanes,
+        TASK=task,
+        num_warps=1,
+        **system.constants,
+        **LAUNCH,
+    )
+
+
+def begin(x, coef, state, kind, order, tiling, response) -> Run:
+    """Stage 1: the design, and the signal cut into superblocks. With ``response`` ready for :func:`enter`'s product."""
+    n_samples = x.shape[-1] // TRIP * TRIP
+    n_super = triton.cdiv(n_samples, tiling.superblock)
+    if x.stride(-1) != 1:
+        x = x.contiguous()
+    state = state.contiguous()
+    steps = tiling.superblock if n_super > 1 else 0
+    system = design(coef, kind, order, steps, response and n_super > 1)
+    return Run(x, state, state, n_samples, n_super, system, tiling)
+
+
+def enter(run: Run) -> Run:
+    """Stages 2 and 3 of the forward pass: the states that enter the superblocks."""
+    if run.n_super <= 1:
+        return run
+    x, state, _, n_samples, n_super, system, tiling = run
+    B, F, _ = state.shape
+    NP = system.constants["NP"]
+    ends = x.new_empty(F, B * n_super, NP)
+    if system.response.numel():
+        BR, BC = 64, 64
+        iir_end_state_kernel[(B * triton.cdiv(n_super, BR) * triton.cdiv(F * NP, BC),)](
+            x,
+            system.response,
+            ends,
+            n_samples,
+            n_super,
+            B,
+            F * NP,
+            x.stride(0),
+            S=tiling.superblock,
+            NP=NP,
+            BR=BR,
+            BC=BC,
+            BK=32,
+            PRECISION=dot_precision(x.dtype),
+            num_warps=4,
+            **LAUNCH,
+        )
+    else:
+        recur("ends", run, ends, state)
+    strides = state.stride(1), state.stride(0)
+    return run._replace(start=scan(ends, system.transition, state, strides, n_super, B, system.constants, tiling))
+
+
+def iir_forward(
+    x: torch.Tensor, coef: torch.Tensor, state: torch.Tensor, kind: str, order: int, tiling: Tiling = DEFAULT
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output (B, F, T) and state after the last sample (B, F, N) of F filters.
+
+    x (B, T), shared by the channels, or (B, F, T); coef (F, P); state (B, F, N) before the first sample.
+    """
+    B, F, _ = state.shape
+    T = x.shape[-1]
+    y = x.new_empty(B, F, T)
+    if y.numel() == 0:
+        return y, state.clone(memory_format=torch.contiguous_format)
+    final = torch.empty_like(state, memory_format=torch.contiguous_format)
+    with on_device_of(x):
+        run = enter(begin(x, coef, state, kind, order, tiling, uses_product(x)))
+        system = run.system
+        length = T - run.n_samples
+        if run.n_samples:
+            recur("output", run, y, final)
+        if length:
+            lanes = lanes_per_warp()
+            iir_forward_tail_kernel[(triton.cdiv(B * F, lanes),)](
+                run.x,
+                system.table,
+                final if run.n_samples else run.state,
+                y,
+                final,
+                T,
+                length,
+                B,
+                F,
+                *signal_strides(run.x),
+                R=lanes,
+                num_warps=1,
+                **system.constants,
+                **LAUNCH,
+            )
+    return y, final
+
+
+class Pullback(NamedTuple):
+    """What the adjoint recursion leaves behind."""
+
+    gx: torch.Tensor  # of x's shape, or empty
+    gstate: torch.Tensor  # (B, F, N)
+    border: torch.Tensor  # (F, B T // 64, NP): adjoint states at the ends of whole blocks, or empty
+
+
+def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
+    """The adjoint system's stages 2 to 4: its states at the ends of superblocks, and its output."""
+    x, state, _, n_samples, n_super, system, tiling = run
+    B, F, _ = state.shape
+    T = x.shape[-1]
+    NP = system.constants["NP"]
+    lanes = lanes_per_warp()
+    # Lanes of one program that share a superblock of a shared signal add up what they find.
+    BF = min(8, triton.next_power_of_2(F)) if shares_signal(x) else 1
+    groups = triton.cdiv(F, BF)
+    gstate = torch.empty_like(state)
+    border = x.new_empty(F, B * (T // BORDER) if need_coef else 0, NP)
+    if not need_x:
+        gx = x.new_empty(0)
+    elif shares_signal(x) and groups > 1:
+        gx = x.new_empty(groups, B, T)
+    else:
+        gx = x.new_empty(x.shape)
+    options = {"R": lanes, "BF": BF, "num_warps": 1, **system.constants, **LAUNCH}
+    length = T - n_samples
+    if length:
+        cut = torch.empty_like(state) if n_samples else gstate
+        iir_adjoint_tail_kernel[(groups * triton.cdiv(B, lanes // BF),)](
+            gy,
+            system.table,
+            gfinal,
+            gx,
+            cut,
+            T,
+            length,
+            B,
+            F,
+            GRAD_X=need_x,
+            **options,
+        )
+        gfinal = cut
+
+    def adjoint(task: str, start, out, grad_x: bool, borders: bool) -> None:
+        iir_adjoint_kernel[(groups * B * triton.cdiv(n_super, lanes // BF),)](
+            gy,
+            system.table,
+            gfinal,
+            start,
+            out,
+            gstate,
+            border,
+            T,
+            n_samples,
+            n_super,
+            B,
+            F,
+            S=tiling.superblock,
+            BORDER=BORDER,
+            TASK=task,
+            GRAD_X=grad_x,
+            BORDERS=borders,
+            **options,
+        )
+
+    start = gfinal
+    if n_super > 1:
+        ends = x.new_empty(F, B * n_super, NP)
+        adjoint("ends", ends, ends, False, False)
+        start = scan(ends, system.transition, None, (0, 0), n_super, B, system.constants, tiling, adjoint=True)
+    if n_super:
+        adjoint("output", start, gx, need_x, need_coef)
+    return Pullback(gx.sum(0) if gx.dim() > x.dim() else gx, gstate, border)
+
+
+def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
+    """Gradients of the matrices of :func:`tamt.coefficients.iir_blocks`."""
+    x, state, _, n_samples, _, system, _ = run
+    B, F, N = state.shape
+    T = x.shape[-1]
+    L = BORDER
+    NP = system.constants["NP"]
+    n_blocks = T // L
+    n_borders = triton.cdiv(n_samples, L)
+    states = x.new_empty(F, B * n_borders, NP)
+    cut = torch.empty_like(state)
+    if n_samples:
+        recur("borders", run, states, cut)
+    grad = Blocks(
+        coef.new_zeros(F, L), coef.new_zeros(F, L, N), coef.new_zeros(F, N, L), coef.new_zeros(F, L.bit_length(), N, N)
+    )
+    if n_blocks:
+        BQ = 32
+        ND = max(16, NP)
+        splits = max(1, min(1024 // F, triton.cdiv(B * n_blocks, BQ)))
+        part = x.new_empty(splits, F, (L + ND) ** 2)
+        iir_gradient_kernel[(F * splits,)](
+            gy,
+            x,
+            states,
+            border,
+            part,
+            T,
+            n_blocks,
+            n_borders,
+            B,
+            F,
+            splits,
+            *signal_strides(x),
+            NP=NP,
+            ND=ND,
+            L=L,
+            BQ=BQ,
+            PRECISION=dot_precision(x.dtype),
+            num_warps=8,
+            **LAUNCH,
+        )
+        hh, he, hc, ha = part.sum(0).to(coef.dtype).split((L * L, L * ND, L * ND, ND * ND), 1)
+        grad.impulse.copy_(reference._diagonal_sums(hh.unflatten(1, (L, L))))
+        grad.input.copy_(he.unflatten(1, (L, ND))[..., :N].mT)
+        grad.output.copy_(hc.unflatten(1, (L, ND))[..., :N])
+        grad.transitions[:, -1] = ha.unflatten(1, (ND, ND))[:, :N, :N]
+    whole = n_blocks * L
+    if whole < T:
+        entering = states.unflatten(1, (B, n_borders))[:, :, -1, :N] if n_samples > whole else cut.transpose(0, 1)
+        if not n_samples:
+            entering = state.transpose(0, 1)
+        reference.tail_backward(
+            gy[..., whole:],
+            gfinal.transpose(0, 1),
+            x[..., whole:],
+            entering.to(coef.dtype),
+            iir_blocks(coef, kind, order),
+            gy.new_empty(0),
+            grad,
+        )
+    return grad
+
+
+def iir_backward(
+    gy: torch.Tensor,
+    gfinal: torch.Tensor,
+    x: torch.Tensor,
+    coef: torch.Tensor,
+    state: torch.Tensor,
+    kind: str,
+    order: int,
+    need_x: bool,
+    need_coef: bool,
+    tiling: Tiling = DEFAULT,
+) -> tuple[torch.Tensor, ...]:
+    """Gradients of x, of state and of the four block matrices, from those of y (B, F, T) and of the final state.
+
+    The gradient of x, and those of the matrices, are empty where they are not needed. gfinal is (B, F, N).
+    """
+    _, F, N = state.shape
+    nothing = x.new_empty(0)
+    if gy.numel() == 0:
+        gx = torch.zeros_like(x, memory_format=torch.contiguous_format) if need_x else nothing
+        shapes = (F, BORDER), (F, BORDER, N), (F, N, BORDER), (F, BORDER.bit_length(), N, N)
+        blocks = [coef.new_zeros(shape) if need_coef else nothing.clone() for shape in shapes]
+        return gx, gfinal.clone(memory_format=torch.contiguous_format), *blocks
+    with on_device_of(x):
+        gy, gfinal = gy.contiguous(), gfinal.contiguous()
+        run = begin(x, coef, state, kind, order, tiling, need_coef and uses_product(x))
+        gx, gstate, border = pull_back(gy, gfinal, run, need_x, need_coef)
+        if not need_coef:
+            return gx, gstate, *(nothing.clone() for _ in range(4))
+        return gx, gstate, *block_gradients(gy, gfinal, enter(run), coef, kind, order, border)

@@ -1,0 +1,170 @@
+"""The recursion of the adjoint system, backwards in time: gradients of the signal and of the first state.
+
+With ``l[t]`` the gradient of the states before sample t, ``l[t] = A^T l[t + 1] + C^T gy[t]`` and
+``gx[t] = B^T l[t + 1] + D gy[t]``; ``l[T]`` is the gradient of the final state and ``l[0]`` that of the first.
+Superblocks and trips are those of the forward recursion (iir_output), taken from their ends.
+"""
+
+import triton
+import triton.language as tl
+
+from ._common import join_columns, select, split_columns
+from .iir_output import TRIP, load_states, store_states
+from .iir_sections import adjoint_step, load_phase, load_row
+
+
+@triton.jit
+def iir_adjoint_kernel(
+    p_gy,
+    p_table,
+    p_gfinal,
+    p_start,
+    p_out,
+    p_gstate,
+    p_border,
+    T,
+    n_samples,
+    n_super,
+    B,
+    F,
+    KIND: tl.constexpr,
+    ORDER: tl.constexpr,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    WIDTH: tl.constexpr,
+    POLES: tl.constexpr,
+    S: tl.constexpr,
+    BORDER: tl.constexpr,
+    R: tl.constexpr,
+    BF: tl.constexpr,
+    TASK: tl.constexpr,
+    GRAD_X: tl.constexpr,
+    BORDERS: tl.constexpr,
+):
+    """BF channels of R / BF neighbouring superblocks of one batch row per program, a lane each; channels run fastest.
+
+    gy (B, F, T), of which the first n_samples, a multiple of 16, count; table (F, WIDTH); gfinal (B, F, N) is
+    l[n_samples].
+
+    TASK "ends":    out (F, B, n_super, NP) = l at the start of each superblock, from zero at its end; in the last
+                    superblock from gfinal.
+    TASK "output":  start (F, B, n_super, NP) is l at the end of each superblock but the last; gstate (B, F, N) = l[0].
+        GRAD_X:     out (groups, B, T) = gx summed over each group of BF channels, so (B, F, T) where BF = 1.
+        BORDERS:    border (F, B, n_samples // BORDER, NP) = l at the end of each block of BORDER samples.
+
+    Lanes of channels past the last work on the last one, masked: they read zeros and store nothing.
+    """
+    n_groups = (F + BF - 1) // BF
+    BR: tl.constexpr = R // BF
+    n_tiles = (n_super + BR - 1) // BR
+    group = tl.program_id(0) % n_groups
+    tile = (tl.program_id(0) // n_groups) % n_tiles
+    o_b = (tl.program_id(0) // n_groups // n_tiles).to(tl.int64)
+    o_tile = tile.to(tl.int64) * (BR * S)
+    lane = tl.arange(0, R) // BF
+    channel = group * BF + tl.arange(0, R) % BF
+    o_f = tl.minimum(channel, F - 1).to(tl.int64)
+    o_j = tile * BR + lane
+    o_i = tl.arange(0, TRIP)
+    o_n = tl.arange(0, NP)
+    m_f = channel < F
+    m_row = (o_j < n_super) & m_f
+    b_length = tl.where(m_f, tl.minimum(tl.maximum(n_samples - o_tile - lane * S, 0), S), 0).to(tl.int32)
+    b_c = load_row(p_table, o_f, WIDTH)
+    p_gtile = p_gy + (o_b * F * T + o_tile) + ((o_f * T + lane * S)[:, None] + o_i[None, :])
+    o_super = (((o_f * B + o_b) * n_super + o_j) * NP)[:, None] + o_n[None, :]
+    o_state = ((o_b * F + o_f) * N)[:, None] + o_n[None, :]
+    m_last = (m_row & (o_j == n_super - 1))[:, None] & (o_n < N)[None, :]
+    last_length = n_samples - (n_super - 1) * S
+
+    if TASK == "ends":
+        b_s = ()
+        for _ in tl.static_range(N):
+            b_s = b_s + (tl.zeros([R], p_table.dtype.element_ty),)
+    else:
+        b_s = load_states(p_start + o_super, (m_row & (o_j < n_super - 1))[:, None], R, N, NP)
+    for trip in range(0, S, TRIP):
+        k = S - TRIP - trip
+        if (tile == n_tiles - 1) & (k + TRIP == last_length):  # the last superblock begins here, from gfinal
+            b_s = select(o_j < n_super - 1, b_s, load_states(p_gfinal + o_state, m_last, R, N, NP), N)
+        if BORDERS:  # noqa: SIM102
+            if (k + TRIP) % BORDER == 0:
+                o_border = ((o_f * B + o_b) * (n_samples // BORDER) + (o_tile + lane * S + k) // BORDER) * NP
+                p_block = p_border + o_border[:, None] + o_n[None, :]
+                store_states(p_block, b_s, (k + TRIP <= b_length)[:, None], R, N, NP)
+        m_trip = (k < b_length)[:, None]
+        b_g = split_columns(tl.load(p_gtile + k, mask=m_trip, other=0.0), R, TRIP)
+        b_gx = ()
+        for i in tl.static_range(TRIP - 1, -1, -1):
+            b_gxi, b_s = adjoint_step(b_g[i], b_s, b_c, KIND, ORDER, i, POLES, i == TRIP - 1, i == 0)
+            b_gx = (b_gxi,) + b_gx
+        if TASK == "output" and GRAD_X:
+            b_out = join_columns(b_gx, R, TRIP)
+            if BF == 1:
+                p_x = p_out + ((o_b * F + group) * T + o_tile) + ((lane * S)[:, None] + o_i[None, :])
+                tl.store(p_x + k, b_out, mask=m_trip)
+            else:
+                b_out = tl.sum(tl.reshape(tl.where(m_trip, b_out, 0.0), [BR, BF, TRIP]), axis=1)
+                o_r = tl.arange(0, BR)
+                m_sum = (k < n_samples - o_tile - o_r * S)[:, None]
+                p_x = p_out + ((group.to(tl.int64) * B + o_b) * T + o_tile) + ((o_r * S)[:, None] + o_i[None, :])
+                tl.store(p_x + k, b_out, mask=m_sum)
+    if TASK == "ends":
+        store_states(p_out + o_super, b_s, m_row[:, None], R, N, NP)
+    elif tile == 0:
+        store_states(p_gstate + o_state, b_s, (m_row & (o_j == 0))[:, None] & (o_n < N)[None, :], R, N, NP)
+
+
+@triton.jit
+def iir_adjoint_tail_kernel(
+    p_gy,
+    p_table,
+    p_gfinal,
+    p_out,
+    p_gstate,
+    T,
+    length,
+    B,
+    F,
+    KIND: tl.constexpr,
+    ORDER: tl.constexpr,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    WIDTH: tl.constexpr,
+    POLES: tl.constexpr,
+    R: tl.constexpr,
+    BF: tl.constexpr,
+    GRAD_X: tl.constexpr,
+):
+    """The last length < 16 samples of every row, sample by sample; BF channels of R / BF batch rows per program.
+
+    gy (B, F, T), gfinal (B, F, N) = l[T] -> gstate (B, F, N) = l[T - length], and if GRAD_X these samples of out as
+    in :func:`iir_adjoint_kernel`.
+    """
+    n_groups = (F + BF - 1) // BF
+    BR: tl.constexpr = R // BF
+    group = tl.program_id(0) % n_groups
+    first = (tl.program_id(0) // n_groups) * BR
+    o_b = first + tl.arange(0, R) // BF
+    channel = group * BF + tl.arange(0, R) % BF
+    o_f = tl.minimum(channel, F - 1)
+    o_n = tl.arange(0, NP)
+    m_lane = (channel < F) & (o_b < B)
+    o_q = o_b.to(tl.int64) * F + o_f
+    o_state = (o_q * N)[:, None] + o_n[None, :]
+    m_state = m_lane[:, None] & (o_n < N)[None, :]
+    p_grow = p_gy + o_q * T + (T - length)
+    b_s = load_states(p_gfinal + o_state, m_state, R, N, NP)
+    for back in range(0, length):
+        i = length - 1 - back
+        b_c = load_phase(p_table, o_f, i, KIND, WIDTH, POLES)
+        b_g = tl.load(p_grow + i, mask=m_lane, other=0.0)
+        b_gx, b_s = adjoint_step(b_g, b_s, b_c, KIND, ORDER, 0, 1, True, True)
+        if GRAD_X:
+            o_r = first + tl.arange(0, BR)
+            b_gx = tl.sum(tl.reshape(tl.where(m_lane, b_gx, 0.0), [BR, BF]), axis=1)
+            p_x = p_out + (group.to(tl.int64) * B + o_r) * T + (T - length)
+            if BF == 1:
+                p_x = p_out + (o_r.to(tl.int64) * F + group) * T + (T - length)
+            tl.store(p_x + i, b_gx, mask=o_r < B)
+    store_states(p_gstate + o_state, b_s, m_state, R, N, NP)

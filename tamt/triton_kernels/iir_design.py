@@ -1,0 +1,118 @@
+"""Stage 1 of the IIR engine: what the other stages need to know about each channel, found by simulating it.
+
+One program per channel runs the filter S samples in float64, from N unit start states and once from a unit
+impulse, one lane each. That gives the transition over a superblock and the response of its end state to each
+sample, for every kind of filter, in one launch and without a chain of small torch operations.
+"""
+
+import triton
+import triton.language as tl
+
+from .iir_sections import forward_step
+
+
+@triton.jit
+def store_pole(p_table, o_first, b_decay, b_cycles, POLES: tl.constexpr):
+    """POLES poles at o_first, the i-th such that the product of the first i, as rounded, is nearest to p^i."""
+    b_angle = 6.283185307179586 * (b_cycles - tl.floor(b_cycles + 0.5))
+    b_radius = tl.exp(-b_decay)
+    b_re = b_radius * tl.cos(b_angle)
+    b_im = b_radius * tl.sin(b_angle)
+    b_dre = b_re  # what the next factor should be: p^i over the product so far
+    b_dim = b_im
+    for i in tl.static_range(POLES):
+        b_qre = b_dre.to(p_table.dtype.element_ty)
+        b_qim = b_dim.to(p_table.dtype.element_ty)
+        tl.store(p_table + o_first + 2 * i, b_qre)
+        tl.store(p_table + o_first + 2 * i + 1, b_qim)
+        # d <- p d / q; q is d up to rounding, and 0 only where p is.
+        b_qre = b_qre.to(tl.float64)
+        b_qim = b_qim.to(tl.float64)
+        b_norm = b_qre * b_qre + b_qim * b_qim
+        b_norm = tl.where(b_norm == 0.0, 1.0, b_norm)
+        b_rre = (b_dre * b_qre + b_dim * b_qim) / b_norm
+        b_rim = (b_dim * b_qre - b_dre * b_qim) / b_norm
+        b_dre = b_re * b_rre - b_im * b_rim
+        b_dim = b_re * b_rim + b_im * b_rre
+    return b_re, b_im
+
+
+@triton.jit
+def iir_design_kernel(
+    p_coef,
+    p_table,
+    p_transition,
+    p_response,
+    F,
+    steps,
+    KIND: tl.constexpr,
+    ORDER: tl.constexpr,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    P: tl.constexpr,
+    WIDTH: tl.constexpr,
+    POLES: tl.constexpr,
+    LANES: tl.constexpr,
+    RESPONSE: tl.constexpr,
+):
+    """Table row, superblock transition and superblock response of channel ``program_id(0)``.
+
+    coef (F, P) -> table (F, WIDTH) of the same dtype
+    transition (F, NP, NP) float64: ``[out, in]`` of A^steps, zero where out or in >= N
+    response (steps, F NP): state n at the end of ``steps`` samples after a unit sample at k, zero for n >= N;
+        written if RESPONSE.
+    ``steps`` may be 0 (short signals need the table alone); transition is then the identity.
+    LANES > N: lane l < N starts from unit state l, lane N gets the impulse. No lane reads another's.
+    """
+    f = tl.program_id(0)
+    p_row = p_coef + f * P
+    o_table = f * WIDTH
+    if KIND == "biquad":
+        b_c = ()
+    else:
+        # f_hi + f_lo is an unevaluated sum that carries more than float32: add it in float64.
+        b_cycles = tl.load(p_row + 1).to(tl.float64) + tl.load(p_row + 2).to(tl.float64)
+        b_re, b_im = store_pole(p_table, o_table + 2, tl.load(p_row).to(tl.float64), b_cycles, POLES)
+        b_gre = tl.load(p_row + 3)
+        b_gim = tl.load(p_row + 4)
+        tl.store(p_table + o_table, b_gre)
+        tl.store(p_table + o_table + 1, b_gim)
+        b_c = (b_gre.to(tl.float64), b_gim.to(tl.float64), b_re, b_im)
+        p_row += 5
+        o_table += 2 + 2 * POLES
+    for i in tl.static_range(P if KIND == "biquad" else P - 5):
+        b_value = tl.load(p_row + i)
+        tl.store(p_table + o_table + i, b_value)
+        b_c = b_c + (b_value.to(tl.float64),)
+
+    lane = tl.arange(0, LANES)
+    o_lane = tl.zeros([LANES], tl.int32)
+    m_impulse = lane == N
+    b_s = ()
+    for n in tl.static_range(N):
+        b_s = b_s + (tl.where(lane == n, 1.0, 0.0).to(tl.float64),)
+    b_u = tl.where(m_impulse, 1.0, 0.0).to(tl.float64)
+    for k in range(0, steps):
+        _, b_s = forward_step(b_u, b_s, b_c, KIND, ORDER, 0, 1)
+        b_u = tl.zeros([LANES], tl.float64)
+        if RESPONSE:
+            p_k = p_response + ((steps - 1 - k).to(tl.int64) * F + f) * NP
+            for n in tl.static_range(NP):
+                b_value = b_s[n] if n < N else b_u
+                tl.store(p_k + o_lane + n, b_value.to(p_response.dtype.element_ty), mask=m_impulse)
+    p_out = p_transition + f * (NP * NP)
+    for n in tl.static_range(NP):
+        b_value = tl.where(lane < N, b_s[n], 0.0) if n < N else tl.zeros([LANES], tl.float64)
+        tl.store(p_out + n * NP + lane, b_value, mask=lane < NP)
+
+
+@triton.jit
+def iir_power_kernel(p_in, p_out, NP: tl.constexpr, SQUARINGS: tl.constexpr):
+    """out = in^(2^SQUARINGS) for the matrix (NP, NP), float64, of channel ``program_id(0)``: one level's transition
+    from that of the level below. Powers of stable filters fade to zero, as they should."""
+    o_row = tl.arange(0, NP)
+    o_tile = tl.program_id(0) * (NP * NP) + o_row[:, None] * NP + o_row[None, :]
+    b_a = tl.load(p_in + o_tile)
+    for _ in tl.static_range(SQUARINGS):
+        b_a = tl.sum(b_a[:, :, None] * b_a[None, :, :], axis=1)
+    tl.store(p_out + o_tile, b_a)

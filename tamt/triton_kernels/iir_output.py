@@ -1,0 +1,165 @@
+"""Stage 4 of the IIR engine: the recursion itself, one lane per superblock and channel, states in registers.
+
+Each trip takes 16 samples: a tile (lanes, 16) is loaded with vector loads, split into columns, stepped through, joined
+and stored. Only whole trips go through this loop, so its masks are per lane; what is left of a length not divisible by
+16 is done by a small kernel of its own.
+"""
+
+import triton
+import triton.language as tl
+
+from ._common import join_columns, select, split_columns
+from .iir_sections import forward_step, load_phase, load_row
+
+TRIP = tl.constexpr(16)
+
+
+@triton.jit
+def load_states(p_tile, m_tile, R: tl.constexpr, N: tl.constexpr, NP: tl.constexpr):
+    """Tuple of N states from pointers (R, NP); zero where masked."""
+    b_columns = split_columns(tl.load(p_tile, mask=m_tile, other=0.0), R, NP)
+    b_s = ()
+    for n in tl.static_range(N):
+        b_s = b_s + (b_columns[n],)
+    return b_s
+
+
+@triton.jit
+def store_states(p_tile, b_s, m_tile, R: tl.constexpr, N: tl.constexpr, NP: tl.constexpr):
+    """N states to pointers (R, NP), the rest zeros."""
+    b_columns = b_s
+    for _ in tl.static_range(NP - N):
+        b_columns = b_columns + (tl.zeros_like(b_s[0]),)
+    tl.store(p_tile, join_columns(b_columns, R, NP), mask=m_tile)
+
+
+@triton.jit
+def iir_forward_kernel(
+    p_x,
+    p_table,
+    p_state,
+    p_start,
+    p_out,
+    p_final,
+    T,
+    n_samples,
+    n_super,
+    B,
+    F,
+    x_stride_b,
+    x_stride_f,
+    KIND: tl.constexpr,
+    ORDER: tl.constexpr,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    WIDTH: tl.constexpr,
+    POLES: tl.constexpr,
+    S: tl.constexpr,
+    BORDER: tl.constexpr,
+    R: tl.constexpr,
+    TASK: tl.constexpr,
+):
+    """R neighbouring superblocks of one batch row and channel per program, a lane each.
+
+    x (B, T) with x_stride_f = 0, or (B, F, T); table (F, WIDTH); state (B, F, N) enters superblock 0 of each batch row,
+    start (F, B, n_super, NP) the others. n_samples <= T, a multiple of 16, is how far to go.
+
+    TASK "output":  out (B, F, T) = y, and final (B, F, N) = state after sample n_samples - 1.
+    TASK "ends":    out (F, B, n_super, NP) = end states from a zero start; the last superblock's are not valid.
+    TASK "borders": out (F, B, ceil(n_samples / BORDER), NP) = state entering each BORDER samples; final as above.
+
+    Channels run fastest over programs, so that a shared signal is read from DRAM once. Beyond its base, every address
+    is a lane's number times a constant, which costs no registers.
+    """
+    f = tl.program_id(0) % F
+    n_tiles = (n_super + R - 1) // R
+    tile = (tl.program_id(0) // F) % n_tiles
+    o_b = (tl.program_id(0) // F // n_tiles).to(tl.int64)
+    o_f = f.to(tl.int64)
+    o_tile = tile.to(tl.int64) * (R * S)
+    lane = tl.arange(0, R)
+    o_j = tile * R + lane
+    o_i = tl.arange(0, TRIP)
+    o_n = tl.arange(0, NP)
+    m_row = o_j < n_super
+    b_length = tl.minimum(tl.maximum(n_samples - o_tile - lane * S, 0), S).to(tl.int32)
+    b_c = load_row(p_table, f, WIDTH)
+    p_xtile = p_x + (o_b * x_stride_b + o_f * x_stride_f + o_tile) + ((lane * S)[:, None] + o_i[None, :])
+    p_state += (o_b * F + o_f) * N
+    o_super = ((o_f * B + o_b) * n_super + tile * R) * NP + (lane[:, None] * NP + o_n[None, :])
+
+    if TASK == "ends":
+        b_s = ()
+        for _ in tl.static_range(N):
+            b_s = b_s + (tl.zeros([R], p_table.dtype.element_ty),)
+    else:
+        b_s = load_states(p_start + o_super, (m_row & (o_j > 0))[:, None], R, N, NP)
+        b_s = select(o_j > 0, b_s, load_row(p_state, 0, N), N)
+    for k in range(0, S, TRIP):
+        if TASK == "borders":  # noqa: SIM102
+            if k % BORDER == 0:
+                o_border = (o_f * B + o_b) * ((n_samples + BORDER - 1) // BORDER) + (o_tile + k) // BORDER
+                p_border = p_out + o_border * NP + ((lane * (S // BORDER * NP))[:, None] + o_n[None, :])
+                store_states(p_border, b_s, (k < b_length)[:, None], R, N, NP)
+        m_trip = (k < b_length)[:, None]
+        b_x = tl.load(p_xtile + k, mask=m_trip, other=0.0)
+        b_u = split_columns(b_x, R, TRIP)
+        b_y = ()
+        for i in tl.static_range(TRIP):
+            b_yi, b_s = forward_step(b_u[i], b_s, b_c, KIND, ORDER, i, POLES)
+            b_y = b_y + (b_yi,)
+        if TASK == "output":
+            b_out = join_columns(b_y, R, TRIP)
+            p_y = p_out + ((o_b * F + o_f) * T + o_tile) + ((lane * S)[:, None] + o_i[None, :])
+            tl.store(p_y + k, b_out, mask=m_trip)
+        if TASK != "ends":  # noqa: SIM102
+            if (tile == n_tiles - 1) & (k + TRIP == n_samples - (n_super - 1) * S):
+                m_last = (o_j == n_super - 1)[:, None] & (o_n < N)[None, :]
+                p_last = p_final + (o_b * F + o_f) * N + tl.zeros([R, 1], tl.int32) + o_n[None, :]
+                store_states(p_last, b_s, m_last, R, N, NP)
+    if TASK == "ends":
+        store_states(p_out + o_super, b_s, m_row[:, None], R, N, NP)
+
+
+@triton.jit
+def iir_forward_tail_kernel(
+    p_x,
+    p_table,
+    p_state,
+    p_y,
+    p_final,
+    T,
+    length,
+    B,
+    F,
+    x_stride_b,
+    x_stride_f,
+    KIND: tl.constexpr,
+    ORDER: tl.constexpr,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    WIDTH: tl.constexpr,
+    POLES: tl.constexpr,
+    R: tl.constexpr,
+):
+    """The last length < 16 samples of every row, sample by sample; one lane per (batch row, channel).
+
+    x (B, T) with x_stride_f = 0, or (B, F, T); state (B, F, N) before these samples -> their part of y (B, F, T), and
+    final (B, F, N), which may be the same tensor as state.
+    """
+    o_q = tl.program_id(0) * R + tl.arange(0, R)
+    o_b = (o_q // F).to(tl.int64)
+    o_f = o_q % F
+    o_n = tl.arange(0, NP)
+    m_q = o_q < B * F
+    o_state = (o_q.to(tl.int64) * N)[:, None] + o_n[None, :]
+    m_state = m_q[:, None] & (o_n < N)[None, :]
+    p_xrow = p_x + o_b * x_stride_b + o_f.to(tl.int64) * x_stride_f + (T - length)
+    p_yrow = p_y + o_q.to(tl.int64) * T + (T - length)
+    b_s = load_states(p_state + o_state, m_state, R, N, NP)
+    for i in range(0, length):
+        b_c = load_phase(p_table, o_f, i, KIND, WIDTH, POLES)
+        b_u = tl.load(p_xrow + i, mask=m_q, other=0.0)
+        b_y, b_s = forward_step(b_u, b_s, b_c, KIND, ORDER, 0, 1)
+        tl.store(p_yrow + i, b_y, mask=m_q)
+    store_states(p_final + o_state, b_s, m_state, R, N, NP)

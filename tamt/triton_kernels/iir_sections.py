@@ -1,0 +1,147 @@
+"""The kinds of filter: one sample of each forward, and one sample of its adjoint backward.
+
+A kind is a real linear system per channel, ``s' = A s + B u``, ``y = C s + D u``, and these steps are all that tells
+the kinds apart; every kernel of the engine is built around them. Registers come as tuples: N states, and the row of
+the coefficient table (:mod:`tamt.triton_kernels.iir_design`) that belongs to the lane's channel:
+
+=========  =====================================================  =======================  ====
+kind       table row                                              states                   N
+=========  =====================================================  =======================  ====
+onepole n  g_re, g_im, then re, im of POLES poles                 re, im of s_1 ... s_n    2n
+allpole n  as onepole, then re, im of the feedback c_1 ... c_n    re, im of s_1 ... s_n    2n
+biquad K   b0, b1, b2, a1, a2 of each section                     z1, z2 of each section   2K
+=========  =====================================================  =======================  ====
+
+POLES is 1, or 16 slightly different float32 poles whose running product follows the powers of the exact pole;
+sample PHASE of a trip of 16 uses pole PHASE.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def forward_step(b_u, b_s, b_c, KIND: tl.constexpr, ORDER: tl.constexpr, PHASE: tl.constexpr, POLES: tl.constexpr):
+    """(y[t], states after t) from u[t] and the states before t.
+
+    onepole: ``s_0 = g u``, ``s_j' = p s_j + s_{j-1}'``, ``y = Re s_n'``.
+    allpole: the same with ``s_0 = g u - sum_j c_j s_j``.
+    biquad: ``y = b0 u + z1``, ``z1' = b1 u - a1 y + z2``, ``z2' = b2 u - a2 y``; y is the next section's u.
+    """
+    b_new = ()
+    if KIND == "biquad":
+        b_y = b_u
+        for j in tl.static_range(ORDER):
+            b_in = b_y
+            b_y = b_c[5 * j] * b_in + b_s[2 * j]
+            b_z1 = b_c[5 * j + 1] * b_in + b_s[2 * j + 1] - b_c[5 * j + 3] * b_y
+            b_z2 = b_c[5 * j + 2] * b_in - b_c[5 * j + 4] * b_y
+            b_new = b_new + (b_z1, b_z2)
+    else:
+        tl.static_assert(KIND == "onepole" or KIND == "allpole")
+        p_re = b_c[2 + 2 * (PHASE % POLES)]
+        p_im = b_c[3 + 2 * (PHASE % POLES)]
+        b_y = b_c[0] * b_u
+        b_im = b_c[1] * b_u
+        if KIND == "allpole":
+            for j in tl.static_range(ORDER):
+                c_re = b_c[2 + 2 * POLES + 2 * j]
+                c_im = b_c[3 + 2 * POLES + 2 * j]
+                b_y = b_y - c_re * b_s[2 * j] + c_im * b_s[2 * j + 1]
+                b_im = b_im - c_re * b_s[2 * j + 1] - c_im * b_s[2 * j]
+        for j in tl.static_range(ORDER):
+            b_y = b_y + p_re * b_s[2 * j] - p_im * b_s[2 * j + 1]
+            b_im = b_im + p_re * b_s[2 * j + 1] + p_im * b_s[2 * j]
+            b_new = b_new + (b_y, b_im)
+    return b_y, b_new
+
+
+@triton.jit
+def adjoint_step(
+    b_gy,
+    b_s,
+    b_c,
+    KIND: tl.constexpr,
+    ORDER: tl.constexpr,
+    PHASE: tl.constexpr,
+    POLES: tl.constexpr,
+    FIRST: tl.constexpr,
+    LAST: tl.constexpr,
+):
+    """(gradient of u[t], adjoint states before t) from the gradient of y[t] and the adjoint states after t.
+
+    With l' the gradient of the states after t: ``gu = B^T l' + D gy``, ``l = A^T l' + C^T gy``.
+
+    onepole: ``q_n = l_n' + gy``, ``q_{j-1} = l_{j-1}' + q_j``, ``gu = Re(conj(g) q_1)``, ``l_j = conj(p) q_j``.
+    allpole: the same with ``l_j = conj(p) q_j - conj(c_j) q_1``.
+    biquad, last section first: ``w = gy - a1 l1' - a2 l2'``, ``gu = b0 w + b1 l1' + b2 l2'``, ``l1 = w``, ``l2 = l1'``.
+
+    Between the samples of a run the first two carry q, which saves an addition per part: FIRST says that l comes in,
+    LAST that l goes out. Biquads carry l throughout.
+    """
+    b_new = ()
+    if KIND == "biquad":
+        b_gu = b_gy
+        for j in tl.static_range(ORDER - 1, -1, -1):
+            b_l1 = b_s[2 * j]
+            b_l2 = b_s[2 * j + 1]
+            b_w = b_gu - b_c[5 * j + 4] * b_l2 - b_c[5 * j + 3] * b_l1
+            b_gu = b_c[5 * j] * b_w + b_c[5 * j + 1] * b_l1 + b_c[5 * j + 2] * b_l2
+            b_new = (b_w, b_l1) + b_new
+    else:
+        tl.static_assert(KIND == "onepole" or KIND == "allpole")
+        # The pole that takes q one sample back is that of the sample after.
+        p_re = b_c[2 + 2 * ((PHASE + 1) % POLES)]
+        p_im = b_c[3 + 2 * ((PHASE + 1) % POLES)]
+        b_re = b_gy
+        b_im = tl.zeros_like(b_gy)
+        for j in tl.static_range(ORDER - 1, -1, -1):
+            if FIRST:
+                b_re = b_re + b_s[2 * j]
+                b_im = b_im + b_s[2 * j + 1]
+            else:
+                if KIND == "allpole":
+                    c_re = b_c[2 + 2 * POLES + 2 * j]
+                    c_im = b_c[3 + 2 * POLES + 2 * j]
+                    b_re = b_re - c_re * b_s[0] - c_im * b_s[1]
+                    b_im = b_im - c_re * b_s[1] + c_im * b_s[0]
+                b_re = b_re + p_re * b_s[2 * j] + p_im * b_s[2 * j + 1]
+                b_im = b_im + p_re * b_s[2 * j + 1] - p_im * b_s[2 * j]
+            b_new = (b_re, b_im) + b_new
+        b_gu = b_c[0] * b_re + b_c[1] * b_im
+        if LAST:
+            e_re = b_c[2 + 2 * (PHASE % POLES)]
+            e_im = b_c[3 + 2 * (PHASE % POLES)]
+            b_q = b_new
+            b_new = ()
+            for j in tl.static_range(ORDER):
+                l_re = e_re * b_q[2 * j] + e_im * b_q[2 * j + 1]
+                l_im = e_re * b_q[2 * j + 1] - e_im * b_q[2 * j]
+                if KIND == "allpole":
+                    # After the loop above b_re and b_im are q_1.
+                    l_re = l_re - b_c[2 + 2 * POLES + 2 * j] * b_re - b_c[3 + 2 * POLES + 2 * j] * b_im
+                    l_im = l_im - b_c[2 + 2 * POLES + 2 * j] * b_im + b_c[3 + 2 * POLES + 2 * j] * b_re
+                b_new = b_new + (l_re, l_im)
+    return b_gu, b_new
+
+
+@triton.jit
+def load_row(p_table, o_f, WIDTH: tl.constexpr):
+    """The table row of channel o_f (a scalar or one channel per lane) as a tuple of WIDTH values."""
+    b_c = ()
+    for i in tl.static_range(WIDTH):
+        b_c = b_c + (tl.load(p_table + o_f * WIDTH + i),)
+    return b_c
+
+
+@triton.jit
+def load_phase(p_table, o_f, i, KIND: tl.constexpr, WIDTH: tl.constexpr, POLES: tl.constexpr):
+    """As :func:`load_row`, but with the pole of sample i of a trip alone: a row for steps with PHASE 0 of 1 pole."""
+    if KIND == "biquad" or POLES == 1:
+        b_c = load_row(p_table, o_f, WIDTH)
+    else:
+        p_row = p_table + o_f * WIDTH
+        b_c = (tl.load(p_row), tl.load(p_row + 1), tl.load(p_row + 2 + 2 * i), tl.load(p_row + 3 + 2 * i))
+        for j in tl.static_range(WIDTH - 2 - 2 * POLES):
+            b_c = b_c + (tl.load(p_row + 2 + 2 * POLES + j),)
+    return b_c
