@@ -264,7 +264,7 @@ def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
     decay, f_high, f_low = coef[:, :3].unbind(-1)
     p = torch.stack(_pole_powers(decay, f_high, f_low), -1)  # (F, L + 1, 2)
     feedback = -complex_divide(coef[:, None, 5:].unflatten(2, (order, 2)), p[:, 1, None, None])
-    bracket = pad(torch.ones_like(coef[0, 0]).expand(order, order).tril()[..., None], (0, 1)) + feedback
+    bracket = pad(coef.new_ones(order, order).tril()[..., None], (0, 1)) + feedback
     a = _real_matrix(bracket)
     ones = torch.zeros_like(a[:, 0])
     ones[:, ::2] = 1

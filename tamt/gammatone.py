@@ -90,7 +90,13 @@ class GammatoneFilterbank(nn.Module):
     """
 
     fc: Tensor
+    poles: Tensor
+    gains: Tensor
+    b: Tensor
+    a: Tensor
     _design: Tensor
+    _expansion: Tensor
+    _to_feedback: Tensor
 
     def __init__(
         self,

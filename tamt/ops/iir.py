@@ -185,6 +185,11 @@ def _fake(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tupl
     return x.new_empty(state.shape[0], state.shape[1], x.shape[-1]), state.new_empty(state.shape)
 
 
+def _reference_forward(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
+    _check_operands(x, coef, state, kind, order)
+    return reference.iir(x, coef, state, kind, order)
+
+
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*inputs[:3])
     ctx.filter = inputs[3:]
@@ -246,7 +251,8 @@ def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     """The backward of the backward: autograd through the reference, written out of place."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        operands = [t if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
+        # Aliases, because an operand may depend on another (a loss gradient on the coefficients): not counted here.
+        operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
         grad_y, grad_final, x, coef, state = operands
         blocks = iir_blocks(coef, *ctx.filter)
         outputs = reference.iir_differentiable(x, Blocks(*blocks), state)
@@ -276,7 +282,7 @@ iir_backward = register(
 iir = register(
     "iir",
     "(Tensor x, Tensor coef, Tensor state, str kind, int order) -> (Tensor, Tensor)",
-    reference.iir,
+    _reference_forward,
     "iir:iir_forward",
     _fake,
     _setup,

@@ -1,0 +1,88 @@
+"""What the tests share: filters to try, a sample-by-sample recursion to hold them against, and a strict comparison."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def assert_close(actual: Tensor, expected: Tensor, tolerance: float, dtype: torch.dtype | None = None) -> None:
+    """Same shape, finite, and within ``tolerance`` of ``expected`` relative to the peak of every channel.
+
+    A channel is everything but the last dimension. ``dtype`` is what ``actual`` must have, that of ``expected`` if not
+    given. A quiet channel that came out as zeros fails.
+    """
+    assert actual.shape == expected.shape, (actual.shape, expected.shape)
+    assert actual.dtype == (dtype or expected.dtype), actual.dtype
+    assert torch.isfinite(torch.view_as_real(actual) if actual.is_complex() else actual).all()
+    if actual.numel() == 0:
+        return
+    wide = torch.promote_types(actual.dtype, torch.float64)
+    error = (actual.to(wide) - expected.to(wide)).abs().amax(-1)
+    peak = expected.to(wide).abs().amax(-1)
+    worst = (error - tolerance * peak).max()
+    assert worst <= 0, f"relative error {(error / peak).max().item():.2e} exceeds {tolerance:.0e}"
+
+
+def naive_iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
+    """The definition of ``tamt.ops.iir.iir``, one sample after the other; autograd differentiates it."""
+    signal = x[:, None].expand(-1, coef.shape[0], -1) if x.dim() == 2 else x
+    outputs = []
+    if kind == "biquad":
+        sections = coef.unflatten(1, (order, 5)).unbind(1)
+        z = list(state.unbind(-1))
+        for u in signal.unbind(-1):
+            for k, section in enumerate(sections):
+                b0, b1, b2, a1, a2 = section.unbind(-1)
+                y = b0 * u + z[2 * k]
+                z[2 * k], z[2 * k + 1] = b1 * u - a1 * y + z[2 * k + 1], b2 * u - a2 * y
+                u = y
+            outputs.append(u)
+        final = torch.stack(z, -1)
+    else:
+        decay, high, low, g_re, g_im = coef[:, :5].unbind(-1)
+        pole, gain = torch.exp(torch.complex(-decay, 2 * math.pi * (high + low))), torch.complex(g_re, g_im)
+        feedback = torch.complex(coef[:, 5::2], coef[:, 6::2]).unbind(-1)
+        s = [torch.complex(*pair.unbind(-1)) for pair in state.unflatten(-1, (order, 2)).unbind(-2)]
+        for u in signal.unbind(-1):
+            v = gain * u - sum(c * section for c, section in zip(feedback, s, strict=False))
+            for j in range(order):
+                s[j] = v = pole * s[j] + v
+            outputs.append(v.real)
+        final = torch.stack([torch.view_as_real(section) for section in s], -2).flatten(-2)
+    y = torch.stack(outputs, -1) if outputs else signal.clone()
+    return y, final
+
+
+def example_coef(kind: str, order: int, channels: int, seed: int = 0) -> Tensor:
+    """Coefficient rows (channels, P) of stable filters of every kind, float64."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+    if kind == "biquad":
+        radius, angle = uniform(0.5, 0.95, channels, order), uniform(0, math.pi, channels, order)
+        poles = torch.stack((-2 * radius * torch.cos(angle), radius**2), -1)
+        return torch.cat((uniform(-0.5, 0.5, channels, order, 3), poles), -1).flatten(1)
+    decay, frequency = uniform(0.02, 0.4, channels), uniform(-0.5, 0.5, channels)
+    high = frequency.float().double()
+    gain = (-torch.expm1(-decay)) ** order
+    coef = torch.stack((decay, high, frequency - high, gain, uniform(-0.2, 0.2, channels) * gain), 1)
+    if kind == "onepole":
+        return coef
+    weight = (-torch.expm1(-decay))[:, None, None] ** torch.arange(1, order + 1)[:, None]
+    return torch.cat((coef, (weight * uniform(-0.1, 0.1, channels, order, 2)).flatten(1)), 1)
+
+
+def example_operands(
+    kind: str, order: int, length: int, per_channel: bool, batch: int = 2, channels: int = 3, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Signal, coefficients and a state other than rest, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, channels, length) if per_channel else (batch, length)
+    x = torch.randn(shape, generator=generator, dtype=torch.float64)
+    state = 0.1 * torch.randn(batch, channels, 2 * order, generator=generator, dtype=torch.float64)
+    return x, example_coef(kind, order, channels, seed), state

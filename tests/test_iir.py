@@ -1,0 +1,286 @@
+"""The IIR operator on its reference path: definition, gradients, blocks, numerics, torch.compile, errors."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from helpers import assert_close, example_coef, example_operands, naive_iir
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import sosfilt
+
+from tamt.coefficients import BLOCK, iir_blocks
+from tamt.ops import iir as ops
+from tamt.reference import iir as reference
+
+KINDS = ("onepole", "biquad", "allpole")
+LENGTHS = (0, 1, 2, 63, 64, 65, 130, 1000)
+kinds = pytest.mark.parametrize("kind", KINDS)
+sharing = pytest.mark.parametrize("per_channel", [False, True], ids=["shared", "per_channel"])
+
+
+@kinds
+@sharing
+@pytest.mark.parametrize("order", [1, 2, 5])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_definition(kind: str, order: int, length: int, per_channel: bool) -> None:
+    operands = example_operands(kind, order, length, per_channel)
+    y, final = ops.iir(*operands, kind, order)
+    expected, expected_final = naive_iir(*operands, kind, order)
+    assert_close(y, expected, 1e-10)
+    assert_close(final, expected_final, 1e-9)
+    assert y.is_contiguous() and final.is_contiguous()
+
+
+@kinds
+@sharing
+@pytest.mark.parametrize("length", [64, 150, 1000])
+def test_float32_follows_float64(kind: str, length: int, per_channel: bool) -> None:
+    operands = example_operands(kind, 4, length, per_channel)
+    y, final = ops.iir(*(t.float() for t in operands), kind, 4)
+    exact = [t.float().double() for t in operands]
+    expected, expected_final = ops.iir(*exact, kind, 4)
+    assert_close(y, expected, 2e-5 if kind == "biquad" else 1e-6, torch.float32)
+    assert_close(final, expected_final, 2e-5 if kind == "biquad" else 1e-5, torch.float32)
+
+
+@kinds
+@sharing
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 1000])
+def test_gradients_against_the_definition(kind: str, length: int, per_channel: bool) -> None:
+    operands = [t.requires_grad_() for t in example_operands(kind, 3, length, per_channel)]
+    results = ops.iir(*operands, kind, 3)
+    weights = [torch.randn_like(r) for r in results]
+    actual = torch.autograd.grad(results, operands, weights)
+    expected = torch.autograd.grad(naive_iir(*operands, kind, 3), operands, weights)
+    for a, e in zip(actual, expected, strict=True):
+        assert_close(a, e, 1e-8)
+
+
+@kinds
+@sharing
+@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 1)])
+def test_gradients_of_some_operands_alone(kind: str, per_channel: bool, wanted: tuple[int, ...]) -> None:
+    operands = list(example_operands(kind, 2, 100, per_channel))
+    every = [t.clone().requires_grad_() for t in operands]
+    some = [t.clone().requires_grad_(i in wanted) for i, t in enumerate(operands)]
+    expected = torch.autograd.grad(ops.iir(*every, kind, 2)[0].square().sum(), every)
+    actual = torch.autograd.grad(ops.iir(*some, kind, 2)[0].square().sum(), [some[i] for i in wanted])
+    for i, gradient in zip(wanted, actual, strict=True):
+        assert_close(gradient, expected[i], 1e-12)
+
+
+@kinds
+@sharing
+@pytest.mark.parametrize("length", [0, 5, 66])
+def test_gradcheck(kind: str, length: int, per_channel: bool) -> None:
+    operands = [t.requires_grad_() for t in example_operands(kind, 2, length, per_channel, batch=2, channels=2)]
+
+    def function(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return ops.iir(*tensors, kind, 2)
+
+    assert torch.autograd.gradcheck(function, operands, fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, operands, fast_mode=True)
+
+
+@kinds
+def test_third_derivative(kind: str) -> None:
+    x, coef, state = example_operands(kind, 1, 70, False, batch=1, channels=1)
+
+    def derivative(scale: torch.Tensor, order: int) -> torch.Tensor:
+        value = ops.iir(x, coef * (1 + scale * 1e-2), state, kind, 1)[0].square().sum()
+        for _ in range(order):
+            (value,) = torch.autograd.grad(value, scale, create_graph=True)
+        return value
+
+    at, step = torch.zeros((), dtype=torch.float64), 1e-4
+    third = derivative(at.clone().requires_grad_(), 3)
+    ends = [derivative((at + side * step).requires_grad_(), 2) for side in (1, -1)]
+    assert third.item() == pytest.approx(((ends[0] - ends[1]) / (2 * step)).item(), rel=1e-4)
+
+
+@kinds
+@sharing
+def test_opcheck(kind: str, per_channel: bool) -> None:
+    operands = [t.requires_grad_() for t in example_operands(kind, 2, 70, per_channel)]
+    torch.library.opcheck(ops.iir, (*operands, kind, 2))
+    results = ops.iir(*operands, kind, 2)
+    weights = [torch.randn_like(r).requires_grad_() for r in results]
+    for needs in ((True, True), (True, False), (False, True)):
+        torch.library.opcheck(ops.iir_backward, (*weights, *operands, kind, 2, *needs))
+
+
+@kinds
+def test_blocks_are_the_filter(kind: str) -> None:
+    """Impulse response, free response and state transition, each against the recursion."""
+    order, channels = 3, 2
+    coef = example_coef(kind, order, channels)
+    blocks = iir_blocks(coef, kind, order)
+    impulse = torch.zeros(1, BLOCK, dtype=torch.float64)
+    impulse[0, 0] = 1
+    rest = torch.zeros(1, channels, 2 * order, dtype=torch.float64)
+    y, final = naive_iir(impulse, coef, rest, kind, order)
+    assert_close(blocks.impulse, y[0], 1e-9)
+    assert_close(blocks.input[:, :, 0], final[0], 1e-9)
+    for n in range(2 * order):
+        unit = torch.zeros_like(rest)
+        unit[..., n] = 1
+        for i in range(BLOCK.bit_length()):
+            _, final = naive_iir(torch.zeros(1, 2**i, dtype=torch.float64), coef, unit, kind, order)
+            assert_close(blocks.transitions[:, i, :, n], final[0], 1e-8)
+        y, _ = naive_iir(torch.zeros(1, BLOCK, dtype=torch.float64), coef, unit, kind, order)
+        assert_close(blocks.output[:, :, n], y[0], 1e-8)
+
+
+@kinds
+@sharing
+@settings(deadline=None, max_examples=15)
+@given(cuts=st.lists(st.integers(0, 300), max_size=5))
+def test_chunks_equal_one_shot(kind: str, per_channel: bool, cuts: list[int]) -> None:
+    x, coef, state = example_operands(kind, 2, 300, per_channel)
+    whole, final = ops.iir(x, coef, state, kind, 2)
+    parts = []
+    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), 300], strict=True):
+        y, state = ops.iir(x[..., start:end], coef, state, kind, 2)
+        parts.append(y)
+    assert_close(torch.cat(parts, -1), whole, 1e-11)
+    assert_close(state, final, 1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_slow_poles(dtype: torch.dtype) -> None:
+    """Poles of radius 0.9999 over two seconds: many levels of the scan, and float32 that keeps its digits."""
+    decay = torch.full((3,), -math.log(0.9999), dtype=torch.float64)
+    frequency = torch.tensor([0.001, 0.0321, 0.2345], dtype=torch.float64)
+    high = frequency.to(dtype).double()
+    gain = torch.stack((-torch.expm1(-decay), torch.zeros(3, dtype=torch.float64)), 1) ** 2
+    x = torch.randn(1, 32000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected, _ = naive_iir(
+        x[:, :9000],
+        torch.cat((decay[:, None], frequency[:, None], 0 * decay[:, None], gain), 1),
+        torch.zeros(1, 3, 4, dtype=torch.float64),
+        "onepole",
+        2,
+    )
+    y, _ = ops.onepole_cascade(
+        x.to(dtype),
+        decay.to(dtype),
+        high.to(dtype),
+        gain.to(dtype),
+        2,
+        frequency_low=(frequency - high).to(dtype),
+    )
+    assert_close(y[..., :9000], expected, 1e-10 if dtype == torch.float64 else 1e-5, dtype)
+
+
+@kinds
+@sharing
+def test_nan_stays_in_its_row(kind: str, per_channel: bool) -> None:
+    x, coef, state = example_operands(kind, 2, 200, per_channel, batch=3)
+    clean, clean_final = ops.iir(x, coef, state, kind, 2)
+    x[1, ..., 70] = math.nan
+    y, final = ops.iir(x, coef, state, kind, 2)
+    for row in (0, 2):
+        assert torch.equal(y[row], clean[row]) and torch.equal(final[row], clean_final[row])
+    assert y[1].isnan().any()
+
+
+@kinds
+@sharing
+def test_layouts(kind: str, per_channel: bool) -> None:
+    """Non-contiguous and expanded signals, states and gradients."""
+    x, coef, state = example_operands(kind, 2, 130, per_channel)
+    expected, _ = ops.iir(x, coef, state, kind, 2)
+    doubled = x.repeat_interleave(2, -1)[..., ::2]
+    assert_close(ops.iir(doubled, coef, state.mT.contiguous().mT, kind, 2)[0], expected, 1e-12)
+    first = x[:1].expand_as(x).requires_grad_()
+    y, _ = ops.iir(first, coef, state[:1].expand_as(state), kind, 2)
+    assert_close(y[0], expected[0], 1e-12)
+    weights = torch.ones(1, dtype=torch.float64).expand_as(y)
+    (expanded,) = torch.autograd.grad(y, first, weights, retain_graph=True)
+    (contiguous,) = torch.autograd.grad(y, first, weights.contiguous())
+    assert_close(expanded, contiguous, 1e-12)
+
+
+@pytest.mark.parametrize("batch, channels", [(0, 3), (2, 0)])
+@kinds
+def test_nothing_to_do(kind: str, batch: int, channels: int) -> None:
+    x, coef, state = example_operands(kind, 2, 100, False, batch=batch, channels=channels)
+    y, final = ops.iir(x, coef, state, kind, 2)
+    assert y.shape == (batch, channels, 100) and final.shape == state.shape
+
+
+def test_biquad_cascade_is_sosfilt() -> None:
+    coef = example_coef("biquad", 3, 4).unflatten(1, (3, 5))
+    sos = torch.cat((coef[..., :3], torch.ones_like(coef[..., :1]), coef[..., 3:]), -1)
+    x = torch.randn(2, 500, dtype=torch.float64)
+    y, _ = ops.biquad_cascade(x, 2.5 * sos)
+    for f in range(4):
+        assert_close(y[:, f], torch.from_numpy(sosfilt(sos[f].numpy(), x.numpy())), 1e-11)
+
+
+def test_leading_dimensions() -> None:
+    sos = torch.tensor([[[1.0, 0, 0, 1, -0.5, 0]]] * 3, dtype=torch.float64)
+    x = torch.randn(2, 4, 100, dtype=torch.float64)
+    y, state = ops.biquad_cascade(x, sos)
+    assert y.shape == (2, 4, 3, 100) and state.shape == (2, 4, 3, 2)
+    one, state = ops.biquad_cascade(x[0, 0], sos)
+    assert one.shape == (3, 100) and state.shape == (3, 2)
+    assert_close(one, y[0, 0], 1e-12)
+    own, _ = ops.biquad_cascade(y, sos, per_channel=True)
+    assert own.shape == y.shape
+
+
+def test_autocast_does_not_reach_inside() -> None:
+    x, coef, state = (t.float() for t in example_operands("onepole", 4, 300, False))
+    expected, _ = ops.iir(x, coef, state, "onepole", 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, _ = ops.iir(x, coef, state, "onepole", 4)
+    assert torch.equal(y, expected)
+
+
+def test_reference_serves_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    original = reference.iir_blocks
+    monkeypatch.setattr(reference, "iir_blocks", lambda *args: calls.append(args) or original(*args))
+    ops.iir(*example_operands("onepole", 1, 10, False), "onepole", 1)
+    assert len(calls) == 1
+
+
+def test_float32_needs_neither_float64_nor_complex(mps_safe: object) -> None:
+    for kind in KINDS:
+        x, coef, state = (t.float().requires_grad_() for t in example_operands(kind, 2, 130, False))
+        with mps_safe():
+            y, _ = ops.iir(x, coef, state, kind, 2)
+            y.square().sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, v: ops.onepole_cascade(x, v[None], v, v, 1), r"decay must have shape \(F,\), got \(1, 3\)"),
+        (lambda x, v: ops.onepole_cascade(x, v, v, v, 1), r"gain must have shape \(3, 2\), got \(3,\)"),
+        (lambda x, v: ops.onepole_cascade(x, v, v, v[:, None].expand(3, 2), 0), "order must be at least 1, got 0"),
+        (lambda x, v: ops.biquad_cascade(x, v), r"sos must have shape \(F, K, 6\)"),
+        (lambda x, v: ops.biquad_cascade(x, torch.ones(3, 1, 6), per_channel=True), r"x must have shape \(..., 3, T\)"),
+        (
+            lambda x, v: ops.biquad_cascade(x, torch.ones(3, 1, 6), state=torch.zeros(3, 2)),
+            r"state must have shape \(2, 3, 2\), got \(3, 2\)",
+        ),
+        (lambda x, v: ops.iir(x, torch.ones(3, 5), torch.zeros(2, 3, 2), "comb", 1), "kind must be one of"),
+        (lambda x, v: ops.iir(x, torch.ones(3, 4), torch.zeros(2, 3, 2), "onepole", 1), r"coef must have shape \(F, 5\)"),
+    ],
+)
+def test_value_errors(call: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(torch.zeros(2, 10), torch.ones(3))
+
+
+def test_type_errors() -> None:
+    sos = torch.ones(3, 1, 6)
+    with pytest.raises(TypeError, match="x must be float32 or float64, got torch.float16"):
+        ops.biquad_cascade(torch.zeros(10, dtype=torch.float16), sos)
+    with pytest.raises(TypeError, match="coefficients must have the signal's type"):
+        ops.biquad_cascade(torch.zeros(10, dtype=torch.float64), sos)
