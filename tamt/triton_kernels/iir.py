@@ -308,7 +308,8 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
     B, F, _ = state.shape
     T = x.shape[-1]
     NP = system.constants["NP"]
-    lanes = lanes_per_warp()
+    warps = 2  # one is enough, but then ptxas spills a few words on sm_100
+    lanes = warps * lanes_per_warp()
     # Lanes of one program that share a superblock of a shared signal add up what they find.
     BF = min(8, triton.next_power_of_2(F)) if shares_signal(x) else 1
     groups = triton.cdiv(F, BF)
@@ -320,7 +321,7 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
         gx = x.new_empty(groups, B, T)
     else:
         gx = x.new_empty(x.shape)
-    options = {"R": lanes, "BF": BF, "num_warps": 1, **system.constants, **LAUNCH}
+    options = {"R": lanes, "BF": BF, "num_warps": warps, **system.constants, **LAUNCH}
     length = T - n_samples
     if length:
         cut = torch.empty_like(state) if n_samples else gstate
@@ -388,7 +389,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
         coef.new_zeros(F, L), coef.new_zeros(F, L, N), coef.new_zeros(F, N, L), coef.new_zeros(F, L.bit_length(), N, N)
     )
     if n_blocks:
-        BQ = 32
+        BQ = 16
         ND = max(16, NP)
         splits = max(1, min(1024 // F, triton.cdiv(B * n_blocks, BQ)))
         part = x.new_empty(splits, F, (L + ND) ** 2)
@@ -410,7 +411,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
             L=L,
             BQ=BQ,
             PRECISION=dot_precision(x.dtype),
-            num_warps=8,
+            num_warps=4,
             **LAUNCH,
         )
         hh, he, hc, ha = part.sum(0).to(coef.dtype).split((L * L, L * ND, L * ND, ND * ND), 1)

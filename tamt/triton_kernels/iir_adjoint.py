@@ -97,18 +97,18 @@ def iir_adjoint_kernel(
         b_gx = ()
         for i in tl.static_range(TRIP - 1, -1, -1):
             b_gxi, b_s = adjoint_step(b_g[i], b_s, b_c, KIND, ORDER, i, POLES, i == TRIP - 1, i == 0)
+            if BF > 1:  # sum over the channels
+                b_gxi = tl.sum(tl.reshape(b_gxi, [BR, BF]), axis=1)
             b_gx = (b_gxi,) + b_gx
         if TASK == "output" and GRAD_X:
-            b_out = join_columns(b_gx, R, TRIP)
             if BF == 1:
                 p_x = p_out + ((o_b * F + group) * T + o_tile) + ((lane * S)[:, None] + o_i[None, :])
-                tl.store(p_x + k, b_out, mask=m_trip)
+                tl.store(p_x + k, join_columns(b_gx, R, TRIP), mask=m_trip)
             else:
-                b_out = tl.sum(tl.reshape(tl.where(m_trip, b_out, 0.0), [BR, BF, TRIP]), axis=1)
                 o_r = tl.arange(0, BR)
                 m_sum = (k < n_samples - o_tile - o_r * S)[:, None]
                 p_x = p_out + ((group.to(tl.int64) * B + o_b) * T + o_tile) + ((o_r * S)[:, None] + o_i[None, :])
-                tl.store(p_x + k, b_out, mask=m_sum)
+                tl.store(p_x + k, join_columns(b_gx, BR, TRIP), mask=m_sum)
     if TASK == "ends":
         store_states(p_out + o_super, b_s, m_row[:, None], R, N, NP)
     elif tile == 0:

@@ -98,12 +98,12 @@ def iir_design_kernel(
         if RESPONSE:
             p_k = p_response + ((steps - 1 - k).to(tl.int64) * F + f) * NP
             for n in tl.static_range(NP):
-                b_value = b_s[n] if n < N else b_u
-                tl.store(p_k + o_lane + n, b_value.to(p_response.dtype.element_ty), mask=m_impulse)
+                b_state = b_s[n] if n < N else b_u
+                tl.store(p_k + o_lane + n, b_state.to(p_response.dtype.element_ty), mask=m_impulse)
     p_out = p_transition + f * (NP * NP)
     for n in tl.static_range(NP):
-        b_value = tl.where(lane < N, b_s[n], 0.0) if n < N else tl.zeros([LANES], tl.float64)
-        tl.store(p_out + n * NP + lane, b_value, mask=lane < NP)
+        b_state = tl.where(lane < N, b_s[n], 0.0) if n < N else tl.zeros([LANES], tl.float64)
+        tl.store(p_out + n * NP + lane, b_state, mask=lane < NP)
 
 
 @triton.jit

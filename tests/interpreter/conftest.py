@@ -1,0 +1,15 @@
+"""These tests run the Triton kernels on CPU tensors: ``TRITON_INTERPRET=1 python -m pytest tests/interpreter``.
+
+Triton reads the variable when it decorates a kernel, hence a process of their own.
+"""
+
+import os
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return
+    for item in items:
+        item.add_marker(pytest.mark.skip(reason="needs TRITON_INTERPRET=1, see tests/interpreter/conftest.py"))

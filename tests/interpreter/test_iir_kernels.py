@@ -1,0 +1,231 @@
+"""The IIR engine's Triton kernels, run by Triton's interpreter, against a recursion sample by sample in float64."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("triton")
+
+from helpers import assert_close, example_operands, naive_iir
+
+from tamt.coefficients import iir_blocks
+from tamt.reference import iir as reference
+from tamt.triton_kernels import iir as engine
+from tamt.triton_kernels.iir import Tiling, iir_backward, iir_forward
+
+SMALL = Tiling(superblock=64, chunk=2, top=2)  # a second of signal goes through many levels
+KINDS = ("onepole", "biquad", "allpole")
+
+
+class Case(NamedTuple):
+    x: Tensor
+    coef: Tensor
+    state: Tensor
+    gy: Tensor
+    gfinal: Tensor
+
+
+def make_case(
+    kind: str, order: int, dtype: torch.dtype, shared: bool, length: int, batch: int = 2, channels: int = 3
+) -> Case:
+    x, coef, state = (t.to(dtype) for t in example_operands(kind, order, length, not shared, batch, channels))
+    return Case(
+        x,
+        coef,
+        state,
+        torch.randn(batch, channels, length, dtype=dtype),
+        torch.randn(batch, channels, 2 * order, dtype=dtype),
+    )
+
+
+def expected(case: Case, kind: str, order: int) -> dict[str, Tensor]:
+    """Outputs and all gradients in float64, by autograd through the recursion."""
+    x, coef, state = (t.double().requires_grad_() for t in case[:3])
+    y, final = naive_iir(x, coef, state, kind, order)
+    grads = torch.autograd.grad((y, final), (x, coef, state), (case.gy.double(), case.gfinal.double()))
+    return dict(zip(("y", "final", "gx", "gcoef", "gstate"), (y, final, *grads), strict=True))
+
+
+def check(actual: Tensor, wanted: Tensor, tolerance: float) -> None:
+    """States and gradients as well as signals: every channel against its own peak."""
+    assert_close(actual, wanted, tolerance, dtype=actual.dtype)
+
+
+@pytest.fixture(autouse=True)
+def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New tensors hold NaN, so that what a kernel forgets to write is seen."""
+    new_empty, empty_like = Tensor.new_empty, torch.empty_like
+
+    monkeypatch.setattr(Tensor, "new_empty", lambda *a, **k: new_empty(*a, **k).fill_(float("nan")))
+    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: empty_like(*a, **k).fill_(float("nan")))
+
+
+TOLERANCE = {
+    ("onepole", torch.float32): 3e-6,
+    ("allpole", torch.float32): 3e-6,
+    ("biquad", torch.float32): 1e-5,
+    ("onepole", torch.float64): 1e-12,
+    ("allpole", torch.float64): 1e-12,
+    ("biquad", torch.float64): 1e-11,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("order", "length", "batch", "channels", "dtype", "shared"),
+    [
+        (1, 0, 2, 3, torch.float32, True),
+        (1, 1, 1, 1, torch.float32, True),
+        (2, 15, 3, 5, torch.float64, False),
+        (3, 16, 1, 9, torch.float32, True),
+        (4, 17, 2, 2, torch.float32, False),
+        (2, 63, 1, 3, torch.float64, True),
+        (4, 64, 1, 2, torch.float32, True),
+        (8, 65, 1, 2, torch.float32, False),
+        (1, 256, 2, 2, torch.float64, False),
+        (5, 257, 1, 2, torch.float64, True),
+    ],
+)
+def test_forward_and_every_gradient(
+    kind: str, order: int, length: int, batch: int, channels: int, dtype: torch.dtype, shared: bool
+) -> None:
+    case = make_case(kind, order, dtype, shared, length, batch, channels)
+    tolerance = TOLERANCE[kind, dtype]
+    if length == 0:
+        y, final = iir_forward(*case[:3], kind, order)
+        assert y.shape == case.gy.shape
+        assert torch.equal(final, case.state)
+        gx, gstate, *grads = iir_backward(case.gy, case.gfinal, *case[:3], kind, order, True, True)
+        assert gx.shape == case.x.shape
+        assert torch.equal(gstate, case.gfinal)
+        assert not any(g.any() for g in grads)
+        return
+    wanted = expected(case, kind, order)
+    y, final = iir_forward(*case[:3], kind, order, SMALL)
+    check(y, wanted["y"], tolerance)
+    check(final, wanted["final"], tolerance)
+    gx, gstate, *grads = iir_backward(case.gy, case.gfinal, *case[:3], kind, order, True, True, SMALL)
+    check(gx, wanted["gx"], tolerance)
+    check(gstate, wanted["gstate"], tolerance)
+    leaf = case.coef.double().requires_grad_()
+    (gcoef,) = torch.autograd.grad(iir_blocks(leaf, kind, order), leaf, [g.double() for g in grads])
+    # Columns (coefficients) differ in size by orders; each is held against its own largest value.
+    error = (gcoef - wanted["gcoef"]).abs().amax(0) / wanted["gcoef"].abs().amax(0)
+    assert error.max() <= 30 * tolerance
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_default_tiling(kind: str, shared: bool) -> None:
+    case = make_case(kind, 4, torch.float32, shared, 1000, 1, 2)
+    y, final = iir_forward(*case[:3], kind, 4)
+    wanted_y, wanted_final = reference.iir(*(t.double() for t in case[:3]), kind, 4)
+    check(y, wanted_y, TOLERANCE[kind, torch.float32])
+    check(final, wanted_final, TOLERANCE[kind, torch.float32])
+
+
+@pytest.mark.parametrize("need", [(False, False), (True, False), (False, True)])
+def test_gradients_that_are_not_needed_are_empty(need: tuple[bool, bool]) -> None:
+    case = make_case("onepole", 2, torch.float32, True, 150)
+    whole = iir_backward(case.gy, case.gfinal, *case[:3], "onepole", 2, True, True, SMALL)
+    part = iir_backward(case.gy, case.gfinal, *case[:3], "onepole", 2, *need, SMALL)
+    for index, (a, b) in enumerate(zip(part, whole, strict=True)):
+        needed = index == 1 or need[0 if index == 0 else 1]
+        assert torch.equal(a, b) if needed else a.numel() == 0
+
+
+def test_scan_of_many_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """70 superblocks in chunks of 4 of 4 of ... : four levels."""
+    levels = []
+    scan = engine.scan
+    monkeypatch.setattr(engine, "scan", lambda *a, **k: levels.append(1) or scan(*a, **k))
+    case = make_case("onepole", 2, torch.float64, True, 64 * 70 - 5, 1, 1)
+    wanted, wanted_final = reference.iir(*case[:3], "onepole", 2)
+    y, final = iir_forward(*case[:3], "onepole", 2, Tiling(64, 4, 4))
+    assert len(levels) == 4
+    check(y, wanted, 1e-12)
+    check(final, wanted_final, 1e-12)
+    gx, gstate, _ = reference.iir_backward(case.gy, case.gfinal, *case[:3], "onepole", 2, True, False)
+    got = iir_backward(case.gy, case.gfinal, *case[:3], "onepole", 2, True, False, Tiling(64, 4, 4))
+    check(got[0], gx, 1e-12)
+    check(got[1], gstate, 1e-12)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_nan_stays_in_its_batch_row(shared: bool) -> None:
+    case = make_case("onepole", 2, torch.float32, shared, 200, 3)
+    clean = iir_forward(*case[:3], "onepole", 2, SMALL)
+    spoilt = case.x.clone()
+    spoilt[1, ..., 100] = float("nan")
+    y, final = iir_forward(spoilt, *case[1:3], "onepole", 2, SMALL)
+    for row in (0, 2):
+        assert torch.equal(y[row], clean[0][row])
+        assert torch.equal(final[row], clean[1][row])
+    assert torch.equal(y[1, :, :100], clean[0][1, :, :100])
+    assert torch.isnan(y[1, :, 100:]).all()
+    gy = case.gy.clone()
+    gy[1, :, 100] = float("nan")
+    clean_gx = iir_backward(case.gy, case.gfinal, *case[:3], "onepole", 2, True, False, SMALL)[0]
+    gx = iir_backward(gy, case.gfinal, *case[:3], "onepole", 2, True, False, SMALL)[0]
+    assert torch.equal(gx[[0, 2]], clean_gx[[0, 2]])
+    assert torch.equal(gx[1, ..., 101:], clean_gx[1, ..., 101:])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (torch.float64, 1e-11)])
+def test_poles_close_to_the_circle(dtype: torch.dtype, tolerance: float) -> None:
+    case = make_case("onepole", 2, dtype, True, 1000, 1, 2)
+    coef = case.coef.clone()
+    coef[:, 0] = 1e-4
+    coef[:, 3:] = 1e-8
+    case = case._replace(coef=coef, state=case.state * 0)
+    wanted, _ = naive_iir(case.x.double(), case.coef.double(), case.state.double(), "onepole", 2)
+    check(iir_forward(*case[:3], "onepole", 2)[0], wanted, tolerance)
+
+
+def test_chunked_is_one_shot() -> None:
+    case = make_case("biquad", 2, torch.float64, True, 300)
+    y, final = iir_forward(*case[:3], "biquad", 2, SMALL)
+    state, parts = case.state, []
+    for piece in case.x.split((1, 63, 100, 16, 120), -1):
+        part, state = iir_forward(piece, case.coef, state, "biquad", 2, SMALL)
+        parts.append(part)
+    check(torch.cat(parts, -1), y, 1e-12)
+    check(state, final, 1e-12)
+
+
+def test_any_strides() -> None:
+    case = make_case("onepole", 1, torch.float32, False, 100)
+    expanded = case.x[:, :1].expand(-1, 3, -1)
+    transposed = case.x.transpose(0, 2).contiguous().transpose(0, 2)
+    for x in (expanded, transposed, case.x.flip(-1)[..., ::2]):
+        got = iir_forward(x, case.coef.t().contiguous().t(), case.state.mT.contiguous().mT, "onepole", 1)
+        wanted = iir_forward(x.contiguous(), case.coef, case.state, "onepole", 1)
+        assert all(torch.equal(a, b) and a.is_contiguous() for a, b in zip(got, wanted, strict=True))
+    gy = torch.ones(()).expand(case.gy.shape)
+    got = iir_backward(gy, case.gfinal, transposed, *case[1:3], "onepole", 1, True, True)
+    wanted = iir_backward(gy.contiguous(), case.gfinal, *case[:3], "onepole", 1, True, True)
+    assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
+
+
+@pytest.mark.parametrize(("batch", "channels"), [(0, 2), (2, 0)])
+def test_no_rows_or_no_channels(batch: int, channels: int) -> None:
+    case = make_case("biquad", 1, torch.float32, True, 20, batch, 2)
+    x, coef, state, gy, gfinal = case
+    coef, state, gy, gfinal = coef[:channels], state[:, :channels], gy[:, :channels], gfinal[:, :channels]
+    y, final = iir_forward(x, coef, state, "biquad", 1)
+    assert y.shape == (batch, channels, 20)
+    assert final.shape == state.shape
+    gx, gstate, *_ = iir_backward(gy, gfinal, x, coef, state, "biquad", 1, True, True)
+    assert gx.shape == x.shape
+    assert not gx.any()
+    assert gstate.shape == state.shape
+
+
+@pytest.mark.parametrize(("kind", "order"), [("comb", 1), ("onepole", 0), ("biquad", 9)])
+def test_what_the_kernels_do_not_know(kind: str, order: int) -> None:
+    with pytest.raises(ValueError, match=r"kind must be|order must be"):
+        iir_forward(torch.zeros(1, 4), torch.zeros(1, 5), torch.zeros(1, 1, 2), kind, order)
