@@ -47,5 +47,5 @@ wheel: $(STAMP)  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
 clean:  ## remove everything the commands above have made
-	rm -rf $(VENV) .asv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist results $(DEMO_OUT)
+	rm -rf $(VENV) .asv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist $(DEMO_OUT)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

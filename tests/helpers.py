@@ -70,7 +70,9 @@ def example_coef(kind: str, order: int, channels: int, seed: int = 0) -> Tensor:
     decay, frequency = uniform(0.02, 0.4, channels), uniform(-0.5, 0.5, channels)
     high = frequency.float().double()
     gain = (-torch.expm1(-decay)) ** order
-    coef = torch.stack((decay, high, frequency - high, gain, uniform(-0.2, 0.2, channels) * gain), 1)
+    gain_im = uniform(-0.2, 0.2, channels) * gain
+    gain_im[0] = 0  # an exact zero must not hide a gradient
+    coef = torch.stack((decay, high, frequency - high, gain, gain_im), 1)
     if kind == "onepole":
         return coef
     weight = (-torch.expm1(-decay))[:, None, None] ** torch.arange(1, order + 1)[:, None]

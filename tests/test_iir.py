@@ -31,7 +31,8 @@ def test_definition(kind: str, order: int, length: int, per_channel: bool) -> No
     expected, expected_final = naive_iir(*operands, kind, order)
     assert_close(y, expected, 1e-10)
     assert_close(final, expected_final, 1e-9)
-    assert y.is_contiguous() and final.is_contiguous()
+    assert y.is_contiguous()
+    assert final.is_contiguous()
 
 
 @kinds
@@ -183,7 +184,8 @@ def test_nan_stays_in_its_row(kind: str, per_channel: bool) -> None:
     x[1, ..., 70] = math.nan
     y, final = ops.iir(x, coef, state, kind, 2)
     for row in (0, 2):
-        assert torch.equal(y[row], clean[row]) and torch.equal(final[row], clean_final[row])
+        assert torch.equal(y[row], clean[row])
+        assert torch.equal(final[row], clean_final[row])
     assert y[1].isnan().any()
 
 
@@ -204,12 +206,13 @@ def test_layouts(kind: str, per_channel: bool) -> None:
     assert_close(expanded, contiguous, 1e-12)
 
 
-@pytest.mark.parametrize("batch, channels", [(0, 3), (2, 0)])
+@pytest.mark.parametrize(("batch", "channels"), [(0, 3), (2, 0)])
 @kinds
 def test_nothing_to_do(kind: str, batch: int, channels: int) -> None:
     x, coef, state = example_operands(kind, 2, 100, False, batch=batch, channels=channels)
     y, final = ops.iir(x, coef, state, kind, 2)
-    assert y.shape == (batch, channels, 100) and final.shape == state.shape
+    assert y.shape == (batch, channels, 100)
+    assert final.shape == state.shape
 
 
 def test_biquad_cascade_is_sosfilt() -> None:
@@ -225,9 +228,11 @@ def test_leading_dimensions() -> None:
     sos = torch.tensor([[[1.0, 0, 0, 1, -0.5, 0]]] * 3, dtype=torch.float64)
     x = torch.randn(2, 4, 100, dtype=torch.float64)
     y, state = ops.biquad_cascade(x, sos)
-    assert y.shape == (2, 4, 3, 100) and state.shape == (2, 4, 3, 2)
+    assert y.shape == (2, 4, 3, 100)
+    assert state.shape == (2, 4, 3, 2)
     one, state = ops.biquad_cascade(x[0, 0], sos)
-    assert one.shape == (3, 100) and state.shape == (3, 2)
+    assert one.shape == (3, 100)
+    assert state.shape == (3, 2)
     assert_close(one, y[0, 0], 1e-12)
     own, _ = ops.biquad_cascade(y, sos, per_channel=True)
     assert own.shape == y.shape
@@ -270,7 +275,10 @@ def test_float32_needs_neither_float64_nor_complex(mps_safe: object) -> None:
             r"state must have shape \(2, 3, 2\), got \(3, 2\)",
         ),
         (lambda x, v: ops.iir(x, torch.ones(3, 5), torch.zeros(2, 3, 2), "comb", 1), "kind must be one of"),
-        (lambda x, v: ops.iir(x, torch.ones(3, 4), torch.zeros(2, 3, 2), "onepole", 1), r"coef must have shape \(F, 5\)"),
+        (
+            lambda x, v: ops.iir(x, torch.ones(3, 4), torch.zeros(2, 3, 2), "onepole", 1),
+            r"coef must have shape \(F, 5\)",
+        ),
     ],
 )
 def test_value_errors(call: object, message: str) -> None:
@@ -280,7 +288,7 @@ def test_value_errors(call: object, message: str) -> None:
 
 def test_type_errors() -> None:
     sos = torch.ones(3, 1, 6)
-    with pytest.raises(TypeError, match="x must be float32 or float64, got torch.float16"):
+    with pytest.raises(TypeError, match=r"x must be float32 or float64, got torch\.float16"):
         ops.biquad_cascade(torch.zeros(10, dtype=torch.float16), sos)
     with pytest.raises(TypeError, match="coefficients must have the signal's type"):
         ops.biquad_cascade(torch.zeros(10, dtype=torch.float64), sos)
