@@ -1,0 +1,99 @@
+"""What the benchmarks share: devices, alternating timing, peak memory, errors. Works without asv."""
+
+from __future__ import annotations
+
+import ctypes
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.signal import lfilter
+from torch import Tensor
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def timed(function: Callable[[], object], device: str) -> float:
+    """Seconds of one call."""
+    synchronize(device)
+    start = time.perf_counter()
+    function()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def median_times(*functions: Callable[[], object], device: str = "cpu", rounds: int = 15) -> list[float]:
+    """Median seconds of each function, called in turn so that a noisy machine disturbs all alike."""
+    for function in functions:
+        timed(function, device)
+    samples = [[timed(function, device) for function in functions] for _ in range(rounds)]
+    return [statistics.median(column) for column in zip(*samples, strict=True)]
+
+
+def time_ratio(function: Callable[[], object], peer: Callable[[], object], device: str = "cpu") -> float:
+    """How many times longer ``peer`` takes than ``function``."""
+    mine, other = median_times(function, peer, device=device)
+    return other / mine
+
+
+def peak_memory(function: Callable[[], object], device: str) -> int:
+    """Bytes that ``function`` holds at its peak beyond what was held before, its result included."""
+    function()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        return torch.cuda.max_memory_allocated() - before
+    if not sys.platform.startswith("linux"):
+        raise NotImplementedError("peak memory on the CPU is read from Linux's /proc")
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # or freed memory of the first call would hide that of the second
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status_bytes("VmRSS")
+    result = function()
+    peak = _status_bytes("VmHWM") - before
+    del result
+    return peak
+
+
+def _status_bytes(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return 1024 * int(line.split()[1])
+    raise NotImplementedError(f"no {field} in /proc/self/status")
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Largest difference of a channel relative to its peak, over all channels; NaN counts as infinite."""
+    actual, expected = actual.detach().double().cpu(), expected.detach().double().cpu()
+    error = (actual - expected).abs().amax(-1) / expected.abs().amax(-1)
+    return torch.nan_to_num(error, nan=float("inf")).max().item()
+
+
+def require(error: float, limit: float, what: str) -> None:
+    """No figure from a run whose numbers are wrong."""
+    if not error <= limit:
+        raise RuntimeError(f"{what}: error {error:.2e} exceeds {limit:.0e}; not measured")
+
+
+def scipy_cascade(x: np.ndarray, poles: np.ndarray, gains: np.ndarray, order: int) -> np.ndarray:
+    """``2 Re{g x / (1 - p z^-1)^order}`` per channel by ``scipy.signal.lfilter``, in the type of ``x``."""
+    wide = np.result_type(x.dtype, np.complex64)
+    outputs = []
+    for pole, gain in zip(poles.astype(wide), gains.astype(wide), strict=True):
+        section = np.array([1, -pole], dtype=wide)
+        y = (2 * gain * x).astype(wide)
+        for _ in range(order):
+            y = lfilter(np.ones(1, dtype=wide), section, y)
+        outputs.append(y.real)
+    return np.stack(outputs, -2)

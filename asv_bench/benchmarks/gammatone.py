@@ -1,0 +1,143 @@
+"""GammatoneFilterbank: forward, training step, memory, error, growth with length, and the ratio to scipy."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from tamt import GammatoneFilterbank
+
+from .common import DEVICES, DTYPES, peak_memory, relative_error, require, scipy_cascade, time_ratio, timed
+
+FS = 16000
+CPU_LOADS = {"2 x 1 s x 30": (2, 1, 30), "1 x 10 s x 30": (1, 10, 30)}
+GPU_LOADS = {"32 x 10 s x 64": (32, 10, 64), "1 x 600 s x 30": (1, 600, 30)}
+CASES = [(device, load) for device in DEVICES for load in (*CPU_LOADS, *(GPU_LOADS if device == "cuda" else ()))]
+
+
+def filterbank(channels: int, dtype: str, device: str, learnable: bool = False) -> GammatoneFilterbank:
+    fc = torch.tensor([100.0, 7800.0]).log().double()
+    frequencies = torch.linspace(fc[0], fc[1], channels, dtype=torch.float64).exp()
+    return GammatoneFilterbank(frequencies, FS, learnable=learnable, dtype=DTYPES[dtype], device=device)
+
+
+def noise(batch: int, seconds: float, dtype: str, device: str) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(batch, int(seconds * FS), generator=generator, dtype=torch.float64).to(device, DTYPES[dtype])
+
+
+def cascade_of(filters: GammatoneFilterbank, x: torch.Tensor) -> partial:
+    """The same filters by scipy, in the type of ``x``."""
+    return partial(scipy_cascade, x.numpy(), filters.poles.numpy(), filters.gains.numpy(), filters.n)
+
+
+class Gammatone:
+    params = (CASES, list(DTYPES), ["fixed", "learnable"])
+    param_names = ("load", "dtype", "tensors")
+    timeout = 300
+
+    def setup(self, case: tuple[str, str], dtype: str, tensors: str) -> None:
+        self.device, load = case
+        batch, seconds, channels = {**CPU_LOADS, **GPU_LOADS}[load]
+        self.x = noise(batch, seconds, dtype, self.device)
+        self.learnable = tensors == "learnable"
+        self.filters = filterbank(channels, dtype, self.device, self.learnable)
+        part = self.x[:1, : 2 * FS].double().cpu()
+        self.expected = torch.from_numpy(cascade_of(filterbank(channels, "float64", "cpu"), part)())
+        require(self.error(), 1e-11 if dtype == "float64" else 5e-6, f"gammatone {load} {dtype}")
+        self.weights = torch.randn_like(self.forward()) if self.learnable else None
+
+    def error(self) -> float:
+        return relative_error(self.filters(self.x[:1, : 2 * FS]), self.expected)
+
+    def forward(self) -> torch.Tensor:
+        with torch.no_grad():
+            return self.filters(self.x)
+
+    def training_step(self) -> None:
+        if not self.learnable:
+            raise NotImplementedError("nothing to train")
+        self.filters.zero_grad()
+        self.filters(self.x).backward(self.weights)
+
+    def time_forward(self, *_: object) -> None:
+        timed(self.forward, self.device)
+
+    def time_training_step(self, *_: object) -> None:
+        timed(self.training_step, self.device)
+
+    def track_error(self, *_: object) -> float:
+        return self.error()
+
+    track_error.unit = "of the channel's peak"
+
+    def track_peak_memory(self, *_: object) -> float:
+        output = self.x.shape[0] * self.filters.num_channels * self.x.shape[1] * self.x.element_size()
+        return peak_memory(self.forward, self.device) / output
+
+    track_peak_memory.unit = "outputs"
+
+    def track_training_over_forward(self, *_: object) -> float:
+        return time_ratio(self.forward, self.training_step, self.device)
+
+    track_training_over_forward.unit = "x"
+
+    def track_forward_over_writing(self, *_: object) -> float:
+        return self._over_writing(self.forward)
+
+    track_forward_over_writing.unit = "x"
+
+    def track_training_over_writing(self, *_: object) -> float:
+        return self._over_writing(self.training_step)
+
+    track_training_over_writing.unit = "x"
+
+    def _over_writing(self, function: object) -> float:
+        """Time relative to writing the output once, the least a GPU must do."""
+        if self.device == "cpu":
+            raise NotImplementedError("the memory limit is a GPU's measure")
+        return 1 / time_ratio(function, partial(self.forward().fill_, 1.0), self.device)
+
+
+class GammatoneAgainstScipy:
+    """How many times longer ``scipy.signal.lfilter`` takes for the cascade, on 2 x 1 s, 30 channels, on the CPU."""
+
+    params = (list(DTYPES),)
+    param_names = ("dtype",)
+    unit = "x"
+
+    def setup(self, dtype: str) -> None:
+        self.x = noise(2, 1, dtype, "cpu")
+        self.filters = filterbank(30, dtype, "cpu")
+        exact = filterbank(30, "float64", "cpu")
+        self.peer = cascade_of(exact, self.x)
+        expected = torch.from_numpy(cascade_of(exact, self.x.double())())
+        require(relative_error(torch.from_numpy(self.peer()), expected), 1e-3, "scipy")
+        require(relative_error(self.filters(self.x), expected), 5e-6, "tamt")
+
+    def track_ratio_to_scipy(self, *_: object) -> float:
+        return time_ratio(partial(self.filters, self.x), self.peer)
+
+    track_ratio_to_scipy.unit = "x"
+
+
+class GammatoneGrowth:
+    """Time of 10 s over ten times that of 1 s, and memory of 8 x 10 s in outputs, on the CPU."""
+
+    def setup(self) -> None:
+        self.filters = filterbank(30, "float32", "cpu")
+        self.short, self.long = noise(1, 1, "float32", "cpu"), noise(1, 10, "float32", "cpu")
+        expected = cascade_of(filterbank(30, "float64", "cpu"), self.long.double())()
+        require(relative_error(self.filters(self.long), torch.from_numpy(expected)), 5e-6, "gammatone 10 s")
+
+    def track_growth_with_length(self) -> float:
+        return time_ratio(partial(self.filters, self.short), partial(self.filters, self.long)) / 10
+
+    track_growth_with_length.unit = "x"
+
+    def track_peak_memory_8_x_10_s(self) -> float:
+        x = noise(8, 10, "float32", "cpu")
+        return peak_memory(partial(self.filters, x), "cpu") / (8 * 30 * x.shape[1] * 4)
+
+    track_peak_memory_8_x_10_s.unit = "outputs"

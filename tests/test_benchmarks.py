@@ -1,0 +1,38 @@
+"""The benchmarks run without asv, check what they measure, and end in a result file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_run_device_on_the_cpu(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "cpu.json"
+    script = (
+        "import sys, runpy; sys.modules['asv'] = sys.modules['asv_runner'] = None; sys.argv.pop(0); "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", script, "asv_bench/run_device.py", "--device", "cpu", "--only", "AgainstScipy"]
+    run = subprocess.run([*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    result = json.loads(out.read_text())
+    assert {"date", "commit", "torch", "name", "device", "results"} <= set(result)
+    rows = {tuple(row["parameters"]): row for row in result["results"]}
+    assert set(rows) == {("float32",), ("float64",)}
+    assert all(row["value"] > 0 and row["unit"] == "x" for row in rows.values())
+
+
+def test_a_wrong_result_is_not_measured() -> None:
+    sys.path.insert(0, str(ROOT / "asv_bench"))
+    from benchmarks.common import relative_error, require
+
+    assert relative_error(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, float("nan")]])) == float("inf")
+    with pytest.raises(RuntimeError, match="not measured"):
+        require(float("inf"), 1e-6, "filter")
