@@ -15,14 +15,19 @@ import triton.language as tl
 LAUNCH = {"enable_fp_fusion": True}
 
 
+def on_amd() -> bool:
+    """Whether this torch is built for AMD's devices."""
+    return torch.version.hip is not None
+
+
 def lanes_per_warp() -> int:
     """Lanes which run together: 64 on AMD's compute cards, 32 elsewhere."""
-    return 64 if torch.version.hip else 32
+    return 64 if on_amd() else 32
 
 
 def dot_precision(dtype: torch.dtype) -> str:
     """Input precision of a ``tl.dot`` that must keep float32's accuracy (triton's own default is tf32)."""
-    return "ieee" if dtype == torch.float64 or torch.version.hip else "tf32x3"
+    return "ieee" if dtype == torch.float64 or on_amd() else "tf32x3"
 
 
 def on_device_of(tensor: torch.Tensor) -> contextlib.AbstractContextManager:

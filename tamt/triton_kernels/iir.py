@@ -23,7 +23,7 @@ from tamt.coefficients import BLOCK as BORDER
 from tamt.coefficients import Blocks, iir_blocks
 from tamt.reference import iir as reference
 
-from ._common import LAUNCH, dot_precision, lanes_per_warp, on_device_of
+from ._common import LAUNCH, dot_precision, lanes_per_warp, on_amd, on_device_of
 from .iir_adjoint import iir_adjoint_kernel, iir_adjoint_tail_kernel
 from .iir_design import iir_design_kernel, iir_power_kernel
 from .iir_gradient import iir_gradient_kernel
@@ -201,6 +201,7 @@ def recur(task: str, run: Run, out: torch.Tensor, final: torch.Tensor) -> None:
         S=tiling.superblock,
         BORDER=BORDER,
         R=lanes,
+        PER_LANE=on_amd(),
         TASK=task,
         num_warps=1,
         **system.constants,
@@ -356,6 +357,7 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
             F,
             S=tiling.superblock,
             BORDER=BORDER,
+            PER_LANE=on_amd(),
             TASK=task,
             GRAD_X=grad_x,
             BORDERS=borders,

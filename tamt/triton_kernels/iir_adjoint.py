@@ -10,7 +10,7 @@ import triton.language as tl
 
 from ._common import join_columns, select, split_columns
 from .iir_output import TRIP, load_states, store_states
-from .iir_sections import adjoint_step, load_phase, load_row
+from .iir_sections import adjoint_step, load_phase, load_row, vary
 
 
 @triton.jit
@@ -37,6 +37,7 @@ def iir_adjoint_kernel(
     BORDER: tl.constexpr,
     R: tl.constexpr,
     BF: tl.constexpr,
+    PER_LANE: tl.constexpr,
     TASK: tl.constexpr,
     GRAD_X: tl.constexpr,
     BORDERS: tl.constexpr,
@@ -70,7 +71,7 @@ def iir_adjoint_kernel(
     m_f = channel < F
     m_row = (o_j < n_super) & m_f
     b_length = tl.where(m_f, tl.minimum(tl.maximum(n_samples - o_tile - lane * S, 0), S), 0).to(tl.int32)
-    b_c = load_row(p_table, o_f, WIDTH)
+    b_c = load_row(p_table, vary(o_f, F, R, PER_LANE), WIDTH)
     p_gtile = p_gy + (o_b * F * T + o_tile) + ((o_f * T + lane * S)[:, None] + o_i[None, :])
     o_super = (((o_f * B + o_b) * n_super + o_j) * NP)[:, None] + o_n[None, :]
     o_state = ((o_b * F + o_f) * N)[:, None] + o_n[None, :]

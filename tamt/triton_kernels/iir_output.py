@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from ._common import join_columns, select, split_columns
-from .iir_sections import forward_step, load_phase, load_row
+from .iir_sections import forward_step, load_phase, load_row, vary
 
 TRIP = tl.constexpr(16)
 
@@ -57,6 +57,7 @@ def iir_forward_kernel(
     S: tl.constexpr,
     BORDER: tl.constexpr,
     R: tl.constexpr,
+    PER_LANE: tl.constexpr,
     TASK: tl.constexpr,
 ):
     """R neighbouring superblocks of one batch row and channel per program, a lane each.
@@ -83,7 +84,7 @@ def iir_forward_kernel(
     o_n = tl.arange(0, NP)
     m_row = o_j < n_super
     b_length = tl.minimum(tl.maximum(n_samples - o_tile - lane * S, 0), S).to(tl.int32)
-    b_c = load_row(p_table, f, WIDTH)
+    b_c = load_row(p_table, vary(f, F, R, PER_LANE), WIDTH)
     p_xtile = p_x + (o_b * x_stride_b + o_f * x_stride_f + o_tile) + ((lane * S)[:, None] + o_i[None, :])
     p_state += (o_b * F + o_f) * N
     o_super = ((o_f * B + o_b) * n_super + tile * R) * NP + (lane[:, None] * NP + o_n[None, :])

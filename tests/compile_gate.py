@@ -1,0 +1,150 @@
+"""Machine code of the kernels a launcher would start, without a device.
+
+:func:`compiled` runs a launcher on ``meta`` tensors with a stand-in driver, so every kernel is compiled with exactly
+the specialisation a real launch gets (types, divisible arguments, constants, warps) and nothing is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
+
+
+class Code(NamedTuple):
+    """One kernel, compiled for one target."""
+
+    name: str
+    target: str
+    registers: int
+    spilled: int  # registers (AMD) or bytes (NVIDIA) stored to memory for want of registers
+    stack: int  # bytes of private memory per lane
+    shared: int  # bytes of shared memory per program
+    kernel: Any
+
+    def machine_code(self) -> str:
+        if "cubin" not in self.kernel.asm:
+            return self.kernel.asm["amdgcn"]
+        with _file(self.kernel.asm["cubin"]) as path:
+            return _tool("cuobjdump", "--dump-sass", path)
+
+    def accesses(self) -> dict[str, int]:
+        """Number of global loads and stores in the code, and how many of them move 128 bits."""
+        code = self.machine_code()
+        if "cubin" in self.kernel.asm:
+            loads, stores = re.findall(r"\b(?:LDG|LDGSTS)\.\S+", code), re.findall(r"\bSTG\.\S+", code)
+            wide = r"\.128"
+        else:
+            loads = re.findall(r"\b(?:global|buffer|flat)_load_\S+", code)
+            stores = re.findall(r"\b(?:global|buffer|flat)_store_\S+", code)
+            wide = r"dwordx4"
+        wide_of = lambda found: sum(bool(re.search(wide, f)) for f in found)  # noqa: E731
+        return {
+            "loads": len(loads),
+            "wide_loads": wide_of(loads),
+            "stores": len(stores),
+            "wide_stores": wide_of(stores),
+        }
+
+
+class _Driver:
+    """Stands in for a CUDA or HIP driver. The device number differs per target, as kernels are cached per device."""
+
+    def __init__(self, target: GPUTarget) -> None:
+        self.target = target
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return list(TARGETS.values()).index(self.target) + 1000
+
+    def get_current_stream(self, device: int = 0) -> int:
+        return 0
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("meta")
+
+
+@contextlib.contextmanager
+def compiled(target: str) -> Iterator[list[Code]]:
+    """Inside, launches compile for the target instead of running; the list has one entry per different kernel."""
+    found: list[Code] = []
+    seen: set[int] = set()
+    run = JITFunction.run
+
+    def compile_only(self: JITFunction, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        assert not callable(grid)
+        kernel = run(self, *args, grid=grid, warmup=True, **options)
+        if id(kernel) not in seen:
+            seen.add(id(kernel))
+            found.append(_examine(self.fn.__name__, target, kernel))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JITFunction, "run", compile_only)
+        patch.setattr(torch.version, "hip", "6" if TARGETS[target].backend == "hip" else None)
+        patch.setattr(driver, "_active", _Driver(TARGETS[target]))
+        yield found
+
+
+def _examine(name: str, target: str, kernel: Any) -> Code:
+    shared = kernel.metadata.shared
+    if "amdgcn" in kernel.asm:
+        field = lambda key: int(re.search(rf"\.{key}:\s+(\d+)", kernel.asm["amdgcn"])[1])  # noqa: E731
+        spilled = field("vgpr_spill_count") + field("sgpr_spill_count")
+        return Code(name, target, field("vgpr_count"), spilled, field("private_segment_fixed_size"), shared, kernel)
+    with _file(kernel.asm["cubin"]) as path:
+        usage = _tool("cuobjdump", "--dump-resource-usage", path)
+    registers, stack = (int(n) for n in re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
+    # Spilled registers lie on the stack, so only a kernel with a stack has to be assembled again to be asked.
+    return Code(name, target, registers, _spilled_bytes(kernel) if stack else 0, stack, shared, kernel)
+
+
+def _spilled_bytes(kernel: Any) -> int:
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    ptx = kernel.asm["ptx"]
+    architecture = re.search(r"\.target (\w+)", ptx)[1]
+    with _file(ptx.encode()) as path:
+        command = [
+            get_ptxas(kernel.metadata.target.arch).path,
+            "-v",
+            f"--gpu-name={architecture}",
+            path,
+            "-o",
+            path + ".o",
+        ]
+        log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        Path(path + ".o").unlink()
+    return sum(int(n) for n in re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log).groups())
+
+
+@contextlib.contextmanager
+def _file(content: bytes) -> Iterator[str]:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        yield file.name
+
+
+def _tool(name: str, *arguments: str) -> str:
+    return subprocess.run([str(TOOLS / name), *arguments], capture_output=True, text=True, check=True).stdout
