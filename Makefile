@@ -7,7 +7,7 @@ WORKERS ?= 2
 DEMO_OUT ?= tamt-demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench gpu wheel clean
+.PHONY: help demo test lint format bench cpu gpu wheel clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ format: $(STAMP)  ## put the source into the project's format
 bench: $(STAMP)  ## run the benchmarks on this machine with asv
 	$(BIN)/asv machine --yes >/dev/null
 	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr
+
+cpu: $(STAMP)  ## measure on the CPU what the README reports
+	PYTHONPATH=. $(BIN)/python asv_bench/run_device.py --device cpu --out results/cpu.json
 
 gpu:  ## test and measure on the GPU, with the torch of PYTHON (default python3)
 	PYTHONPATH=. $(PYTHON) -m pytest tests --ignore=tests/interpreter -m gpu

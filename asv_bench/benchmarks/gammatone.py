@@ -122,6 +122,25 @@ class GammatoneAgainstScipy:
     track_ratio_to_scipy.unit = "x"
 
 
+class GammatoneAccuracy:
+    """float32 against float64, two seconds of noise, largest difference relative to the channel's peak."""
+
+    params = ([16000, 44100, 48000], [20, 50, 100, 500, 1000, 4000])
+    param_names = ("fs", "fc")
+
+    def setup(self, fs: int, fc: int) -> None:
+        self.x = torch.randn(2 * fs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        exact = GammatoneFilterbank([fc], fs, dtype=torch.float64)
+        self.expected = torch.from_numpy(cascade_of(exact, self.x)())
+        require(relative_error(exact(self.x), self.expected), 1e-10, "float64")
+        self.filters = GammatoneFilterbank([fc], fs)
+
+    def track_float32_error(self, *_: object) -> float:
+        return relative_error(self.filters(self.x), self.expected)
+
+    track_float32_error.unit = "of the channel's peak"
+
+
 class GammatoneGrowth:
     """Time of 10 s over ten times that of 1 s, and memory of 8 x 10 s in outputs, on the CPU."""
 
