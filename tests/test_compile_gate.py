@@ -18,7 +18,7 @@ from tamt.triton_kernels.iir import iir_backward, iir_forward
 # leave them are 64 to 128; signals whose length is not a multiple of 16, and float64, take more.
 BUDGETS = {
     "iir_design_kernel": (128, 0),
-    "iir_end_state_kernel": (176, 50 << 10),
+    "iir_end_state_kernel": (240, 50 << 10),
     "iir_scan_kernel": (80, 4 << 10),
     "iir_power_kernel": (168, 8 << 10),
     "iir_forward_kernel": (208, 8 << 10),
