@@ -68,6 +68,12 @@ def complex_divide(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack((a_re * b_re + a_im * b_im, a_im * b_re - a_re * b_im), -1) / norm[..., None]
 
 
+def complex_conjugate(a: Tensor) -> Tensor:
+    """Conjugate of complex numbers given as real and imaginary part in the last dimension (2)."""
+    re, im = a.unbind(-1)
+    return torch.stack((re, -im), -1)
+
+
 def expanded_denominator(pole: Tensor, n: int) -> Tensor:
     """Coefficients (F, n + 1) of ``(1 - p z^-1)^n`` for complex ``pole`` (F,), ascending powers of ``z^-1``."""
     binomial = torch.tensor([math.comb(n, i) for i in range(n + 1)], dtype=pole.dtype)
@@ -127,7 +133,6 @@ def stable_denominator(a: Tensor, limit: float = 0.98) -> Tensor:
     Stable ones pass unchanged. Of the others the reflection coefficients (Schur-Cohn recursion) are limited to
     ``limit`` in magnitude, which moves the roots inside.
     """
-    conjugate = a.new_tensor((1.0, -1.0))
     lower, reflections = a, []
     stable = torch.ones_like(a[:, :1, :1], dtype=torch.bool)
     for _ in range(a.shape[1]):
@@ -139,9 +144,9 @@ def stable_denominator(a: Tensor, limit: float = 0.98) -> Tensor:
         reflections.append(reflection)
         head = lower[:, :-1]
         remainder = 1 - reflection.square().sum(-1, keepdim=True)
-        lower = (head - complex_multiply(reflection, head.flip(1) * conjugate)) / remainder
+        lower = (head - complex_multiply(reflection, complex_conjugate(head.flip(1)))) / remainder
     for reflection in reversed(reflections):
-        lower = torch.cat((lower + complex_multiply(reflection, lower.flip(1) * conjugate), reflection), 1)
+        lower = torch.cat((lower + complex_multiply(reflection, complex_conjugate(lower.flip(1))), reflection), 1)
     return torch.where(stable, a, lower)
 
 
@@ -275,8 +280,8 @@ def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
     columns, rows, powers = _doubled(a, ones, a[:, -2])
     driven = complex_multiply(coef[:, None, 3:5], p[:, :-1])[:, :, None]
     to_state = complex_multiply(driven, columns.mT.unflatten(2, (order, 2)))  # (F, L, n, 2)
-    conjugate = coef.new_tensor((1.0, -1.0))
-    output = complex_multiply(p[:, 1:, None], rows.unflatten(2, (order, 2)) * conjugate) * conjugate
+    # A row of real numbers that gives a real part is the conjugate of the complex row.
+    output = complex_conjugate(complex_multiply(p[:, 1:, None], complex_conjugate(rows.unflatten(2, (order, 2)))))
     entries = powers.unflatten(2, (order, 2))[..., ::2].transpose(3, 4)  # complex entries (F, 7, n, n, 2)
     steps = p[:, 2 ** torch.arange(BLOCK.bit_length(), device=coef.device), None, None]
     transitions = _real_matrix(complex_multiply(steps, entries))

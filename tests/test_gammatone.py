@@ -292,6 +292,19 @@ def test_compile_stream() -> None:
 
 
 @both
+def test_everything_stays_on_its_device(implementation: str) -> None:
+    """On tensors without memory: nothing is made elsewhere, nothing is read back, forward and backward."""
+    filters = bank(implementation, learnable=True, device="meta")
+    assert all(t.is_meta for t in (*filters.state_dict().values(), filters.fc))
+    x = torch.empty(2, 300, device="meta", requires_grad=True)
+    y, (state,) = filters.stream(x)
+    assert y.is_meta
+    assert y.shape == (2, 3, 300)
+    gradients = torch.autograd.grad(y.sum() + state.sum(), (x, *filters.parameters()))
+    assert [g.shape for g in gradients] == [x.shape, *(p.shape for p in filters.parameters())]
+
+
+@both
 def test_export(implementation: str) -> None:
     filters = bank(implementation)
     shapes = {"x": {0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("time", min=2, max=1 << 20)}}
@@ -353,9 +366,6 @@ def test_double(implementation: str) -> None:
         assert_close(widened(x), exact, 2e-6)
     narrowed = bank(implementation, dtype=torch.float64).float()
     assert_close(narrowed(x), exact, 2e-6, torch.float32)
-    meta = bank(implementation, device="meta")
-    assert all(t.is_meta for t in (*meta.state_dict().values(), meta.fc))
-    assert meta(torch.empty(2, 100, device="meta")).shape == (2, 3, 100)
     with pytest.raises(TypeError, match=re.escape("dtype must be torch.float32 or torch.float64, got torch.float16")):
         bank(implementation).half()
 
