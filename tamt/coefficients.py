@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -151,6 +151,30 @@ def stable_denominator(a: Tensor, limit: float = 0.98) -> Tensor:
 
 
 BLOCK = 64  # samples per block, a power of two
+
+
+Value = TypeVar("Value")
+
+
+class Kept(Generic[Value]):
+    """A value computed from tensors, kept as long as none of them is replaced or changed in place."""
+
+    def __init__(self) -> None:
+        self._sources: tuple[Tensor, ...] = ()
+        self._versions: list[int] = []
+        self._value: Value | None = None
+
+    def get(self, sources: tuple[Tensor, ...], compute: Callable[[], Value]) -> Value:
+        """``compute()``, or what it gave for the same ``sources``; never kept where gradients or tracing need it."""
+        if torch.compiler.is_compiling() or any(t.requires_grad or t.is_inference() for t in sources):
+            return compute()
+        versions = [t._version for t in sources]
+        same = len(sources) == len(self._sources) and all(a is b for a, b in zip(sources, self._sources, strict=True))
+        if self._value is None or not same or versions != self._versions:
+            with torch.inference_mode(False):
+                self._value = compute()
+            self._sources, self._versions = sources, versions
+        return self._value
 
 
 class Blocks(NamedTuple):

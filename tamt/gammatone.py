@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tamt.coefficients import (
+    Kept,
     complex_divide,
     complex_multiply,
     expanded_denominator,
@@ -125,6 +126,7 @@ class GammatoneFilterbank(nn.Module):
         self.betamul = gammatone_betamul(self.n) if betamul is None else float(betamul)
         self.learnable = learnable
         self.implementation = implementation
+        self._kept: Kept[tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]] = Kept()
 
         centre = _centre_frequencies(fc, fs)
         decay, frequency, gain = gammatone_design(centre, fs, self.n, self.betamul)
@@ -242,6 +244,10 @@ class GammatoneFilterbank(nn.Module):
 
     def _sections(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """Decay, frequency (high, low), gain (F, 2) and feedback (F, n, 2) of the one-pole sections."""
+        tensors = (self.poles, self.gains) if self.implementation == "sos" else (self.b, self.a)
+        return self._kept.get((*tensors, self._design), self._computed_sections)
+
+    def _computed_sections(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         if self.implementation == "sos":
             decay, frequency, frequency_low = moved_pole(torch.view_as_real(self.poles), self._design)
             return decay.clamp(min=MIN_DECAY), frequency, frequency_low, 2 * torch.view_as_real(self.gains), None

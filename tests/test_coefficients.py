@@ -10,6 +10,7 @@ import torch
 from helpers import assert_close
 
 from tamt.coefficients import (
+    Kept,
     complex_divide,
     complex_multiply,
     expanded_denominator,
@@ -98,3 +99,26 @@ def test_flush_leaves_what_matters() -> None:
     assert flushed.tolist() == [*values[:2].tolist(), 0, 0, 0]
     (gradient,) = torch.autograd.grad(flushed.sum(), values)
     assert gradient.tolist() == [1] * 5
+
+
+def test_kept() -> None:
+    kept: Kept[torch.Tensor] = Kept()
+    a, b = torch.ones(2), torch.ones(2)
+    calls = []
+
+    def compute() -> torch.Tensor:
+        calls.append(1)
+        return a + b
+
+    assert kept.get((a, b), compute) is kept.get((a, b), compute)
+    assert len(calls) == 1
+    a[0] = 5
+    assert kept.get((a, b), compute).tolist() == [6, 2]
+    kept.get((a, b.clone()), compute)
+    assert len(calls) == 3
+    a.requires_grad_()
+    assert kept.get((a, b), compute).requires_grad
+    assert kept.get((a, b), compute) is not kept.get((a, b), compute)
+    with torch.inference_mode():
+        c = torch.ones(2)
+    assert kept.get((c, b), lambda: c + b) is not kept.get((c, b), lambda: c + b)

@@ -357,6 +357,26 @@ def test_copies(implementation: str, learnable: bool) -> None:
 
 
 @both
+def test_fixed_filters_follow_their_tensors(implementation: str) -> None:
+    """What is kept between calls gives way to edits in place, to loading and to another device or type."""
+    filters, x = bank(implementation), torch.randn(300)
+    first = filters(x)
+    gains = filters.gains if implementation == "sos" else filters.b
+    gains *= 2
+    assert_close(filters(x), 2 * first, 1e-6)
+    other = bank(implementation)
+    other(x)
+    other.load_state_dict(filters.state_dict())
+    assert torch.equal(other(x), filters(x))
+    twin = copy.deepcopy(filters)
+    (twin.gains if implementation == "sos" else twin.b).zero_()
+    assert not twin(x).any()
+    assert_close(filters(x), 2 * first, 1e-6)
+    with torch.inference_mode():
+        assert_close(bank(implementation)(x), first, 1e-6)
+
+
+@both
 def test_double(implementation: str) -> None:
     x = torch.randn(300, dtype=torch.float64)
     exact = bank(implementation, dtype=torch.float64)(x)

@@ -248,10 +248,33 @@ def test_autocast_does_not_reach_inside() -> None:
 
 def test_reference_serves_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    original = reference.iir_blocks
-    monkeypatch.setattr(reference, "iir_blocks", lambda *args: calls.append(args) or original(*args))
+    original = reference.plan
+    monkeypatch.setattr(reference, "plan", lambda *args: calls.append(args) or original(*args))
     ops.iir(*example_operands("onepole", 1, 10, False), "onepole", 1)
     assert len(calls) == 1
+
+
+def test_plans_are_kept_by_value() -> None:
+    x, coef, state = example_operands("onepole", 1, 100, False)
+    first, _ = ops.iir(x, coef, state, "onepole", 1)
+    kept = reference.plan(coef, "onepole", 1)
+    assert reference.plan(coef.clone(), "onepole", 1) is kept
+    assert reference.plan(coef.float(), "onepole", 1) is not kept
+    coef[0, 3] += 1
+    assert reference.plan(coef, "onepole", 1) is not kept
+    changed, _ = ops.iir(x, coef, state, "onepole", 1)
+    assert not torch.equal(changed[:, 0], first[:, 0])
+    assert torch.equal(changed[:, 1:], first[:, 1:])
+
+
+def test_plans_made_in_inference_mode_serve_training() -> None:
+    reference._plan.cache_clear()
+    x, coef, state = example_operands("onepole", 1, 100, False)
+    with torch.inference_mode():
+        expected, _ = ops.iir(x, coef, state, "onepole", 1)
+    y, _ = ops.iir(x.requires_grad_(), coef.requires_grad_(), state, "onepole", 1)
+    y.sum().backward()
+    assert torch.equal(y, expected)
 
 
 def test_float32_needs_neither_float64_nor_complex(mps_safe: object) -> None:

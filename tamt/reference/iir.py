@@ -1,12 +1,15 @@
 """IIR filters of many channels in plain torch: block products, and a multi-level scan of the block states.
 
 Time is cut into blocks of ``BLOCK`` samples. Inside a block the filter is a Toeplitz matrix; what a block hands to the
-next is a state of a few numbers, and those are scanned in groups of ``GROUP``, groups of groups and so on, each level a
-few matrix products over all rows and channels at once. A last, shorter block takes what is left over. The operator,
-the meaning of its arguments and their shapes are in :mod:`tamt.ops.iir`.
+next is a state of a few numbers, and those are scanned in groups, groups of groups and so on, each level a few matrix
+products over all rows and channels at once. A last, shorter block takes what is left over. The matrices make a
+:class:`Plan`, which is kept for the next call with the same coefficients. The operator, the meaning of its arguments
+and their shapes are in :mod:`tamt.ops.iir`.
 """
 
 from __future__ import annotations
+
+import functools
 
 import torch
 from torch import Tensor
@@ -14,22 +17,82 @@ from torch.nn.functional import pad
 
 from tamt.coefficients import BLOCK, Blocks, flush, iir_blocks
 
-GROUP = 8
+GROUP_STATES = 64  # numbers of state in a group of the scan
 SLICE = 1 << 18  # output samples per pair of products, so that the second finds the first's result in the cache
+
+
+class Level:
+    """One level of the scan ``s_{k+1} = A s_k + e_k``: matrices for groups of ``group`` steps; states are rows here."""
+
+    def __init__(self, transition: Tensor) -> None:
+        size = transition.shape[-1]
+        self.group = group = max(2, GROUP_STATES // size)
+        self.step = strip = transition.mT  # powers of A^T side by side, (F, N, k N)
+        while strip.shape[2] < group * size:
+            strip = torch.cat((strip, strip[..., -size:] @ strip), 2)
+        identity = torch.eye(size, dtype=strip.dtype, device=strip.device).expand_as(transition)
+        strip = flush(torch.cat((identity, strip), 2)[..., : (group + 1) * size])
+        self.carry = strip[..., : group * size]  # what the state before a group adds to each state of it
+        self.over_group = strip[..., group * size :].mT
+        # Columns 0 .. G-1: what e_i adds to state j > i of its group; column G: to the state after the group.
+        windows = pad(self.carry, (group * size, 0)).unfold(2, (group + 1) * size, size)
+        self.band = windows.transpose(1, 2).flip(1).flatten(1, 2)
+
+
+class Levels:
+    """The levels of a scan, made as far up as they are needed."""
+
+    def __init__(self, transition: Tensor) -> None:
+        self.made = [Level(transition)]
+
+    def __getitem__(self, depth: int) -> Level:
+        while len(self.made) <= depth:
+            self.made.append(Level(self.made[-1].over_group))
+        return self.made[depth]
+
+
+class Plan:
+    """All matrices of a batch of filters."""
+
+    def __init__(self, coef: Tensor, kind: str, order: int) -> None:
+        self.blocks = iir_blocks(coef, kind, order)
+        self.own = toeplitz(self.blocks.impulse)
+        self.levels = Levels(self.blocks.transitions[:, -1])
+
+    @functools.cached_property
+    def adjoint_levels(self) -> Levels:
+        """Those of the transposed system."""
+        return Levels(self.blocks.transitions[:, -1].mT)
+
+
+def plan(coef: Tensor, kind: str, order: int) -> Plan:
+    """The plan of these coefficients: on the CPU the one made before, if they have not changed by a bit."""
+    if coef.device.type != "cpu":
+        return Plan(coef, kind, order)
+    return _plan(coef.contiguous().numpy().tobytes(), coef.dtype, coef.shape, kind, order)
+
+
+@functools.lru_cache(maxsize=4)
+def _plan(data: bytes, dtype: torch.dtype, shape: torch.Size, kind: str, order: int) -> Plan:
+    with torch.inference_mode(False), torch.no_grad():
+        coef = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
+        return Plan(coef.reshape(shape), kind, order)
 
 
 def iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
     """Filter ``x`` (B, T) or (B, F, T) from ``state`` (B, F, N): the output (B, F, T) and the final state."""
-    blocks = iir_blocks(coef, kind, order)
+    matrices = plan(coef, kind, order)
     y = x.new_empty(state.shape[0], state.shape[1], x.shape[-1])
     whole = x.shape[-1] // BLOCK * BLOCK
     signal = blocked(x[..., :whole])
-    starts, last = _scan(_block_ends(signal, blocks), state.transpose(0, 1), blocks.transitions[:, -1])
-    _write_outputs(signal, starts, blocks, y[..., :whole])
+    starts, last = _scan(_block_ends(signal, matrices.blocks), state.transpose(0, 1), matrices.levels)
+    _write_outputs(signal, starts, matrices.own, matrices.blocks.output, y[..., :whole])
     if whole < x.shape[-1]:
-        rest = _shortened(blocks, x.shape[-1] - whole)
-        signal = blocked(x[..., whole:], x.shape[-1] - whole)
-        _write_outputs(signal, last[:, :, None], rest, y[..., whole:])
+        length = x.shape[-1] - whole
+        rest = _shortened(matrices.blocks, length)
+        signal = blocked(x[..., whole:], length)
+        own = matrices.own[:, :length, :length]
+        _write_outputs(signal, last[:, :, None], own, rest.output, y[..., whole:])
         last = advance(last, rest.transitions)[-1] + _block_ends(signal, rest)[:, :, 0]
     return y, last.transpose(0, 1).clone(memory_format=torch.contiguous_format)
 
@@ -38,7 +101,7 @@ def iir_differentiable(x: Tensor, blocks: Blocks, state: Tensor) -> tuple[Tensor
     """:func:`iir` from block matrices and out of place, so that autograd differentiates it as often as one likes."""
     whole = x.shape[-1] // BLOCK * BLOCK
     signal = blocked(x[..., :whole])
-    starts, last = _scan(_block_ends(signal, blocks), state.transpose(0, 1), blocks.transitions[:, -1])
+    starts, last = _scan(_block_ends(signal, blocks), state.transpose(0, 1), Levels(blocks.transitions[:, -1]))
     y = _outputs(signal, starts, blocks)
     if whole < x.shape[-1]:
         rest = _shortened(blocks, x.shape[-1] - whole)
@@ -65,24 +128,24 @@ def iir_backward(
     blocks, ``grad_x_k = H^T grad_y_k + B^T m_{k+1}`` inside. Gradients of the block matrices are sums of outer products
     over all blocks.
     """
-    blocks = iir_blocks(coef, kind, order)
+    matrices = plan(coef, kind, order)
+    blocks = matrices.blocks
     whole = x.shape[-1] // BLOCK * BLOCK
-    transition = blocks.transitions[:, -1]
     signal, grad = blocked(x[..., :whole]), blocked(grad_y[..., :whole])
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
     grad_blocks = Blocks(*(m.new_zeros(m.shape) if need_coef else x.new_empty(0) for m in blocks))
     starts = last = state.transpose(0, 1)
     if need_coef:
-        starts, last = _scan(_block_ends(signal, blocks), last, transition)
+        starts, last = _scan(_block_ends(signal, blocks), last, matrices.levels)
     adjoint = grad_final.transpose(0, 1)  # of the state at the end of what is done
     if whole < x.shape[-1]:
         adjoint = tail_backward(
             grad_y[..., whole:], adjoint, x[..., whole:], last, blocks, grad_x[..., whole:], grad_blocks
         )
-    leaving, adjoint = _scan(_pulled_back(grad, blocks).flip(2), adjoint, transition.mT)
+    leaving, adjoint = _scan(_pulled_back(grad, blocks).flip(2), adjoint, matrices.adjoint_levels)
     leaving = leaving.flip(2)  # adjoint of the state at each block's end
     if need_x:
-        _write_signal_gradient(grad, leaving, blocks, grad_x[..., :whole])
+        _write_signal_gradient(grad, leaving, matrices.own, blocks.input, grad_x[..., :whole])
     if need_coef:
         _add_block_gradients(grad_blocks, grad, leaving, signal, starts)
         grad_blocks.transitions[:, -1] += _outer(leaving, starts)
@@ -100,7 +163,7 @@ def tail_backward(
     rest = _shortened(blocks, length)
     grad, signal = blocked(grad_y, length), blocked(x, length)
     if grad_x.numel():
-        _write_signal_gradient(grad, adjoint[:, :, None], rest, grad_x)
+        _write_signal_gradient(grad, adjoint[:, :, None], toeplitz(rest.impulse), rest.input, grad_x)
     if grad_blocks.impulse.numel():
         _add_block_gradients(_shortened(grad_blocks, length), grad, adjoint[:, :, None], signal, state[:, :, None])
     states = advance(state, rest.transitions)
@@ -140,14 +203,14 @@ def blocked(x: Tensor, length: int = BLOCK) -> Tensor:
     return x.unflatten(-1, (x.shape[-1] // length, length))
 
 
-def _toeplitz(impulse: Tensor) -> Tensor:
+def toeplitz(impulse: Tensor) -> Tensor:
     """``[f, i, j] = impulse[f, j - i]`` for ``j >= i``, else 0: a row of inputs times this is a row of outputs."""
     length = impulse.shape[-1]
     return pad(impulse, (length - 1, 0)).unfold(-1, length, 1).flip(1)
 
 
-def _diagonal_sums(matrix: Tensor) -> Tensor:
-    """The adjoint of :func:`_toeplitz`: sums along the diagonals ``j - i = 0 .. L-1`` of (F, L, L)."""
+def diagonal_sums(matrix: Tensor) -> Tensor:
+    """The adjoint of :func:`toeplitz`: sums along the diagonals ``j - i = 0 .. L-1`` of (F, L, L)."""
     length = matrix.shape[-1]
     skewed = pad(matrix.flip(1), (0, length)).flatten(1)[:, : length * (2 * length - 1)]
     return skewed.unflatten(1, (length, 2 * length - 1)).sum(1)[:, length - 1 :]
@@ -161,41 +224,35 @@ def _block_ends(signal: Tensor, blocks: Blocks) -> Tensor:
     return torch.stack([row @ blocks.input.mT for row in signal], 1)
 
 
-def _scan(ends: Tensor, state: Tensor, transition: Tensor) -> tuple[Tensor, Tensor]:
+def _scan(ends: Tensor, state: Tensor, levels: Levels, depth: int = 0) -> tuple[Tensor, Tensor]:
     """``s_{k+1} = A s_k + e_k`` from ``s_0 = state`` (F, B, N): all states ``s_k`` (F, B, K, N), and the last one."""
     channels, batch, count, size = ends.shape
     if count == 0:
         return ends, state
-    group = min(GROUP, count)
-    groups = -(-count // group)
-    strip = transition.mT  # states are rows here: powers of A^T side by side, (F, N, k N)
-    while strip.shape[2] < group * size:
-        strip = torch.cat((strip, strip[..., -size:] @ strip), 2)
-    identity = torch.eye(size, dtype=ends.dtype, device=ends.device).expand_as(transition)
-    strip = flush(torch.cat((identity, strip), 2)[..., : (group + 1) * size])
-    carry, over_group = strip.split((group * size, size), 2)
-    # Columns 0 .. G-1 of the band matrix: what e_i adds to state j > i of its group; column G: to the state after it.
-    band = pad(carry, (group * size, 0)).unfold(2, (group + 1) * size, size).transpose(1, 2).flip(1).flatten(1, 2)
-    padded = pad(ends, (0, 0, 0, groups * group - count)).reshape(channels, batch * groups, group * size)
-    inside = torch.bmm(padded, band)
-    first = state
-    if groups > 1:
-        group_ends = inside[..., group * size :].unflatten(1, (batch, groups))
-        first = _scan(group_ends, state, over_group.mT)[0].reshape(channels, batch * groups, size)
-    states = torch.baddbmm(inside[..., : group * size], first, carry)
-    states = states.reshape(channels, batch, groups * group, size)[:, :, :count]
-    return states, torch.baddbmm(ends[:, :, -1], states[:, :, -1], transition.mT)
+    level = levels[depth]
+    groups = -(-count // level.group)
+    if groups == 1:
+        inside = torch.bmm(ends.reshape(channels, batch, -1), level.band[:, : count * size, : count * size])
+        states = torch.baddbmm(inside, state, level.carry[..., : count * size])
+    else:
+        width = level.group * size
+        padded = pad(ends, (0, 0, 0, groups * level.group - count)).reshape(channels, batch * groups, width)
+        inside = torch.bmm(padded, level.band)
+        first, _ = _scan(inside[..., width:].unflatten(1, (batch, groups)), state, levels, depth + 1)
+        states = torch.baddbmm(inside[..., :width], first.reshape(channels, batch * groups, size), level.carry)
+    states = states.reshape(channels, batch, -1, size)[:, :, :count]
+    return states, torch.baddbmm(ends[:, :, -1], states[:, :, -1], level.step)
 
 
 def _outputs(signal: Tensor, starts: Tensor, blocks: Blocks) -> Tensor:
     """(B, F, K L): Toeplitz product of each block plus the response to the state at its start."""
-    own = torch.einsum("bfki,fij->bfkj", signal.expand(-1, starts.shape[0], -1, -1), _toeplitz(blocks.impulse))
+    own = torch.einsum("bfki,fij->bfkj", signal.expand(-1, starts.shape[0], -1, -1), toeplitz(blocks.impulse))
     return (own + torch.einsum("fbkn,fjn->bfkj", starts, blocks.output)).flatten(2)
 
 
-def _write_outputs(signal: Tensor, starts: Tensor, blocks: Blocks, out: Tensor) -> None:
-    """:func:`_outputs` in place and in slices."""
-    own, free = _toeplitz(blocks.impulse), blocks.output.mT
+def _write_outputs(signal: Tensor, starts: Tensor, own: Tensor, output: Tensor, out: Tensor) -> None:
+    """:func:`_outputs` in place and in slices, from the Toeplitz matrices ``own`` (F, L, L)."""
+    free = output.mT
     out = out.unflatten(-1, signal.shape[-2:])
     channels = max(1, SLICE // max(1, signal.shape[-2] * signal.shape[-1]))
     for b in range(out.shape[0]):
@@ -211,9 +268,9 @@ def _pulled_back(grad: Tensor, blocks: Blocks) -> Tensor:
     return torch.stack([row @ blocks.output for row in grad], 1)
 
 
-def _write_signal_gradient(grad: Tensor, leaving: Tensor, blocks: Blocks, out: Tensor) -> None:
+def _write_signal_gradient(grad: Tensor, leaving: Tensor, own: Tensor, ends: Tensor, out: Tensor) -> None:
     """``out`` (B, T) or (B, F, T): adjoint of :func:`_block_ends` and :func:`_outputs` in the signal."""
-    own, ends = _toeplitz(blocks.impulse).mT, blocks.input
+    own = own.mT
     if out.dim() == 2:  # shared by the channels: the sum over channels is part of the product
         own, ends = own.flatten(0, 1), ends.flatten(0, 1)
         for b in range(out.shape[0]):
@@ -234,6 +291,6 @@ def _add_block_gradients(total: Blocks, grad: Tensor, leaving: Tensor, signal: T
     """Gradients of all block matrices but the transitions: outer products summed over batch rows and blocks."""
     for b in range(grad.shape[0]):
         source = signal[b].expand_as(grad[b])
-        total.impulse.add_(_diagonal_sums(source.mT @ grad[b]))
+        total.impulse.add_(diagonal_sums(source.mT @ grad[b]))
         total.output.baddbmm_(grad[b].mT, starts[:, b])
         total.input.baddbmm_(leaving[:, b].mT, source)

@@ -417,7 +417,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
             **LAUNCH,
         )
         hh, he, hc, ha = part.sum(0).to(coef.dtype).split((L * L, L * ND, L * ND, ND * ND), 1)
-        grad.impulse.copy_(reference._diagonal_sums(hh.unflatten(1, (L, L))))
+        grad.impulse.copy_(reference.diagonal_sums(hh.unflatten(1, (L, L))))
         grad.input.copy_(he.unflatten(1, (L, ND))[..., :N].mT)
         grad.output.copy_(hc.unflatten(1, (L, ND))[..., :N])
         grad.transitions[:, -1] = ha.unflatten(1, (ND, ND))[:, :N, :N]
