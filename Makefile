@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 DEMO_OUT ?= tamt-demo
+RESULTS ?= results
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench cpu gpu wheel clean
@@ -39,12 +40,11 @@ bench: $(STAMP)  ## run the benchmarks on this machine with asv
 	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr
 
 cpu: $(STAMP)  ## measure on the CPU what the README reports
-	PYTHONPATH=. $(BIN)/python asv_bench/run_device.py --device cpu --out results/cpu.json
+	PYTHONPATH=. $(BIN)/python asv_bench/run_device.py --device cpu --out $(RESULTS)/cpu.json
 
 gpu:  ## test and measure on the GPU, with the torch of PYTHON (default python3)
 	PYTHONPATH=. $(PYTHON) -m pytest tests --ignore=tests/interpreter -m gpu
-	mkdir -p results
-	PYTHONPATH=. $(PYTHON) asv_bench/run_device.py --out results/device-$$(date -u +%Y%m%dT%H%M%SZ).json
+	PYTHONPATH=. $(PYTHON) asv_bench/run_device.py --out $(RESULTS)/device-$$(date -u +%Y%m%dT%H%M%SZ).json
 
 wheel: $(STAMP)  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from . import __version__, plot
 from .gammatone import GammatoneFilterbank
+from .ops._register import backend
 from .scales import erb2fc, erbspacebw, fc2erb
 
 if TYPE_CHECKING:
@@ -463,16 +464,12 @@ def _info(arguments: argparse.Namespace) -> int:
     print(f"{'tamt':<12}{__version__}\n{'python':<12}{platform.python_version()}, {platform.platform()}")
     for package in ("torch", "triton", "numpy", "scipy", "soundfile", "soxr", "matplotlib"):
         print(f"{package:<12}{_version(package) or 'not installed'}")
-    try:
-        importlib.import_module("triton")
-        gpu_backend = "Triton kernels"
-    except ImportError as error:
-        gpu_backend = f"none: {error}"
-    print(f"\ncpu         reference (plain torch), {torch.get_num_threads()} threads")
+    served = {"triton": "Triton kernels", "reference": "reference (plain torch)"}
+    print(f"\ncpu         {served[backend('cpu')]}, {torch.get_num_threads()} threads")
     for index in range(torch.cuda.device_count()):
-        print(f"{f'cuda:{index}':<12}{gpu_backend}, {torch.cuda.get_device_name(index)}")
+        print(f"{f'cuda:{index}':<12}{served[backend('cuda')]}, {torch.cuda.get_device_name(index)}")
     if torch.backends.mps.is_available():
-        print("mps         reference (plain torch)")
+        print(f"mps         {served[backend('mps')]}")
     return 0
 
 

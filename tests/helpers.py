@@ -71,7 +71,7 @@ def example_coef(kind: str, order: int, channels: int, seed: int = 0) -> Tensor:
     high = frequency.float().double()
     gain = (-torch.expm1(-decay)) ** order
     gain_im = uniform(-0.2, 0.2, channels) * gain
-    gain_im[0] = 0  # an exact zero must not hide a gradient
+    gain_im[:1] = 0  # an exact zero must not hide a gradient
     coef = torch.stack((decay, high, frequency - high, gain, gain_im), 1)
     if kind == "onepole":
         return coef

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.signal import sosfilt
 
 from tamt.coefficients import BLOCK, iir_blocks
+from tamt.ops import _register
 from tamt.ops import iir as ops
 from tamt.reference import iir as reference
 
@@ -208,11 +209,14 @@ def test_layouts(kind: str, per_channel: bool) -> None:
 
 @pytest.mark.parametrize(("batch", "channels"), [(0, 3), (2, 0)])
 @kinds
-def test_nothing_to_do(kind: str, batch: int, channels: int) -> None:
-    x, coef, state = example_operands(kind, 2, 100, False, batch=batch, channels=channels)
-    y, final = ops.iir(x, coef, state, kind, 2)
+@sharing
+def test_nothing_to_do(kind: str, per_channel: bool, batch: int, channels: int) -> None:
+    operands = example_operands(kind, 2, 100, per_channel, batch=batch, channels=channels)
+    y, final = ops.iir(*(t.requires_grad_() for t in operands), kind, 2)
     assert y.shape == (batch, channels, 100)
-    assert final.shape == state.shape
+    assert final.shape == operands[2].shape
+    gradients = torch.autograd.grad(y.sum() + final.sum(), operands)
+    assert all(torch.equal(g, torch.zeros_like(t)) for g, t in zip(gradients, operands, strict=True))
 
 
 def test_biquad_cascade_is_sosfilt() -> None:
@@ -252,6 +256,15 @@ def test_reference_serves_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "plan", lambda *args: calls.append(args) or original(*args))
     ops.iir(*example_operands("onepole", 1, 10, False), "onepole", 1)
     assert len(calls) == 1
+
+
+def test_backends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton where there is CUDA and triton; the reference for everything else."""
+    backend = _register.backend.__wrapped__
+    monkeypatch.setattr(_register.importlib.util, "find_spec", lambda name: object())
+    assert [backend(device) for device in ("cpu", "mps", "cuda")] == ["reference", "reference", "triton"]
+    monkeypatch.setattr(_register.importlib.util, "find_spec", lambda name: None)
+    assert backend("cuda") == "reference"
 
 
 def test_plans_are_kept_by_value() -> None:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 import torch
+
+
+@functools.cache
+def backend(device_type: str) -> str:
+    """What serves a type of device: ``"triton"`` on CUDA and ROCm where triton is installed, else ``"reference"``."""
+    return "triton" if device_type == "cuda" and importlib.util.find_spec("triton") else "reference"
 
 
 def _own_precision(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,7 +40,7 @@ def register(
     setup_context: Callable[..., None],
     backward: Callable[..., Any],
 ) -> torch.library.CustomOpDef:
-    """Operator ``tamt::name``: ``reference`` on every device but CUDA and ROCm, the Triton ``launcher`` there.
+    """Operator ``tamt::name``: the Triton ``launcher`` where :func:`backend` says so, ``reference`` elsewhere.
 
     ``launcher`` is ``"module:function"`` in ``tamt.triton_kernels``, imported at the first call, so that tamt works
     without triton. ``fake`` checks shapes and gives the strides of the result; ``backward`` uses public operations.
@@ -41,6 +48,8 @@ def register(
     operator = torch.library.custom_op(f"tamt::{name}", _own_precision(reference), mutates_args=(), schema=schema)
 
     def launch(*args: Any) -> Any:
+        if backend("cuda") == "reference":
+            return reference(*args)
         module, function = launcher.split(":")
         return getattr(importlib.import_module(f"tamt.triton_kernels.{module}"), function)(*args)
 

@@ -221,13 +221,13 @@ def _block_ends(signal: Tensor, blocks: Blocks) -> Tensor:
     if signal.shape[1] == 1:
         ends = signal[:, 0] @ blocks.input.flatten(0, 1).t()
         return ends.unflatten(-1, blocks.input.shape[:2]).permute(2, 0, 1, 3)
-    return torch.stack([row @ blocks.input.mT for row in signal], 1)
+    return _row_by_row(signal, blocks.input.mT)
 
 
 def _scan(ends: Tensor, state: Tensor, levels: Levels, depth: int = 0) -> tuple[Tensor, Tensor]:
     """``s_{k+1} = A s_k + e_k`` from ``s_0 = state`` (F, B, N): all states ``s_k`` (F, B, K, N), and the last one."""
     channels, batch, count, size = ends.shape
-    if count == 0:
+    if ends.numel() == 0:
         return ends, state
     level = levels[depth]
     groups = -(-count // level.group)
@@ -265,7 +265,15 @@ def _write_outputs(signal: Tensor, starts: Tensor, own: Tensor, output: Tensor, 
 
 def _pulled_back(grad: Tensor, blocks: Blocks) -> Tensor:
     """``C^T grad_y`` of each block: (F, B, K, N)."""
-    return torch.stack([row @ blocks.output for row in grad], 1)
+    return _row_by_row(grad, blocks.output)
+
+
+def _row_by_row(signal: Tensor, matrices: Tensor) -> Tensor:
+    """Blocks (B, F, K, L) times matrices (F, L, N): (F, B, K, N), without copies of either per batch row."""
+    products = [row @ matrices for row in signal]
+    return (
+        torch.stack(products, 1) if products else signal.new_zeros(len(matrices), 0, signal.shape[2], matrices.shape[2])
+    )
 
 
 def _write_signal_gradient(grad: Tensor, leaving: Tensor, own: Tensor, ends: Tensor, out: Tensor) -> None:
