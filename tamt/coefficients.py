@@ -194,10 +194,9 @@ class Blocks(NamedTuple):
 def flush(matrix: Tensor) -> Tensor:
     """Zero for what has decayed beyond any use: processors take many times longer over denormal numbers.
 
-    The gradient passes unchanged, also where an entry is 0.
+    A matrix that requires gradients passes as it is.
     """
-    kept = hardshrink(matrix.detach(), torch.finfo(matrix.dtype).tiny ** 0.8)
-    return matrix + (kept - matrix.detach()) if matrix.requires_grad else kept
+    return matrix if matrix.requires_grad else hardshrink(matrix, torch.finfo(matrix.dtype).tiny ** 0.8)
 
 
 def _interleave(real: Tensor, imag: Tensor) -> Tensor:

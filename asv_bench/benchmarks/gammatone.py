@@ -60,6 +60,8 @@ class Gammatone:
             raise NotImplementedError("nothing to train")
         self.filters.zero_grad()
         self.filters(self.x).backward(self.weights)
+        with torch.no_grad():  # as an optimiser would: nothing kept for unchanged coefficients serves the next call
+            self.filters.gains.mul_(1 + 1e-7)
 
     def time_forward(self, *_: object) -> None:
         timed(self.forward, self.device)

@@ -251,11 +251,12 @@ def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     """The backward of the backward: autograd through the reference, written out of place."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        # Aliases, because an operand may depend on another (a loss gradient on the coefficients): not counted here.
+        # Aliases, because one may depend on another (a loss gradient on the coefficients, one block matrix on the
+        # next): that is not counted here.
         operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
         grad_y, grad_final, x, coef, state = operands
-        blocks = iir_blocks(coef, *ctx.filter)
-        outputs = reference.iir_differentiable(x, Blocks(*blocks), state)
+        blocks = Blocks(*(m.view_as(m) for m in iir_blocks(coef, *ctx.filter)))
+        outputs = reference.iir_differentiable(x, blocks, state)
         need_x, need_coef = ctx.needs
         wanted = [(x, grads[0])] * need_x + [(state, grads[1])] + list(zip(blocks, grads[2:], strict=True)) * need_coef
         targets, cotangents = zip(*wanted, strict=True)

@@ -24,9 +24,9 @@ SLICE = 1 << 18  # output samples per pair of products, so that the second finds
 class Level:
     """One level of the scan ``s_{k+1} = A s_k + e_k``: matrices for groups of ``group`` steps; states are rows here."""
 
-    def __init__(self, transition: Tensor) -> None:
+    def __init__(self, transition: Tensor, group: int) -> None:
         size = transition.shape[-1]
-        self.group = group = max(2, GROUP_STATES // size)
+        self.group = group
         self.step = strip = transition.mT  # powers of A^T side by side, (F, N, k N)
         while strip.shape[2] < group * size:
             strip = torch.cat((strip, strip[..., -size:] @ strip), 2)
@@ -43,11 +43,15 @@ class Levels:
     """The levels of a scan, made as far up as they are needed."""
 
     def __init__(self, transition: Tensor) -> None:
-        self.made = [Level(transition)]
+        self.transition = transition
+        self.made: list[Level] = []
 
-    def __getitem__(self, depth: int) -> Level:
-        while len(self.made) <= depth:
-            self.made.append(Level(self.made[-1].over_group))
+    def at(self, depth: int, count: int) -> Level:
+        """The level that scans ``count`` steps, or groups of them, ``depth`` levels up."""
+        group = max(1, min(GROUP_STATES // self.transition.shape[-1], count))
+        if depth == len(self.made) or self.made[depth].group < group:
+            below = self.made[depth - 1].over_group if depth else self.transition
+            self.made[depth:] = [Level(below, group)]
         return self.made[depth]
 
 
@@ -58,11 +62,6 @@ class Plan:
         self.blocks = iir_blocks(coef, kind, order)
         self.own = toeplitz(self.blocks.impulse)
         self.levels = Levels(self.blocks.transitions[:, -1])
-
-    @functools.cached_property
-    def adjoint_levels(self) -> Levels:
-        """Those of the transposed system."""
-        return Levels(self.blocks.transitions[:, -1].mT)
 
 
 def plan(coef: Tensor, kind: str, order: int) -> Plan:
@@ -142,8 +141,7 @@ def iir_backward(
         adjoint = tail_backward(
             grad_y[..., whole:], adjoint, x[..., whole:], last, blocks, grad_x[..., whole:], grad_blocks
         )
-    leaving, adjoint = _scan(_pulled_back(grad, blocks).flip(2), adjoint, matrices.adjoint_levels)
-    leaving = leaving.flip(2)  # adjoint of the state at each block's end
+    leaving, adjoint = _scan_backward(_pulled_back(grad, blocks), adjoint, matrices.levels)
     if need_x:
         _write_signal_gradient(grad, leaving, matrices.own, blocks.input, grad_x[..., :whole])
     if need_coef:
@@ -229,7 +227,7 @@ def _scan(ends: Tensor, state: Tensor, levels: Levels, depth: int = 0) -> tuple[
     channels, batch, count, size = ends.shape
     if ends.numel() == 0:
         return ends, state
-    level = levels[depth]
+    level = levels.at(depth, count)
     groups = -(-count // level.group)
     if groups == 1:
         inside = torch.bmm(ends.reshape(channels, batch, -1), level.band[:, : count * size, : count * size])
@@ -242,6 +240,34 @@ def _scan(ends: Tensor, state: Tensor, levels: Levels, depth: int = 0) -> tuple[
         states = torch.baddbmm(inside[..., :width], first.reshape(channels, batch * groups, size), level.carry)
     states = states.reshape(channels, batch, -1, size)[:, :, :count]
     return states, torch.baddbmm(ends[:, :, -1], states[:, :, -1], level.step)
+
+
+def _scan_backward(grad_states: Tensor, grad_last: Tensor, levels: Levels, depth: int = 0) -> tuple[Tensor, Tensor]:
+    """Adjoint of :func:`_scan`, step by step from its end: gradients of ``ends`` (F, B, K, N) and of ``state``.
+
+    The gradient of what a block adds to the state at its end is that of this state itself.
+    """
+    channels, batch, count, size = grad_states.shape
+    if grad_states.numel() == 0:
+        return grad_states, grad_last
+    level = levels.at(depth, count)
+    groups = -(-count // level.group)
+    grad_states = grad_states.clone(memory_format=torch.contiguous_format)
+    grad_states[:, :, -1] += grad_last @ level.step.mT
+    if groups == 1:
+        flat = grad_states.reshape(channels, batch, -1)
+        grad_ends = torch.bmm(flat, level.band[:, : count * size, : count * size].mT)
+        grad_state = torch.bmm(flat, level.carry[..., : count * size].mT)
+    else:
+        width = level.group * size
+        padded = pad(grad_states, (0, 0, 0, groups * level.group - count)).reshape(channels, batch * groups, width)
+        first = torch.bmm(padded, level.carry.mT).unflatten(1, (batch, groups))
+        group_ends, grad_state = _scan_backward(first, torch.zeros_like(grad_last), levels, depth + 1)
+        whole = torch.cat((padded, group_ends.reshape(channels, batch * groups, size)), 2)
+        grad_ends = torch.bmm(whole, level.band.mT)
+    grad_ends = grad_ends.reshape(channels, batch, -1, size)[:, :, :count]
+    grad_ends[:, :, -1] += grad_last
+    return grad_ends, grad_state
 
 
 def _outputs(signal: Tensor, starts: Tensor, blocks: Blocks) -> Tensor:
@@ -297,8 +323,11 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
 
 def _add_block_gradients(total: Blocks, grad: Tensor, leaving: Tensor, signal: Tensor, starts: Tensor) -> None:
     """Gradients of all block matrices but the transitions: outer products summed over batch rows and blocks."""
+    channels, length = grad.shape[1], grad.shape[-1]
+    correlation = grad.new_zeros(channels, length, length)
     for b in range(grad.shape[0]):
         source = signal[b].expand_as(grad[b])
-        total.impulse.add_(diagonal_sums(source.mT @ grad[b]))
-        total.output.baddbmm_(grad[b].mT, starts[:, b])
+        correlation.baddbmm_(source.mT, grad[b])
+        total.output.add_((starts[:, b].mT @ grad[b]).mT)
         total.input.baddbmm_(leaving[:, b].mT, source)
+    total.impulse.add_(diagonal_sums(correlation))
