@@ -90,11 +90,11 @@ def run(device: str, only: str) -> Iterator[dict[str, Any]]:
             for combination in combinations(benchmark):
                 if not on_device(combination, device):
                     continue
-                instance = benchmark()
-                instance.setup(*combination)
                 for method in dir(benchmark):
                     if not method.startswith(("time_", "track_")):
                         continue
+                    instance = benchmark()
+                    instance.setup(*combination)
                     try:
                         value, unit = measure(instance, method, combination, device)
                     except NotImplementedError:
