@@ -26,7 +26,7 @@ from tamt.ops.iir import onepole_cascade
 from tamt.scales import erbspacebw
 
 MAX_POLE_MAG = 0.9
-MIN_DECAY = 1e-5  # a learnt pole stays at |p| <= exp(-MIN_DECAY)
+MIN_DECAY = 1e-5  # a learnt pole stays at |p| <= exp(-MIN_DECAY), or at its design if that is closer to the circle
 
 
 class GammatoneFilterbank(nn.Module):
@@ -250,7 +250,9 @@ class GammatoneFilterbank(nn.Module):
     def _computed_sections(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         if self.implementation == "sos":
             decay, frequency, frequency_low = moved_pole(torch.view_as_real(self.poles), self._design)
-            return decay.clamp(min=MIN_DECAY), frequency, frequency_low, 2 * torch.view_as_real(self.gains), None
+            least = self._design[:, 2].clamp(max=MIN_DECAY)
+            decay = torch.where(decay < least, least, decay)
+            return decay, frequency, frequency_low, 2 * torch.view_as_real(self.gains), None
         decay, frequency, frequency_low = self._design[:, 2:].unbind(-1)
         a = torch.view_as_real(self.a)
         gain = complex_divide(2 * torch.view_as_real(self.b), a[:, :1])[:, 0]
@@ -285,7 +287,10 @@ def _centre_frequencies(fc: Any, fs: float) -> Tensor:
             raise ValueError(f"fc as a tuple must be (flow, fhigh), got {fc}; give frequencies as a list or a tensor")
         centre = erbspacebw(*fc, dtype=torch.float64)
     else:
-        centre = torch.as_tensor(fc).detach().to(device="cpu", dtype=torch.float64)
+        given = torch.as_tensor(fc).detach()
+        if given.is_complex() or given.dtype == torch.bool:
+            raise TypeError(f"fc must hold real frequencies in Hz, got {given.dtype}")
+        centre = given.to(device="cpu", dtype=torch.float64)
     if centre.dim() != 1 or centre.numel() == 0:
         raise ValueError(f"fc must hold at least one frequency and have shape (F,), got {tuple(centre.shape)}")
     wrong = centre[~((centre > 0) & (centre <= fs / 2))]

@@ -222,6 +222,15 @@ def test_pole_outside_the_unit_circle() -> None:
     assert_close(filters(x).detach(), y.detach(), 2e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_very_narrow_filters_are_not_limited(dtype: torch.dtype) -> None:
+    filters = GammatoneFilterbank([500.0], FS, n=1, betamul=1e-4, dtype=dtype)
+    decay = 2 * math.pi * 1e-4 * tamt.audfiltbw(500.0) / FS
+    f = torch.tensor([500 - decay * FS / (2 * math.pi), 500, 500 + decay * FS / (2 * math.pi)], dtype=torch.float64)
+    response = filters.double().frequency_response(f).abs()
+    assert (response / response[:, 1:2])[0].tolist() == pytest.approx([0.5**0.5, 1, 0.5**0.5], rel=1e-3)
+
+
 def test_unstable_polynomial() -> None:
     filters = bank("poly", learnable=True)
     with torch.no_grad():
@@ -447,6 +456,8 @@ def test_value_errors(arguments: dict[str, object], message: str) -> None:
 def test_type_errors() -> None:
     with pytest.raises(TypeError, match=re.escape("dtype must be torch.float32 or torch.float64, got torch.float16")):
         bank(dtype=torch.float16)
+    with pytest.raises(TypeError, match=re.escape("fc must hold real frequencies in Hz, got torch.complex64")):
+        GammatoneFilterbank(torch.tensor([100j]), FS)
     with pytest.raises(TypeError, match=re.escape("the signal must be of a floating type, got torch.int64")):
         bank()(torch.arange(10))
     with pytest.raises(TypeError, match=re.escape("the signal must be of a floating type, got torch.complex64")):

@@ -40,7 +40,7 @@ def median_times(*functions: Callable[[], object], device: str = "cpu", rounds: 
     return [statistics.median(column) for column in zip(*samples, strict=True)]
 
 
-def time_ratio(function: Callable[[], object], peer: Callable[[], object], device: str = "cpu") -> float:
+def ratio_of_times(function: Callable[[], object], peer: Callable[[], object], device: str = "cpu") -> float:
     """How many times longer ``peer`` takes than ``function``."""
     mine, other = median_times(function, peer, device=device)
     return other / mine

@@ -8,7 +8,7 @@ import torch
 
 from tamt import GammatoneFilterbank
 
-from .common import DEVICES, DTYPES, peak_memory, relative_error, require, scipy_cascade, time_ratio, timed
+from .common import DEVICES, DTYPES, peak_memory, relative_error, require, scipy_cascade, ratio_of_times, timed
 
 FS = 16000
 CPU_LOADS = {"2 x 1 s x 30": (2, 1, 30), "1 x 10 s x 30": (1, 10, 30)}
@@ -81,7 +81,7 @@ class Gammatone:
     track_peak_memory.unit = "outputs"
 
     def track_training_over_forward(self, *_: object) -> float:
-        return time_ratio(self.forward, self.training_step, self.device)
+        return ratio_of_times(self.forward, self.training_step, self.device)
 
     track_training_over_forward.unit = "x"
 
@@ -99,7 +99,7 @@ class Gammatone:
         """Time relative to writing the output once, the least a GPU must do."""
         if self.device == "cpu":
             raise NotImplementedError("the memory limit is a GPU's measure")
-        return 1 / time_ratio(function, partial(self.forward().fill_, 1.0), self.device)
+        return 1 / ratio_of_times(function, partial(self.forward().fill_, 1.0), self.device)
 
 
 class GammatoneAgainstScipy:
@@ -119,7 +119,7 @@ class GammatoneAgainstScipy:
         require(relative_error(self.filters(self.x), expected), 5e-6, "tamt")
 
     def track_ratio_to_scipy(self, *_: object) -> float:
-        return time_ratio(partial(self.filters, self.x), self.peer)
+        return ratio_of_times(partial(self.filters, self.x), self.peer)
 
     track_ratio_to_scipy.unit = "x"
 
@@ -153,7 +153,7 @@ class GammatoneGrowth:
         require(relative_error(self.filters(self.long), torch.from_numpy(expected)), 5e-6, "gammatone 10 s")
 
     def track_growth_with_length(self) -> float:
-        return time_ratio(partial(self.filters, self.short), partial(self.filters, self.long)) / 10
+        return ratio_of_times(partial(self.filters, self.short), partial(self.filters, self.long)) / 10
 
     track_growth_with_length.unit = "x"
 

@@ -10,7 +10,7 @@ from scipy.signal import butter, sosfilt
 
 from tamt.ops import iir as ops
 
-from .common import DEVICES, DTYPES, peak_memory, relative_error, require, time_ratio, timed
+from .common import DEVICES, DTYPES, peak_memory, relative_error, require, ratio_of_times, timed
 
 FS, CHANNELS = 44100, 50
 LOADS = {"cpu": (1, 1), "cuda": (32, 4)}  # batch, seconds
@@ -76,7 +76,7 @@ class Biquads:
         def peer() -> list[np.ndarray]:
             return [sosfilt(s, x[:, f] if self.per_channel else x) for f, s in enumerate(wide)]
 
-        return time_ratio(self.forward, peer)
+        return ratio_of_times(self.forward, peer)
 
     track_ratio_to_scipy.unit = "x"
 
