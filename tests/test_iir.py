@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -268,6 +269,20 @@ def test_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [backend(device) for device in ("cpu", "mps", "cuda")] == ["reference", "reference", "triton"]
     monkeypatch.setattr(_register.importlib.util, "find_spec", lambda name: None)
     assert backend("cuda") == "reference"
+
+
+@pytest.mark.parametrize("order", [2, 40])
+def test_plans_serve_any_length_in_any_order_and_many_threads(order: int) -> None:
+    """Short signals make small scan levels, long ones make them grow; states too many for a group of the usual size."""
+    x, coef, state = example_operands("onepole", order, 64 * 40, False)
+    coef[:, 0] += 1
+    lengths = [70, 64 * 40, 64 * 3, 64 * 9, 64 * 40, 130] * 3
+    expected = {n: naive_iir(x[:, :n], coef, state, "onepole", order)[0] for n in set(lengths)}
+    reference._plan.cache_clear()
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(lambda n: ops.iir(x[:, :n], coef, state, "onepole", order)[0], lengths))
+    for n, y in zip(lengths, results, strict=True):
+        assert_close(y, expected[n], 1e-9)
 
 
 def test_plans_are_kept_by_value() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from tamt import GammatoneFilterbank
 
-from .common import DEVICES, DTYPES, peak_memory, relative_error, require, scipy_cascade, ratio_of_times, timed
+from .common import DEVICES, DTYPES, peak_memory, ratio_of_times, relative_error, require, scipy_cascade, timed
 
 FS = 16000
 CPU_LOADS = {"2 x 1 s x 30": (2, 1, 30), "1 x 10 s x 30": (1, 10, 30)}

@@ -10,7 +10,7 @@ from scipy.signal import butter, sosfilt
 
 from tamt.ops import iir as ops
 
-from .common import DEVICES, DTYPES, peak_memory, relative_error, require, ratio_of_times, timed
+from .common import DEVICES, DTYPES, peak_memory, ratio_of_times, relative_error, require, timed
 
 FS, CHANNELS = 44100, 50
 LOADS = {"cpu": (1, 1), "cuda": (32, 4)}  # batch, seconds

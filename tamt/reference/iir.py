@@ -10,6 +10,7 @@ and their shapes are in :mod:`tamt.ops.iir`.
 from __future__ import annotations
 
 import functools
+import threading
 
 import torch
 from torch import Tensor
@@ -45,14 +46,17 @@ class Levels:
     def __init__(self, transition: Tensor) -> None:
         self.transition = transition
         self.made: list[Level] = []
+        self.lock = threading.Lock()
 
     def at(self, depth: int, count: int) -> Level:
         """The level that scans ``count`` steps, or groups of them, ``depth`` levels up."""
-        group = max(1, min(GROUP_STATES // self.transition.shape[-1], count))
-        if depth == len(self.made) or self.made[depth].group < group:
-            below = self.made[depth - 1].over_group if depth else self.transition
-            self.made[depth:] = [Level(below, group)]
-        return self.made[depth]
+        group = min(max(2, GROUP_STATES // self.transition.shape[-1]), count)
+        with self.lock:
+            # A group that has become too small was the only one of its level: nothing above hangs on it.
+            if depth == len(self.made) or self.made[depth].group < group:
+                below = self.made[depth - 1].over_group if depth else self.transition
+                self.made[depth:] = [Level(below, group)]
+            return self.made[depth]
 
 
 class Plan:
