@@ -78,8 +78,10 @@ def test_machine_code(target: str, case: str) -> None:
         launch(*CASES[case])
     names = {code.name for code in codes}
     tails = {"iir_forward_tail_kernel", "iir_adjoint_tail_kernel"}
-    assert names >= set(BUDGETS) - tails - {"iir_end_state_kernel"}
-    assert ("iir_end_state_kernel" in names) == (CASES[case][3] and CASES[case][2] == torch.float32)
+    single = CASES[case][2] == torch.float32
+    assert names >= set(BUDGETS) - tails - {"iir_end_state_kernel", "iir_gradient_kernel"}
+    assert ("iir_gradient_kernel" in names) == single
+    assert ("iir_end_state_kernel" in names) == (CASES[case][3] and single)
     assert (tails <= names) == (CASES[case][4] % 16 > 0)
     for code in codes:
         check_budget(code)

@@ -149,8 +149,8 @@ def iir_backward(
     if need_x:
         _write_signal_gradient(grad, leaving, matrices.own, blocks.input, grad_x[..., :whole])
     if need_coef:
-        _add_block_gradients(grad_blocks, grad, leaving, signal, starts)
-        grad_blocks.transitions[:, -1] += _outer(leaving, starts)
+        add_block_gradients(grad_blocks, grad, leaving, signal, starts)
+        grad_blocks.transitions[:, -1] += outer(leaving, starts)
     return grad_x, adjoint.transpose(0, 1).clone(memory_format=torch.contiguous_format), grad_blocks
 
 
@@ -167,7 +167,7 @@ def tail_backward(
     if grad_x.numel():
         _write_signal_gradient(grad, adjoint[:, :, None], toeplitz(rest.impulse), rest.input, grad_x)
     if grad_blocks.impulse.numel():
-        _add_block_gradients(_shortened(grad_blocks, length), grad, adjoint[:, :, None], signal, state[:, :, None])
+        add_block_gradients(_shortened(grad_blocks, length), grad, adjoint[:, :, None], signal, state[:, :, None])
     states = advance(state, rest.transitions)
     for i in reversed(range(rest.transitions.shape[1])):
         if grad_blocks.impulse.numel():
@@ -320,12 +320,12 @@ def _write_signal_gradient(grad: Tensor, leaving: Tensor, own: Tensor, ends: Ten
             out[b] = torch.baddbmm(grad[b] @ own, leaving[:, b], ends).flatten(1)
 
 
-def _outer(left: Tensor, right: Tensor) -> Tensor:
+def outer(left: Tensor, right: Tensor) -> Tensor:
     """Sum of outer products over batch rows and blocks: (F, B, K, N) each, to (F, N, N)."""
     return left.flatten(1, 2).mT @ right.flatten(1, 2)
 
 
-def _add_block_gradients(total: Blocks, grad: Tensor, leaving: Tensor, signal: Tensor, starts: Tensor) -> None:
+def add_block_gradients(total: Blocks, grad: Tensor, leaving: Tensor, signal: Tensor, starts: Tensor) -> None:
     """Gradients of all block matrices but the transitions: outer products summed over batch rows and blocks."""
     channels, length = grad.shape[1], grad.shape[-1]
     correlation = grad.new_zeros(channels, length, length)

@@ -390,7 +390,15 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
     grad = Blocks(
         coef.new_zeros(F, L), coef.new_zeros(F, L, N), coef.new_zeros(F, N, L), coef.new_zeros(F, L.bit_length(), N, N)
     )
-    if n_blocks:
+    whole = n_blocks * L
+    if n_blocks and x.dtype == torch.float64:
+        # cuBLAS has the double-precision matrix units; tl.dot takes no float64 in triton 3.4 and is slow with it later.
+        starts = states.unflatten(1, (B, n_borders))[:, :, :n_blocks, :N]
+        leaving = border.unflatten(1, (B, n_blocks))[..., :N]
+        gradient, signal = reference.blocked(gy[..., :whole]), reference.blocked(x[..., :whole])
+        reference.add_block_gradients(grad, gradient, leaving, signal, starts)
+        grad.transitions[:, -1] = reference.outer(leaving, starts)
+    elif n_blocks:
         BQ = 16
         ND = max(16, NP)
         splits = max(1, min(1024 // F, triton.cdiv(B * n_blocks, BQ)))
@@ -413,15 +421,14 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
             L=L,
             BQ=BQ,
             PRECISION=dot_precision(x.dtype),
-            num_warps=4,
+            num_warps=8,
             **LAUNCH,
         )
-        hh, he, hc, ha = part.sum(0).to(coef.dtype).split((L * L, L * ND, L * ND, ND * ND), 1)
+        hh, he, hc, ha = part.sum(0).split((L * L, L * ND, L * ND, ND * ND), 1)
         grad.impulse.copy_(reference.diagonal_sums(hh.unflatten(1, (L, L))))
         grad.input.copy_(he.unflatten(1, (L, ND))[..., :N].mT)
         grad.output.copy_(hc.unflatten(1, (L, ND))[..., :N])
         grad.transitions[:, -1] = ha.unflatten(1, (ND, ND))[:, :N, :N]
-    whole = n_blocks * L
     if whole < T:
         entering = states.unflatten(1, (B, n_borders))[:, :, -1, :N] if n_samples > whole else cut.transpose(0, 1)
         if not n_samples:

@@ -32,8 +32,8 @@ def iir_gradient_kernel(
 ):
     """Partial sums over every n_splits-th group of BQ blocks, one channel per program.
 
-    gy (B, F, T); x (B, T) with x_stride_f = 0, or (B, F, T); state (F, B, n_states_row, NP) entering and adjoint
-    (F, B, n_blocks, NP) leaving each of the n_blocks whole blocks of a batch row
+    All float32. gy (B, F, T); x (B, T) with x_stride_f = 0, or (B, F, T); state (F, B, n_states_row, NP) entering and
+    adjoint (F, B, n_blocks, NP) leaving each of the n_blocks whole blocks of a batch row
     -> out (n_splits, F, (L + ND)^2): row-major x^T gy (L, L), x^T adjoint (L, ND), gy^T state (L, ND) and
     adjoint^T state (ND, ND), one after the other. ND >= NP; what lies beyond is 0.
     """
@@ -43,11 +43,10 @@ def iir_gradient_kernel(
     o_l = tl.arange(0, L)
     o_n = tl.arange(0, ND)
     m_n = (o_n < NP)[None, :]
-    DTYPE: tl.constexpr = p_out.dtype.element_ty
-    b_hh = tl.zeros([L, L], DTYPE)
-    b_he = tl.zeros([L, ND], DTYPE)
-    b_hc = tl.zeros([L, ND], DTYPE)
-    b_ha = tl.zeros([ND, ND], DTYPE)
+    b_hh = tl.zeros([L, L], tl.float32)
+    b_he = tl.zeros([L, ND], tl.float32)
+    b_hc = tl.zeros([L, ND], tl.float32)
+    b_ha = tl.zeros([ND, ND], tl.float32)
     for first in range(split * BQ, B * n_blocks, n_splits * BQ):
         o_q = first + tl.arange(0, BQ)
         o_b = (o_q // n_blocks).to(tl.int64)
@@ -61,10 +60,10 @@ def iir_gradient_kernel(
         b_u = tl.load(p_u, mask=m_q, other=0.0)
         b_s = tl.load(p_s, mask=m_q & m_n, other=0.0)
         b_l = tl.load(p_l, mask=m_q & m_n, other=0.0)
-        b_hh = tl.dot(tl.trans(b_u), b_g, b_hh, input_precision=PRECISION, out_dtype=DTYPE)
-        b_he = tl.dot(tl.trans(b_u), b_l, b_he, input_precision=PRECISION, out_dtype=DTYPE)
-        b_hc = tl.dot(tl.trans(b_g), b_s, b_hc, input_precision=PRECISION, out_dtype=DTYPE)
-        b_ha = tl.dot(tl.trans(b_l), b_s, b_ha, input_precision=PRECISION, out_dtype=DTYPE)
+        b_hh = tl.dot(tl.trans(b_u), b_g, b_hh, input_precision=PRECISION)
+        b_he = tl.dot(tl.trans(b_u), b_l, b_he, input_precision=PRECISION)
+        b_hc = tl.dot(tl.trans(b_g), b_s, b_hc, input_precision=PRECISION)
+        b_ha = tl.dot(tl.trans(b_l), b_s, b_ha, input_precision=PRECISION)
     p_part = p_out + (split.to(tl.int64) * F + o_f) * ((L + ND) * (L + ND))
     tl.store(p_part + o_l[:, None] * L + o_l[None, :], b_hh)
     tl.store(p_part + L * L + o_l[:, None] * ND + o_n[None, :], b_he)
