@@ -85,7 +85,7 @@ def run(device: str, only: str) -> Iterator[dict[str, Any]]:
     for stem in MODULES:
         module = importlib.import_module(f"benchmarks.{stem}")
         for name, benchmark in inspect.getmembers(module, inspect.isclass):
-            if benchmark.__module__ != module.__name__ or only not in f"{stem}.{name}":
+            if name.startswith("_") or benchmark.__module__ != module.__name__ or only not in f"{stem}.{name}":
                 continue
             for combination in combinations(benchmark):
                 if not on_device(combination, device):
@@ -94,8 +94,8 @@ def run(device: str, only: str) -> Iterator[dict[str, Any]]:
                     if not method.startswith(("time_", "track_")):
                         continue
                     instance = benchmark()
-                    instance.setup(*combination)
                     try:
+                        instance.setup(*combination)
                         value, unit = measure(instance, method, combination, device)
                     except NotImplementedError:
                         continue

@@ -32,16 +32,16 @@ def cascade_of(filters: GammatoneFilterbank, x: torch.Tensor) -> partial:
     return partial(scipy_cascade, x.numpy(), filters.poles.numpy(), filters.gains.numpy(), filters.n)
 
 
-class Gammatone:
-    params = (CASES, list(DTYPES), ["fixed", "learnable"])
-    param_names = ("load", "dtype", "tensors")
+class _Load:
+    params = (CASES, list(DTYPES))
+    param_names = ("load", "dtype")
     timeout = 300
+    learnable = False
 
-    def setup(self, case: tuple[str, str], dtype: str, tensors: str) -> None:
+    def setup(self, case: tuple[str, str], dtype: str) -> None:
         self.device, load = case
         batch, seconds, channels = {**CPU_LOADS, **GPU_LOADS}[load]
         self.x = noise(batch, seconds, dtype, self.device)
-        self.learnable = tensors == "learnable"
         self.filters = filterbank(channels, dtype, self.device, self.learnable)
         part = self.x[:1, : 2 * FS].double().cpu()
         self.expected = torch.from_numpy(cascade_of(filterbank(channels, "float64", "cpu"), part)())
@@ -56,18 +56,15 @@ class Gammatone:
             return self.filters(self.x)
 
     def training_step(self) -> None:
-        if not self.learnable:
-            raise NotImplementedError("nothing to train")
         self.filters.zero_grad()
         self.filters(self.x).backward(self.weights)
         with torch.no_grad():  # as an optimiser would: nothing kept for unchanged coefficients serves the next call
             self.filters.gains.mul_(1 + 1e-7)
 
+
+class Gammatone(_Load):
     def time_forward(self, *_: object) -> None:
         timed(self.forward, self.device)
-
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
 
     def track_error(self, *_: object) -> float:
         return self.error()
@@ -80,26 +77,41 @@ class Gammatone:
 
     track_peak_memory.unit = "outputs"
 
+
+class GammatoneTraining(_Load):
+    """Forward, backward to the filters, and a change of the filters."""
+
+    learnable = True
+
+    def time_training_step(self, *_: object) -> None:
+        timed(self.training_step, self.device)
+
     def track_training_over_forward(self, *_: object) -> float:
         return ratio_of_times(self.forward, self.training_step, self.device)
 
     track_training_over_forward.unit = "x"
 
+
+class GammatoneOverWriting(_Load):
+    """Time relative to writing the output once, the least a GPU must do."""
+
+    learnable = True
+
+    def setup(self, case: tuple[str, str], dtype: str) -> None:
+        if case[0] == "cpu":
+            raise NotImplementedError("the memory limit is a GPU's measure")
+        super().setup(case, dtype)
+        self.writing = partial(self.forward().fill_, 1.0)
+
     def track_forward_over_writing(self, *_: object) -> float:
-        return self._over_writing(self.forward)
+        return ratio_of_times(self.writing, self.forward, self.device)
 
     track_forward_over_writing.unit = "x"
 
     def track_training_over_writing(self, *_: object) -> float:
-        return self._over_writing(self.training_step)
+        return ratio_of_times(self.writing, self.training_step, self.device)
 
     track_training_over_writing.unit = "x"
-
-    def _over_writing(self, function: object) -> float:
-        """Time relative to writing the output once, the least a GPU must do."""
-        if self.device == "cpu":
-            raise NotImplementedError("the memory limit is a GPU's measure")
-        return 1 / ratio_of_times(function, partial(self.forward().fill_, 1.0), self.device)
 
 
 class GammatoneAgainstScipy:
