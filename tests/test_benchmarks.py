@@ -19,7 +19,16 @@ def test_run_device_on_the_cpu(tmp_path: Path) -> None:
         "import sys, runpy; sys.modules['asv'] = sys.modules['asv_runner'] = None; sys.argv.pop(0); "
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
-    command = [sys.executable, "-c", script, "asv_bench/run_device.py", "--device", "cpu", "--only", "GammatoneAgainstScipy"]
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "asv_bench/run_device.py",
+        "--device",
+        "cpu",
+        "--only",
+        "GammatoneAgainstScipy",
+    ]
     run = subprocess.run([*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     result = json.loads(out.read_text())
