@@ -35,6 +35,14 @@ def commit() -> str:
     return call.stdout.strip() if call.returncode == 0 else "unknown"
 
 
+def processor() -> str:
+    """Name of the processor, as Linux knows it."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def environment(device: str) -> dict[str, Any]:
     found = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -43,7 +51,7 @@ def environment(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": device,
-        "name": platform.processor() or platform.machine(),
+        "name": processor(),
         "threads": torch.get_num_threads(),
     }
     if device == "cuda":
