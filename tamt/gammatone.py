@@ -128,27 +128,29 @@ class GammatoneFilterbank(nn.Module):
         self.implementation = implementation
         self._kept: Kept[tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]] = Kept()
 
-        centre = _centre_frequencies(fc, fs)
-        decay, frequency, gain = gammatone_design(centre, fs, self.n, self.betamul)
-        if implementation == "poly":
-            decay = decay.clamp(min=-math.log(MAX_POLE_MAG))
-        poles, design = pole_design(decay, frequency, dtype)
-        if implementation == "sos":
-            tensors = {"poles": poles, "gains": gain.to(poles.dtype)}
-        else:
-            exact, _ = pole_design(decay, frequency, torch.float64)
-            a = expanded_denominator(exact, self.n).to(poles.dtype)
-            tensors = {"b": gain[:, None].to(poles.dtype), "a": a}
-            to_feedback = feedback_map(exact, self.n).to(poles.dtype)
-            self.register_buffer("_expansion", a[:, 1:].clone().to(device), persistent=False)
-            self.register_buffer("_to_feedback", to_feedback.to(device), persistent=False)
+        device = torch.empty(0, device=device).device  # None is torch's default device
+        with torch.device("cpu"):  # the design is in float64, which not every device has
+            centre = _centre_frequencies(fc, fs)
+            decay, frequency, gain = gammatone_design(centre, fs, self.n, self.betamul)
+            if implementation == "poly":
+                decay = decay.clamp(min=-math.log(MAX_POLE_MAG))
+            poles, design = pole_design(decay, frequency, dtype)
+            if implementation == "sos":
+                tensors = {"poles": poles, "gains": gain.to(poles.dtype)}
+                derived = {}
+            else:
+                exact, _ = pole_design(decay, frequency, torch.float64)
+                a = expanded_denominator(exact, self.n).to(poles.dtype)
+                tensors = {"b": gain[:, None].to(poles.dtype), "a": a}
+                derived = {"_expansion": a[:, 1:].clone(), "_to_feedback": feedback_map(exact, self.n).to(poles.dtype)}
         for name, tensor in tensors.items():
             if learnable:
                 self.register_parameter(name, nn.Parameter(tensor.to(device)))
             else:
                 self.register_buffer(name, tensor.to(device))
-        self.register_buffer("fc", centre.to(device=device, dtype=dtype), persistent=False)
-        self.register_buffer("_design", design.to(device), persistent=False)
+        for name, tensor in {"fc": centre.to(dtype), "_design": design, **derived}.items():
+            self.register_buffer(name, tensor.to(device), persistent=False)
+        self._span = centre[0].item(), centre[-1].item()
 
     @property
     def num_channels(self) -> int:
@@ -181,6 +183,8 @@ class GammatoneFilterbank(nn.Module):
             One tensor (..., F, 2n).
         """
         x = self._signal(x)
+        if state is not None and not (isinstance(state, tuple | list) and len(state) == 1):
+            raise TypeError(f"state must be a tuple of one tensor, as stream returns it, got {type(state).__name__}")
         before = None if state is None else state[0]
         decay, frequency, frequency_low, gain, feedback = self._sections()
         y, after = onepole_cascade(
@@ -227,10 +231,11 @@ class GammatoneFilterbank(nn.Module):
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
-        low, high = (f"{f:.1f}" for f in (self.fc[0].item(), self.fc[-1].item()))
+        low, high = self._span
         return (
-            f"{self.num_channels} channels {low} ... {high} Hz, fs={self.fs}, n={self.n}, betamul={self.betamul:.4f}, "
-            f"learnable={self.learnable}, dtype={self.dtype}, implementation={self.implementation!r}"
+            f"{self.num_channels} channels {low:.1f} ... {high:.1f} Hz, fs={self.fs}, n={self.n}, "
+            f"betamul={self.betamul:.4f}, learnable={self.learnable}, dtype={self.dtype}, "
+            f"implementation={self.implementation!r}"
         )
 
     def _signal(self, x: Tensor) -> Tensor:
@@ -287,7 +292,7 @@ def _centre_frequencies(fc: Any, fs: float) -> Tensor:
             raise ValueError(f"fc as a tuple must be (flow, fhigh), got {fc}; give frequencies as a list or a tensor")
         centre = erbspacebw(*fc, dtype=torch.float64)
     else:
-        given = torch.as_tensor(fc).detach()
+        given = fc.detach() if isinstance(fc, Tensor) else torch.from_numpy(np.asarray(fc))
         if given.is_complex() or given.dtype == torch.bool:
             raise TypeError(f"fc must hold real frequencies in Hz, got {given.dtype}")
         centre = given.to(device="cpu", dtype=torch.float64)

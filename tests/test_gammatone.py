@@ -116,6 +116,19 @@ def test_kinds_of_centre_frequencies(fc: object) -> None:
     assert GammatoneFilterbank(fc, FS).fc.tolist() == [500, 1000]
 
 
+def test_a_list_of_frequencies_keeps_its_digits() -> None:
+    assert GammatoneFilterbank([138.6141], FS, dtype=torch.float64).fc.item() == 138.6141
+
+
+@both
+def test_default_device(implementation: str) -> None:
+    with torch.device("meta"):
+        filters = bank(implementation)
+        assert filters(torch.empty(100)).is_meta
+    assert all(t.is_meta for t in filters.buffers())
+    assert "3 channels 150.0 ... 3000.0 Hz" in repr(filters)
+
+
 @both
 @pytest.mark.parametrize("lead", [(), (2,), (2, 3), (2, 1, 3)])
 def test_shapes(implementation: str, lead: tuple[int, ...]) -> None:
@@ -266,6 +279,8 @@ def test_stream_state() -> None:
         filters.stream(x[0], state)
     with pytest.raises(TypeError, match="state must have the signal's type and device"):
         filters.stream(x, (state[0].double(),))
+    with pytest.raises(TypeError, match="state must be a tuple of one tensor, as stream returns it, got Tensor"):
+        filters.stream(x, state[0])
 
 
 @both
