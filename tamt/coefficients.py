@@ -199,18 +199,14 @@ def flush(matrix: Tensor) -> Tensor:
     return matrix if matrix.requires_grad else hardshrink(matrix, torch.finfo(matrix.dtype).tiny ** 0.8)
 
 
-def _interleave(real: Tensor, imag: Tensor) -> Tensor:
-    return torch.stack((real, imag), -1).flatten(-2)
-
-
 def _real_matrix(entries: Tensor) -> Tensor:
     """Complex matrices (..., n, n, 2) acting on interleaved real and imaginary parts: (..., 2n, 2n)."""
-    re, im = entries.unbind(-1)
-    return torch.stack((_interleave(re, -im), _interleave(im, re)), -2).flatten(-3, -2)
+    rows = torch.stack((complex_conjugate(entries), entries.flip(-1)), -3)  # (re, -im) over (im, re)
+    return rows.flatten(-2).flatten(-3, -2)
 
 
-def _pole_powers(decay: Tensor, f_high: Tensor, f_low: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary part of ``p**k``, ``k = 0 .. BLOCK``: two tensors (F, BLOCK + 1).
+def _pole_powers(decay: Tensor, f_high: Tensor, f_low: Tensor) -> Tensor:
+    """``p**k``, ``k = 0 .. BLOCK``, as real and imaginary part: (F, BLOCK + 1, 2).
 
     Phases are counted in cycles: a multiple of 2^-12 (whose products with k are exact, also in float32) plus a small
     rest, so the phase of a long power is as exact as that of the pole.
@@ -220,7 +216,7 @@ def _pole_powers(decay: Tensor, f_high: Tensor, f_low: Tensor) -> tuple[Tensor, 
     cycles = k * coarse[:, None]
     phase = (cycles - torch.round(cycles) + k * ((f_high - coarse) + f_low)[:, None]) * (2 * math.pi)
     magnitude = torch.exp(-k * decay[:, None])
-    return magnitude * torch.cos(phase), magnitude * torch.sin(phase)
+    return magnitude[..., None] * torch.stack((torch.cos(phase), torch.sin(phase)), -1)
 
 
 def _binomials(rows: int, columns: int, like: Tensor) -> Tensor:
@@ -236,24 +232,19 @@ def _onepole_blocks(coef: Tensor, order: int) -> Blocks:
 
     With lag ``m`` and ``d`` sections between, the response is ``C(m + d, d) p^m``.
     """
-    decay, f_high, f_low, g_re, g_im = coef.unbind(-1)
-    re, im = _pole_powers(decay, f_high, f_low)
-    binomial = _binomials(BLOCK, order, coef)  # (L, n)
-    in_re = g_re[:, None] * re[:, :-1] - g_im[:, None] * im[:, :-1]
-    in_im = g_re[:, None] * im[:, :-1] + g_im[:, None] * re[:, :-1]
+    p = _pole_powers(*coef[:, :3].unbind(-1))  # (F, L + 1, 2)
+    binomial = _binomials(BLOCK, order, coef)[..., None]  # (L, n, 1)
+    driven = complex_multiply(coef[:, None, 3:5], p[:, :-1])
     # State j at the block's end: lag L - 1 - k, j - 1 sections between.
-    weight = binomial.flip(0)
-    to_state = _interleave(in_re.flip(1)[:, :, None] * weight, in_im.flip(1)[:, :, None] * weight)
+    to_state = driven.flip(1)[:, :, None] * binomial.flip(0)  # (F, L, n, 2)
     # Output at t from state j at the block's start: lag t + 1, n - j sections between, each entered a sample early.
-    weight = binomial.flip(1)
-    output = _interleave(re[:, 1:, None] * weight, -im[:, 1:, None] * weight)
+    output = complex_conjugate(p[:, 1:])[:, :, None] * binomial.flip(1)
     # State i at the start reaches state j >= i after m samples with weight C(m - 1 + j - i, j - i).
     m = 2 ** torch.arange(BLOCK.bit_length(), device=coef.device)
     j = torch.arange(order, device=coef.device)
-    cascade = binomial[m - 1][:, (j[:, None] - j).clamp(min=0)].tril()
-    end_re, end_im = re[:, m, None, None] * cascade, im[:, m, None, None] * cascade
-    transitions = _real_matrix(torch.stack((end_re, end_im), -1))
-    return Blocks(in_re * binomial[:, -1], output, to_state.transpose(1, 2), transitions)
+    cascade = binomial[m - 1, :, 0][:, (j[:, None] - j).clamp(min=0)].tril()
+    transitions = _real_matrix(p[:, m, None, None] * cascade[..., None])
+    return Blocks(driven[..., 0] * binomial[:, -1, 0], output.flatten(2), to_state.flatten(2).mT, transitions)
 
 
 def _doubled(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -293,8 +284,7 @@ def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
     ``s' = p (J - 1 c/p) s + 1 g x`` with ones ``J`` below and on the diagonal: the powers of the bracket are taken by
     doubling, exact where ``c`` is 0, those of ``p`` apart from them in closed form.
     """
-    decay, f_high, f_low = coef[:, :3].unbind(-1)
-    p = torch.stack(_pole_powers(decay, f_high, f_low), -1)  # (F, L + 1, 2)
+    p = _pole_powers(*coef[:, :3].unbind(-1))  # (F, L + 1, 2)
     feedback = -complex_divide(coef[:, None, 5:].unflatten(2, (order, 2)), p[:, 1, None, None])
     bracket = pad(coef.new_ones(order, order).tril()[..., None], (0, 1)) + feedback
     a = _real_matrix(bracket)
