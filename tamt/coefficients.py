@@ -191,6 +191,16 @@ class Blocks(NamedTuple):
     transitions: Tensor  # (F, 1 + log2 L, N, N): A^1, A^2, A^4 ... A^L
 
 
+def block_shapes(channels: int, states: int) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the four matrices of :class:`Blocks`."""
+    return (
+        (channels, BLOCK),
+        (channels, BLOCK, states),
+        (channels, states, BLOCK),
+        (channels, BLOCK.bit_length(), states, states),
+    )
+
+
 def flush(matrix: Tensor) -> Tensor:
     """Zero for what has decayed beyond any use: processors take many times longer over denormal numbers.
 

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.coefficients import BLOCK, Blocks, iir_blocks
+from tamt.coefficients import Blocks, block_shapes, iir_blocks
 from tamt.ops._register import register
 from tamt.reference import iir as reference
 
@@ -223,15 +223,7 @@ def _fake_backward(
     need_coef: bool,
 ) -> tuple[Tensor, ...]:
     _check_operands(x, coef, state, kind, order)
-    channels, size = coef.shape[0], 2 * order
-    shapes: list[tuple[int, ...]] = [(0,)] * 4
-    if need_coef:
-        shapes = [
-            (channels, BLOCK),
-            (channels, BLOCK, size),
-            (channels, size, BLOCK),
-            (channels, BLOCK.bit_length(), size, size),
-        ]
+    shapes = block_shapes(coef.shape[0], 2 * order) if need_coef else ((0,),) * 4
     grad_x = x.new_empty(x.shape) if need_x else x.new_empty(0)
     return grad_x, state.new_empty(state.shape), *(coef.new_empty(shape) for shape in shapes)
 

@@ -25,9 +25,9 @@ def lanes_per_warp() -> int:
     return 64 if on_amd() else 32
 
 
-def dot_precision(dtype: torch.dtype) -> str:
+def dot_precision() -> str:
     """Input precision of a ``tl.dot`` that must keep float32's accuracy (triton's own default is tf32)."""
-    return "ieee" if dtype == torch.float64 or on_amd() else "tf32x3"
+    return "ieee" if on_amd() else "tf32x3"
 
 
 def on_device_of(tensor: torch.Tensor) -> contextlib.AbstractContextManager:

@@ -20,7 +20,7 @@ import torch
 import triton
 
 from tamt.coefficients import BLOCK as BORDER
-from tamt.coefficients import Blocks, iir_blocks
+from tamt.coefficients import Blocks, block_shapes, iir_blocks
 from tamt.reference import iir as reference
 
 from ._common import LAUNCH, dot_precision, lanes_per_warp, on_amd, on_device_of
@@ -245,7 +245,7 @@ def enter(run: Run) -> Run:
             BR=BR,
             BC=BC,
             BK=32,
-            PRECISION=dot_precision(x.dtype),
+            PRECISION=dot_precision(),
             num_warps=4,
             **LAUNCH,
         )
@@ -387,9 +387,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
     cut = torch.empty_like(state)
     if n_samples:
         recur("borders", run, states, cut)
-    grad = Blocks(
-        coef.new_zeros(F, L), coef.new_zeros(F, L, N), coef.new_zeros(F, N, L), coef.new_zeros(F, L.bit_length(), N, N)
-    )
+    grad = Blocks(*(coef.new_zeros(shape) for shape in block_shapes(F, N)))
     whole = n_blocks * L
     if n_blocks and x.dtype == torch.float64:
         # cuBLAS has the double-precision matrix units; tl.dot takes no float64 in triton 3.4 and is slow with it later.
@@ -420,7 +418,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
             ND=ND,
             L=L,
             BQ=BQ,
-            PRECISION=dot_precision(x.dtype),
+            PRECISION=dot_precision(),
             num_warps=8,
             **LAUNCH,
         )
@@ -465,8 +463,7 @@ def iir_backward(
     nothing = x.new_empty(0)
     if gy.numel() == 0:
         gx = torch.zeros_like(x, memory_format=torch.contiguous_format) if need_x else nothing
-        shapes = (F, BORDER), (F, BORDER, N), (F, N, BORDER), (F, BORDER.bit_length(), N, N)
-        blocks = [coef.new_zeros(shape) if need_coef else nothing.clone() for shape in shapes]
+        blocks = [coef.new_zeros(shape) if need_coef else nothing.clone() for shape in block_shapes(F, N)]
         return gx, gfinal.clone(memory_format=torch.contiguous_format), *blocks
     with on_device_of(x):
         gy, gfinal = gy.contiguous(), gfinal.contiguous()
