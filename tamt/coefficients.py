@@ -257,14 +257,26 @@ def _onepole_blocks(coef: Tensor, order: int) -> Blocks:
     return Blocks(driven[..., 0] * binomial[:, -1, 0], output.flatten(2), to_state.flatten(2).mT, transitions)
 
 
-def _doubled(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``A^k b`` (F, N, L) and ``c A^k`` (F, L, N) for ``k < L``, and ``A^1, A^2, A^4 ... A^L``, by doubling."""
-    columns, rows, powers = b[:, :, None], c[:, None, :], [a]
+def _doubled(step: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``A^k b`` (F, N, L) and ``c A^k`` (F, L, N) for ``k < L``, and ``A^1, A^2, A^4 ... A^L``, by doubling.
+
+    ``step`` is ``A - I``: the first squares are taken of it, because rounding ``A`` itself takes digits of slow poles.
+    """
+    columns, rows, identity = b[:, :, None], c[:, None, :], _identity_like(step)
+    powers = [step + identity]
     while columns.shape[2] < BLOCK:
         columns = torch.cat((columns, powers[-1] @ columns), 2)
         rows = torch.cat((rows, rows @ powers[-1]), 1)
-        powers.append(powers[-1] @ powers[-1])
+        if columns.shape[2] <= 8:
+            step = torch.baddbmm(step, step, step, beta=2)
+            powers.append(step + identity)
+        else:
+            powers.append(powers[-1] @ powers[-1])
     return columns, rows, torch.stack(powers, 1)
+
+
+def _identity_like(matrix: Tensor) -> Tensor:
+    return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 
 
 def _biquad_blocks(coef: Tensor, order: int) -> Blocks:
@@ -283,7 +295,7 @@ def _biquad_blocks(coef: Tensor, order: int) -> Blocks:
         direct = b0[:, 0] * direct
     a = torch.stack([pad(row, (0, 2 * order - row.shape[1])) for row in a_rows], 1)
     b = torch.stack(b_rows, 1)
-    columns, rows, powers = _doubled(a, b, rows)
+    columns, rows, powers = _doubled(a - _identity_like(a), b, rows)
     impulse = torch.cat((direct[:, None], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
     return Blocks(impulse, rows, columns.flip(2), powers)
 
@@ -296,11 +308,10 @@ def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
     """
     p = _pole_powers(*coef[:, :3].unbind(-1))  # (F, L + 1, 2)
     feedback = -complex_divide(coef[:, None, 5:].unflatten(2, (order, 2)), p[:, 1, None, None])
-    bracket = pad(coef.new_ones(order, order).tril()[..., None], (0, 1)) + feedback
-    a = _real_matrix(bracket)
-    ones = torch.zeros_like(a[:, 0])
+    step = _real_matrix(pad(coef.new_ones(order, order).tril(-1)[..., None], (0, 1)) + feedback)
+    ones = torch.zeros_like(step[:, 0])
     ones[:, ::2] = 1
-    columns, rows, powers = _doubled(a, ones, a[:, -2])
+    columns, rows, powers = _doubled(step, ones, step[:, -2] + _identity_like(step)[-2])
     driven = complex_multiply(coef[:, None, 3:5], p[:, :-1])[:, :, None]
     to_state = complex_multiply(driven, columns.mT.unflatten(2, (order, 2)))  # (F, L, n, 2)
     # A row of real numbers that gives a real part is the conjugate of the complex row.
@@ -311,10 +322,37 @@ def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
     return Blocks(to_state[:, :, -1, 0], output.flatten(2), to_state.flip(1).flatten(2).mT, transitions)
 
 
+def _modal_blocks(coef: Tensor, order: int) -> Blocks:
+    """Sections ``s' = p s + g u``, ``y = d u + Re s'``, one after the other, two states each.
+
+    Before section ``k`` the signal is ``u_k = m_k0 x + sum_{j<k} m_kj Re(p_j s_j)`` with products ``m`` of what sections
+    let through at once, ``d + Re g``.
+    """
+    decay, high, low, g_re, g_im, direct = coef.unflatten(1, (order, 6)).unbind(-1)
+    angle, shrink = 2 * math.pi * (high + low), torch.expm1(-decay)
+    re, im = (1 + shrink) * torch.cos(angle), (1 + shrink) * torch.sin(angle)
+    step_re = shrink * torch.cos(angle) - 2 * torch.sin(angle / 2) ** 2  # Re p - 1
+    through = direct + g_re
+    one = torch.ones_like(through[:, :1])
+    reach = [one]
+    for k in range(order):
+        reach.append(torch.cat((through[:, k : k + 1] * reach[-1], one), 1))
+    m = torch.stack([pad(row, (0, order + 1 - row.shape[1])) for row in reach], 1)  # (F, K + 1, K + 1)
+    gain, pole_row = torch.stack((g_re, g_im), -1), torch.stack((re, -im), -1)
+    own = torch.stack((torch.stack((step_re, -im), -1), torch.stack((im, step_re), -1)), -2)  # (F, K, 2, 2)
+    coupling = gain[..., None, None] * m[:, :-1, None, 1:, None] * pole_row[:, None, None]
+    step = coupling + own[:, :, :, None] * _identity_like(m[:, 1:, 1:])[:, None, :, None]
+    b, c = (gain * m[:, :-1, :1]).flatten(1), (m[:, -1, 1:, None] * pole_row).flatten(1)
+    columns, rows, powers = _doubled(step.flatten(3).flatten(1, 2), b, c)
+    impulse = torch.cat((m[:, -1, :1], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
+    return Blocks(impulse, rows, columns.flip(2), powers)
+
+
 _BLOCKS: dict[str, Callable[[Tensor, int], Blocks]] = {
     "onepole": _onepole_blocks,
     "biquad": _biquad_blocks,
     "allpole": _allpole_blocks,
+    "modal": _modal_blocks,
 }
 
 

@@ -41,6 +41,16 @@ def naive_iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> 
                 u = y
             outputs.append(u)
         final = torch.stack(z, -1)
+    elif kind == "modal":
+        decay, high, low, g_re, g_im, direct = coef.unflatten(1, (order, 6)).unbind(-1)
+        pole, gain = torch.exp(torch.complex(-decay, 2 * math.pi * (high + low))), torch.complex(g_re, g_im)
+        s = [torch.complex(*pair.unbind(-1)) for pair in state.unflatten(-1, (order, 2)).unbind(-2)]
+        for u in signal.unbind(-1):
+            for k in range(order):
+                s[k] = pole[:, k] * s[k] + gain[:, k] * u
+                u = direct[:, k] * u + s[k].real
+            outputs.append(u)
+        final = torch.stack([torch.view_as_real(section) for section in s], -2).flatten(-2)
     else:
         decay, high, low, g_re, g_im = coef[:, :5].unbind(-1)
         pole, gain = torch.exp(torch.complex(-decay, 2 * math.pi * (high + low))), torch.complex(g_re, g_im)
@@ -67,6 +77,13 @@ def example_coef(kind: str, order: int, channels: int, seed: int = 0) -> Tensor:
         radius, angle = uniform(0.5, 0.95, channels, order), uniform(0, math.pi, channels, order)
         poles = torch.stack((-2 * radius * torch.cos(angle), radius**2), -1)
         return torch.cat((uniform(-0.5, 0.5, channels, order, 3), poles), -1).flatten(1)
+    if kind == "modal":
+        decay, frequency = uniform(0.02, 0.4, channels, order), uniform(-0.5, 0.5, channels, order)
+        high = frequency.float().double()
+        gain = -torch.expm1(-decay)[..., None] * uniform(-1, 1, channels, order, 2)
+        direct = uniform(-0.5, 0.5, channels, order)
+        direct[:1] = 0
+        return torch.stack((decay, high, frequency - high, *gain.unbind(-1), direct), -1).flatten(1)
     decay, frequency = uniform(0.02, 0.4, channels), uniform(-0.5, 0.5, channels)
     high = frequency.float().double()
     gain = (-torch.expm1(-decay)) ** order

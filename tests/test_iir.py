@@ -17,7 +17,7 @@ from tamt.ops import _register
 from tamt.ops import iir as ops
 from tamt.reference import iir as reference
 
-KINDS = ("onepole", "biquad", "allpole")
+KINDS = ops.KINDS
 LENGTHS = (0, 1, 2, 63, 64, 65, 130, 1000)
 kinds = pytest.mark.parametrize("kind", KINDS)
 sharing = pytest.mark.parametrize("per_channel", [False, True], ids=["shared", "per_channel"])

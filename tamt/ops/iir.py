@@ -1,6 +1,6 @@
-r"""IIR filters of many channels: cascades of complex one-pole sections and of real biquads.
+r"""IIR filters of many channels: cascades of complex one-pole sections and of real second-order sections.
 
-Two public functions, one operator. Each filters a signal shared by all ``F`` channels, ``x`` (..., T), or one signal
+Three public functions, one operator. Each filters a signal shared by all ``F`` channels, ``x`` (..., T), or one signal
 per channel, ``x`` (..., F, T) with ``per_channel=True``, and returns the output (..., F, T) and the final state
 (..., F, N), which continues the signal when it is given back as ``state``. Gradients reach the signal, the coefficients
 and the state. On CUDA the operator runs on Triton kernels, elsewhere on :mod:`tamt.reference.iir`.
@@ -14,6 +14,8 @@ kind        N    P        row                                           state
 ``onepole`` 2n   5        decay, frequency (high, low), gain (re, im)   re, im of each section's output, first to last
 ``biquad``  2n   5n       b0, b1, b2, a1, a2 of each section            the two delays of each section
 ``allpole`` 2n   5 + 2n   as ``onepole``, then feedback (re, im)        as ``onepole``
+``modal``   2n   6n       decay, frequency (high, low), gain (re, im),  re, im of each section's resonance
+                          direct gain of each section
 =========== ==== ======== ============================================= ===========================================
 """
 
@@ -28,7 +30,7 @@ from tamt.coefficients import Blocks, block_shapes, iir_blocks
 from tamt.ops._register import register
 from tamt.reference import iir as reference
 
-KINDS = ("onepole", "biquad", "allpole")
+KINDS = ("onepole", "biquad", "allpole", "modal")
 
 
 def onepole_cascade(
@@ -120,6 +122,61 @@ def biquad_cascade(
     return _filter(x, coef, "biquad", sos.shape[1], state, per_channel)
 
 
+def modal_cascade(
+    x: Tensor,
+    decay: Tensor,
+    frequency: Tensor,
+    gain: Tensor,
+    direct: Tensor,
+    *,
+    frequency_low: Tensor | None = None,
+    state: Tensor | None = None,
+    per_channel: bool = False,
+) -> tuple[Tensor, Tensor]:
+    r"""Real second-order sections one after the other, each the real part of a complex one-pole section.
+
+    A section has the pole :math:`p = e^{-\mathrm{decay} + 2\pi i\,\mathrm{frequency}}`, the gain :math:`g` and the
+    direct gain :math:`d`: :math:`s[t] = p\,s[t-1] + g\,u[t]`, :math:`y[t] = d\,u[t] + \mathrm{Re}\,s[t]`, or
+
+    .. math:: H(z) = d + \frac{1}{2} \left(\frac{g}{1 - p z^{-1}} + \frac{\bar g}{1 - \bar p z^{-1}}\right).
+
+    Any biquad with complex poles can be written so. It keeps the digits that float32 takes from the coefficients of a
+    biquad whose poles are slow.
+
+    Parameters
+    ----------
+    x : Tensor (..., T) or, with ``per_channel``, (..., F, T)
+        Signal, float32 or float64; the coefficients have the same type.
+    decay, frequency : Tensor (F, K)
+        Nepers and cycles per sample of each of the K sections of each channel.
+    gain : Tensor (F, K, 2)
+        Real and imaginary part of :math:`g`.
+    direct : Tensor (F, K)
+        :math:`d`.
+    frequency_low : Tensor (F, K), optional
+        What rounding took from ``frequency``; the filter uses the sum.
+    state : Tensor (..., F, 2 * K), optional
+        State to continue from; rest if not given.
+    per_channel : bool
+        Whether ``x`` has a channel axis.
+
+    Returns
+    -------
+    y : Tensor (..., F, T)
+    state : Tensor (..., F, 2 * K)
+    """
+    if decay.dim() != 2 or decay.shape[1] < 1:
+        raise ValueError(f"decay must have shape (F, K) with K >= 1, got {tuple(decay.shape)}")
+    _check_shape("frequency", frequency, decay.shape)
+    _check_shape("gain", gain, (*decay.shape, 2))
+    _check_shape("direct", direct, decay.shape)
+    if frequency_low is None:
+        frequency_low = torch.zeros_like(frequency)
+    _check_shape("frequency_low", frequency_low, decay.shape)
+    coef = torch.stack((decay, frequency, frequency_low, *gain.unbind(-1), direct), -1).flatten(1)
+    return _filter(x, coef, "modal", decay.shape[1], state, per_channel)
+
+
 def _filter(
     x: Tensor, coef: Tensor, kind: str, order: int, state: Tensor | None, per_channel: bool
 ) -> tuple[Tensor, Tensor]:
@@ -165,7 +222,7 @@ def _check_order(order: int) -> None:
 
 def _check_operands(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> None:
     torch._check_value(kind in KINDS, lambda: f"kind must be one of {KINDS}, got {kind!r}")
-    columns = {"onepole": 5, "biquad": 5 * order, "allpole": 5 + 2 * order}[kind]
+    columns = {"onepole": 5, "biquad": 5 * order, "allpole": 5 + 2 * order, "modal": 6 * order}[kind]
     torch._check_value(
         coef.dim() == 2 and coef.shape[1] == columns,
         lambda: f"coef must have shape (F, {columns}), got {tuple(coef.shape)}",
