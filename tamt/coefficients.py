@@ -325,8 +325,8 @@ def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
 def _modal_blocks(coef: Tensor, order: int) -> Blocks:
     """Sections ``s' = p s + g u``, ``y = d u + Re s'``, one after the other, two states each.
 
-    Before section ``k`` the signal is ``u_k = m_k0 x + sum_{j<k} m_kj Re(p_j s_j)`` with products ``m`` of what sections
-    let through at once, ``d + Re g``.
+    Before section ``k`` the signal is ``u_k = m_k0 x + sum_{j<k} m_kj Re(p_j s_j)``, with products ``m`` of what
+    sections let through at once, ``d + Re g``.
     """
     decay, high, low, g_re, g_im, direct = coef.unflatten(1, (order, 6)).unbind(-1)
     angle, shrink = 2 * math.pi * (high + low), torch.expm1(-decay)

@@ -123,15 +123,7 @@ def biquad_cascade(
 
 
 def modal_cascade(
-    x: Tensor,
-    decay: Tensor,
-    frequency: Tensor,
-    gain: Tensor,
-    direct: Tensor,
-    *,
-    frequency_low: Tensor | None = None,
-    state: Tensor | None = None,
-    per_channel: bool = False,
+    x: Tensor, sections: Tensor, *, state: Tensor | None = None, per_channel: bool = False
 ) -> tuple[Tensor, Tensor]:
     r"""Real second-order sections one after the other, each the real part of a complex one-pole section.
 
@@ -146,15 +138,10 @@ def modal_cascade(
     Parameters
     ----------
     x : Tensor (..., T) or, with ``per_channel``, (..., F, T)
-        Signal, float32 or float64; the coefficients have the same type.
-    decay, frequency : Tensor (F, K)
-        Nepers and cycles per sample of each of the K sections of each channel.
-    gain : Tensor (F, K, 2)
-        Real and imaginary part of :math:`g`.
-    direct : Tensor (F, K)
-        :math:`d`.
-    frequency_low : Tensor (F, K), optional
-        What rounding took from ``frequency``; the filter uses the sum.
+        Signal, float32 or float64; the sections have the same type.
+    sections : Tensor (F, K, 6)
+        Decay in nepers per sample, frequency in cycles per sample as an unevaluated sum (high, low), gain (real and
+        imaginary part) and direct gain of each of the K sections of each channel.
     state : Tensor (..., F, 2 * K), optional
         State to continue from; rest if not given.
     per_channel : bool
@@ -165,16 +152,14 @@ def modal_cascade(
     y : Tensor (..., F, T)
     state : Tensor (..., F, 2 * K)
     """
-    if decay.dim() != 2 or decay.shape[1] < 1:
-        raise ValueError(f"decay must have shape (F, K) with K >= 1, got {tuple(decay.shape)}")
-    _check_shape("frequency", frequency, decay.shape)
-    _check_shape("gain", gain, (*decay.shape, 2))
-    _check_shape("direct", direct, decay.shape)
-    if frequency_low is None:
-        frequency_low = torch.zeros_like(frequency)
-    _check_shape("frequency_low", frequency_low, decay.shape)
-    coef = torch.stack((decay, frequency, frequency_low, *gain.unbind(-1), direct), -1).flatten(1)
-    return _filter(x, coef, "modal", decay.shape[1], state, per_channel)
+    check_sections("sections", sections)
+    return _filter(x, sections.flatten(1), "modal", sections.shape[1], state, per_channel)
+
+
+def check_sections(name: str, sections: Tensor) -> None:
+    """Sections of :func:`modal_cascade`, or a ValueError."""
+    if sections.dim() != 3 or sections.shape[1] < 1 or sections.shape[2] != 6:
+        raise ValueError(f"{name} must have shape (F, K, 6) with K >= 1, got {tuple(sections.shape)}")
 
 
 def _filter(

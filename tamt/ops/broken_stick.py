@@ -1,0 +1,111 @@
+r"""The broken stick: DRNL's instantaneous compression, linear below a knee and a power law above.
+
+.. math:: \mathrm{NL}(v) = \mathrm{sign}(v) \min(a |v|,\, b |v|^c)
+
+For the operator ``v`` is (B, F, T) and the parameters of a channel are a row a, b, c of ``stick`` (F, 3).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tamt.ops._register import register
+from tamt.reference import broken_stick as reference
+
+
+def broken_stick(v: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    r""":math:`\mathrm{sign}(v) \min(a |v|, b |v|^c)` sample by sample.
+
+    Parameters
+    ----------
+    v : Tensor (..., F, T)
+        Signals, float32 or float64.
+    a, b, c : Tensor (F,)
+        Slope at 0, factor and exponent of the power law, of ``v``'s type.
+
+    Returns
+    -------
+    Tensor (..., F, T)
+
+    Notes
+    -----
+    On the knee, where both branches are equal, gradients are those of the linear one.
+    """
+    if a.dim() != 1 or a.shape != b.shape or a.shape != c.shape:
+        shapes = ", ".join(str(tuple(t.shape)) for t in (a, b, c))
+        raise ValueError(f"a, b and c must have the same shape (F,), got {shapes}")
+    if v.dim() < 2 or v.shape[-2] != a.shape[0]:
+        raise ValueError(f"v must have shape (..., {a.shape[0]}, T), got {tuple(v.shape)}")
+    if v.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"v must be float32 or float64, got {v.dtype}")
+    stick = torch.stack((a, b, c), 1)
+    if stick.dtype != v.dtype or stick.device != v.device:
+        raise TypeError(
+            f"a, b and c must have v's type and device, {v.dtype} on {v.device}, got {stick.dtype} on {stick.device}"
+        )
+    return broken_stick_rows(v[None] if v.dim() == 2 else v.flatten(0, -3), stick).reshape(v.shape)
+
+
+def _check(v: Tensor, stick: Tensor) -> None:
+    torch._check_value(
+        v.dim() == 3 and stick.dim() == 2 and stick.shape[0] == v.shape[1] and stick.shape[1] == 3,
+        lambda: f"v and stick must have the shapes (B, F, T) and (F, 3), got {tuple(v.shape)} and {tuple(stick.shape)}",
+    )
+
+
+def _fake(v: Tensor, stick: Tensor) -> Tensor:
+    _check(v, stick)
+    return v.new_empty(v.shape)
+
+
+def _reference(v: Tensor, stick: Tensor) -> Tensor:
+    _check(v, stick)
+    return reference.broken_stick(v, stick)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grads = broken_stick_backward(grad, *ctx.saved_tensors)
+    return tuple(g if need else None for g, need in zip(grads, ctx.needs_input_grad, strict=True))
+
+
+def _fake_backward(grad: Tensor, v: Tensor, stick: Tensor) -> tuple[Tensor, Tensor]:
+    _check(v, stick)
+    return v.new_empty(v.shape), stick.new_empty(stick.shape)
+
+
+def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
+        grad, v, stick = operands
+        w = reference.broken_stick_differentiable(v, stick)
+        first = torch.autograd.grad(w, (v, stick), grad, create_graph=True)
+        second = torch.autograd.grad(first, operands, grads, create_graph=again)
+    return tuple(g if need else None for g, need in zip(second, ctx.needs_input_grad, strict=True))
+
+
+broken_stick_backward = register(
+    "broken_stick_backward",
+    "(Tensor grad, Tensor v, Tensor stick) -> (Tensor, Tensor)",
+    reference.broken_stick_backward,
+    "broken_stick:broken_stick_backward",
+    _fake_backward,
+    _setup,
+    _double_backward,
+)
+broken_stick_rows = register(
+    "broken_stick",
+    "(Tensor v, Tensor stick) -> Tensor",
+    _reference,
+    "broken_stick:broken_stick",
+    _fake,
+    _setup,
+    _backward,
+)
