@@ -16,6 +16,8 @@ from torch.nn.functional import hardshrink, pad
 
 from tamt.scales import audfiltbw
 
+MIN_DECAY = 1e-5  # nepers per sample: learnt poles stay this far inside the unit circle
+
 
 def gammatone_betamul(n: int) -> float:
     r"""Ratio of a gammatone's bandwidth parameter to its equivalent rectangular bandwidth.
@@ -47,6 +49,90 @@ def gammatone_design(fc: Tensor, fs: float, n: int, betamul: float) -> tuple[Ten
     """
     decay = 2 * math.pi * betamul * audfiltbw(fc) / fs
     return decay, -fc / fs, (-torch.expm1(-decay)) ** n
+
+
+def classic_gammatone(fc: Tensor, bandwidth: Tensor, fs: float, n: int) -> Tensor:
+    r"""Sections of the real pole-zero gammatone, 0 dB at its centre frequency.
+
+    With :math:`p = e^{-\phi + i\theta}`, :math:`\phi = 2\pi\,\mathrm{bandwidth}/f_s` and :math:`\theta = 2\pi f_c/f_s`
+    each of the ``n`` equal sections is :math:`a_0 (1 - \mathrm{Re}\,p\,z^{-1}) / ((1 - p z^{-1})(1 - \bar p z^{-1}))`,
+    which is the real part of :math:`a_0 / (1 - p z^{-1})` for a real signal; :math:`a_0` is the inverse of its magnitude
+    at :math:`f_c` (AMT ``gammatone``, option ``classic``).
+
+    Parameters
+    ----------
+    fc, bandwidth : Tensor (F,)
+        Centre frequencies and bandwidths in Hz. A filter of a bandwidth below ``1e-5 fs / 2 pi``, which would hardly
+        decay or not at all, gets this one.
+    fs : float
+        Sampling rate in Hz.
+    n : int
+        Order.
+
+    Returns
+    -------
+    Tensor (F, n, 6)
+        Sections of :func:`tamt.ops.iir.modal_cascade`.
+    """
+    decay = 2 * math.pi * bandwidth / fs
+    decay = torch.where(decay < MIN_DECAY, MIN_DECAY, decay)
+    cycles = fc / fs
+    shrink, angle = torch.expm1(-decay), 2 * math.pi * cycles
+    # Half the sum of 1 / (1 - p/z) and 1 / (1 - conj(p)/z) at z = e^{i theta}, without cancellation.
+    far_re = 2 * (1 + shrink) * torch.sin(angle) ** 2 - shrink
+    far_im = (1 + shrink) * torch.sin(2 * angle)
+    norm = far_re**2 + far_im**2
+    a0 = 2 * torch.rsqrt((far_re / norm - 1 / shrink) ** 2 + (far_im / norm) ** 2)
+    zero = torch.zeros_like(a0)
+    return torch.stack((decay, cycles, zero, a0, zero, zero), -1)[:, None].expand(-1, n, -1)
+
+
+def butterworth_lowpass(cutoff: Tensor, fs: float, n: int) -> Tensor:
+    r"""Sections of a second-order Butterworth low-pass applied ``n`` times.
+
+    The bilinear transform with :math:`W = \tan(\pi f_c/f_s)` takes the analogue pole to :math:`p = (1 + s)/(1 - s)`,
+    :math:`s = W e^{3 i \pi/4}`; partial fractions of the biquad give
+    :math:`g = -2\sqrt 2\,W (W^2 + i)/(1 + W^4)` and :math:`d = W^2/(1 - \sqrt 2\,W + W^2)`.
+
+    Parameters
+    ----------
+    cutoff : Tensor (F,)
+        Cut-off frequencies in Hz, limited to 0.9999 of the Nyquist frequency.
+    fs : float
+        Sampling rate in Hz.
+    n : int
+        How many times.
+
+    Returns
+    -------
+    Tensor (F, n, 6)
+        Sections of :func:`tamt.ops.iir.modal_cascade`.
+    """
+    w = torch.tan(math.pi * cutoff.clamp(max=0.9999 * fs / 2) / fs)
+    twice, square = math.sqrt(2) * w, w * w
+    decay = torch.atanh(twice / (1 + square))
+    cycles = torch.atan2(twice, 1 - square) / (2 * math.pi)
+    scale = -2 * twice / (1 + square * square)
+    columns = (decay, cycles, torch.zeros_like(w), scale * square, scale, square / (1 - twice + square))
+    return torch.stack(columns, -1)[:, None].expand(-1, n, -1)
+
+
+def modal_response(sections: Tensor, cycles: Tensor) -> Tensor:
+    r"""Complex response (F, K) of cascades (F, n, 6) of modal sections at ``cycles`` (K,) per sample.
+
+    The product of :math:`d + \frac12 (g/(1 - p z^{-1}) + \bar g/(1 - \bar p z^{-1}))` over the sections.
+    """
+    decay, high, low, g_re, g_im, direct = sections[..., None].unbind(2)  # (F, n, 1)
+    shrink, half = torch.expm1(-decay), torch.complex(g_re, g_im) / 2
+
+    def part(cycles: Tensor) -> Tensor:
+        angle = 2 * math.pi * ((high - cycles) + low)
+        # 1 - p / z without cancellation near the pole
+        return half / torch.complex(
+            2 * torch.sin(angle / 2) ** 2 * (1 + shrink) - shrink, -(1 + shrink) * torch.sin(angle)
+        )
+
+    return (direct + part(cycles) + part(-cycles).conj()).prod(1)
 
 
 def split_sum(value: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tamt._module import as_signal, centre_frequencies, check_computing_type, check_sampling_rate, register
 from tamt.coefficients import (
+    MIN_DECAY,
     Kept,
     complex_divide,
     complex_multiply,
@@ -26,7 +28,6 @@ from tamt.ops.iir import onepole_cascade
 from tamt.scales import erbspacebw
 
 MAX_POLE_MAG = 0.9
-MIN_DECAY = 1e-5  # a learnt pole stays at |p| <= exp(-MIN_DECAY), or at its design if that is closer to the circle
 
 
 class GammatoneFilterbank(nn.Module):
@@ -112,13 +113,13 @@ class GammatoneFilterbank(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        if not (math.isfinite(fs) and fs > 0):
-            raise ValueError(f"fs must be a positive number of Hz, got {fs}")
+        check_sampling_rate(fs)
         if isinstance(n, bool) or int(n) != n or n < 1:
             raise ValueError(f"n must be an integer of at least 1, got {n}")
         if betamul is not None and not (math.isfinite(betamul) and betamul > 0):
             raise ValueError(f"betamul must be positive, got {betamul}")
-        _check_computing_type(dtype)
+        device = torch.empty(0, device=device).device  # None is torch's default device
+        check_computing_type(dtype)
         if implementation not in ("sos", "poly"):
             raise ValueError(f"implementation must be 'sos' or 'poly', got {implementation!r}")
         self.fs = fs
@@ -128,9 +129,8 @@ class GammatoneFilterbank(nn.Module):
         self.implementation = implementation
         self._kept: Kept[tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]] = Kept()
 
-        device = torch.empty(0, device=device).device  # None is torch's default device
         with torch.device("cpu"):  # the design is in float64, which not every device has
-            centre = _centre_frequencies(fc, fs)
+            centre = centre_frequencies(fc, fs, partial(erbspacebw, dtype=torch.float64))
             decay, frequency, gain = gammatone_design(centre, fs, self.n, self.betamul)
             if implementation == "poly":
                 decay = decay.clamp(min=-math.log(MAX_POLE_MAG))
@@ -143,11 +143,7 @@ class GammatoneFilterbank(nn.Module):
                 a = expanded_denominator(exact, self.n).to(poles.dtype)
                 tensors = {"b": gain[:, None].to(poles.dtype), "a": a}
                 derived = {"_expansion": a[:, 1:].clone(), "_to_feedback": feedback_map(exact, self.n).to(poles.dtype)}
-        for name, tensor in tensors.items():
-            if learnable:
-                self.register_parameter(name, nn.Parameter(tensor.to(device)))
-            else:
-                self.register_buffer(name, tensor.to(device))
+        register(self, {name: tensor.to(device) for name, tensor in tensors.items()}, tensors if learnable else ())
         for name, tensor in {"fc": centre.to(dtype), "_design": design, **derived}.items():
             self.register_buffer(name, tensor.to(device), persistent=False)
         self._span = centre[0].item(), centre[-1].item()
@@ -182,7 +178,7 @@ class GammatoneFilterbank(nn.Module):
         state : tuple of Tensor
             One tensor (..., F, 2n).
         """
-        x = self._signal(x)
+        x = as_signal(x, self.dtype)
         if state is not None and not (isinstance(state, tuple | list) and len(state) == 1):
             raise TypeError(f"state must be a tuple of one tensor, as stream returns it, got {type(state).__name__}")
         before = None if state is None else state[0]
@@ -238,15 +234,6 @@ class GammatoneFilterbank(nn.Module):
             f"implementation={self.implementation!r}"
         )
 
-    def _signal(self, x: Tensor) -> Tensor:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"the signal must be a torch.Tensor, got {type(x).__name__}")
-        if not x.is_floating_point():
-            raise TypeError(f"the signal must be of a floating type, got {x.dtype}")
-        if x.dim() < 1:
-            raise ValueError("the signal must have shape (..., T), got ()")
-        return x.to(self.dtype)
-
     def _sections(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """Decay, frequency (high, low), gain (F, 2) and feedback (F, n, 2) of the one-pole sections."""
         tensors = (self.poles, self.gains) if self.implementation == "sos" else (self.b, self.a)
@@ -255,7 +242,7 @@ class GammatoneFilterbank(nn.Module):
     def _computed_sections(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         if self.implementation == "sos":
             decay, frequency, frequency_low = moved_pole(torch.view_as_real(self.poles), self._design)
-            least = self._design[:, 2].clamp(max=MIN_DECAY)
+            least = self._design[:, 2].clamp(max=MIN_DECAY)  # a design may be closer to the circle
             decay = torch.where(decay < least, least, decay)
             return decay, frequency, frequency_low, 2 * torch.view_as_real(self.gains), None
         decay, frequency, frequency_low = self._design[:, 2:].unbind(-1)
@@ -270,7 +257,7 @@ class GammatoneFilterbank(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GammatoneFilterbank:
         # nn.Module.double() passes complex tensors by and .to(torch.float64) drops their imaginary parts.
-        _check_computing_type(fn(torch.empty(0, dtype=self.dtype, device=self.fc.device)).dtype)
+        check_computing_type(fn(torch.empty(0, dtype=self.dtype, device=self.fc.device)).dtype)
 
         def on_pairs(tensor: Tensor) -> Tensor:
             if tensor.is_complex():
@@ -278,27 +265,3 @@ class GammatoneFilterbank(nn.Module):
             return fn(tensor)
 
         return super()._apply(on_pairs, recurse)
-
-
-def _check_computing_type(dtype: torch.dtype) -> None:
-    if dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
-
-
-def _centre_frequencies(fc: Any, fs: float) -> Tensor:
-    """Checked centre frequencies in float64 on the CPU."""
-    if isinstance(fc, tuple):
-        if len(fc) != 2:
-            raise ValueError(f"fc as a tuple must be (flow, fhigh), got {fc}; give frequencies as a list or a tensor")
-        centre = erbspacebw(*fc, dtype=torch.float64)
-    else:
-        given = fc.detach() if isinstance(fc, Tensor) else torch.from_numpy(np.asarray(fc))
-        if given.is_complex() or given.dtype == torch.bool:
-            raise TypeError(f"fc must hold real frequencies in Hz, got {given.dtype}")
-        centre = given.to(device="cpu", dtype=torch.float64)
-    if centre.dim() != 1 or centre.numel() == 0:
-        raise ValueError(f"fc must hold at least one frequency and have shape (F,), got {tuple(centre.shape)}")
-    wrong = centre[~((centre > 0) & (centre <= fs / 2))]
-    if wrong.numel():
-        raise ValueError(f"fc must lie in (0, fs/2] = (0, {fs / 2:g}] Hz, got {wrong[0].item():g}")
-    return centre

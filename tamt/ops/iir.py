@@ -241,11 +241,11 @@ def _backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor | No
     x, coef, state = ctx.saved_tensors
     need_x, need_coef, need_state = ctx.needs_input_grad[:3]
     grad_x, grad_state, *grad_blocks = iir_backward(grad_y, grad_final, x, coef, state, *ctx.filter, need_x, need_coef)
-    grad_coef = _block_vjp(coef, grad_blocks, *ctx.filter) if need_coef else None
+    grad_coef = block_vjp(coef, grad_blocks, *ctx.filter) if need_coef else None
     return grad_x if need_x else None, grad_coef, grad_state if need_state else None, None, None
 
 
-def _block_vjp(coef: Tensor, grad_blocks: list[Tensor], kind: str, order: int) -> Tensor:
+def block_vjp(coef: Tensor, grad_blocks: list[Tensor], kind: str, order: int) -> Tensor:
     """Gradients of the block matrices carried on to the coefficients, by autograd through their construction."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():

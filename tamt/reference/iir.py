@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch.nn.functional import pad
 from tamt.coefficients import BLOCK, Blocks, flush, iir_blocks
 
 GROUP_STATES = 64  # numbers of state in a group of the scan
-SLICE = 1 << 18  # output samples per pair of products, so that the second finds the first's result in the cache
+SLICE = 1 << 17  # output samples per pair of products, so that the second finds the first's result in the cache
 
 
 class Level:
@@ -75,7 +76,7 @@ def plan(coef: Tensor, kind: str, order: int) -> Plan:
     return _plan(coef.contiguous().numpy().tobytes(), coef.dtype, coef.shape, kind, order)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _plan(data: bytes, dtype: torch.dtype, shape: torch.Size, kind: str, order: int) -> Plan:
     with torch.inference_mode(False), torch.no_grad():
         coef = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
@@ -86,18 +87,49 @@ def iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[
     """Filter ``x`` (B, T) or (B, F, T) from ``state`` (B, F, N): the output (B, F, T) and the final state."""
     matrices = plan(coef, kind, order)
     y = x.new_empty(state.shape[0], state.shape[1], x.shape[-1])
-    whole = x.shape[-1] // BLOCK * BLOCK
-    signal = blocked(x[..., :whole])
-    starts, last = _scan(_block_ends(signal, matrices.blocks), state.transpose(0, 1), matrices.levels)
-    _write_outputs(signal, starts, matrices.own, matrices.blocks.output, y[..., :whole])
-    if whole < x.shape[-1]:
-        length = x.shape[-1] - whole
-        rest = _shortened(matrices.blocks, length)
-        signal = blocked(x[..., whole:], length)
-        own = matrices.own[:, :length, :length]
-        _write_outputs(signal, last[:, :, None], own, rest.output, y[..., whole:])
-        last = advance(last, rest.transitions)[-1] + _block_ends(signal, rest)[:, :, 0]
+    last = state.transpose(0, 1)
+    for piece, length in pieces(x.shape[-1]):
+        signal = blocked(x[..., piece], length)
+        starts, last = block_states(signal, last, matrices, length)
+        out = y[..., piece].unflatten(-1, (-1, length))
+        for b, channels in slices(out):
+            write_output(signal, starts, matrices, b, channels, out[b, channels])
     return y, last.transpose(0, 1).clone(memory_format=torch.contiguous_format)
+
+
+def pieces(length: int) -> Iterator[tuple[slice, int]]:
+    """The samples that make whole blocks, and what is left over, each with the length of its blocks."""
+    whole = length // BLOCK * BLOCK
+    if whole:
+        yield slice(whole), BLOCK
+    if whole < length:
+        yield slice(whole, length), length - whole
+
+
+def slices(out: Tensor) -> Iterator[tuple[int, slice]]:
+    """Batch rows, and channels of (B, F, K, L) taken together."""
+    channels = max(1, SLICE // max(1, out.shape[-2] * out.shape[-1]))
+    for b in range(out.shape[0]):
+        for f in range(0, out.shape[1], channels):
+            yield b, slice(f, f + channels)
+
+
+def block_states(signal: Tensor, state: Tensor, matrices: Plan, length: int) -> tuple[Tensor, Tensor]:
+    """States (F, B, K, N) at the starts of the blocks of a piece, from ``state`` (F, B, N), and the one at its end."""
+    if length == BLOCK:
+        return _scan(_block_ends(signal, matrices.blocks), state, matrices.levels)
+    rest = _shortened(matrices.blocks, length)
+    return state[:, :, None], advance(state, rest.transitions)[-1] + _block_ends(signal, rest)[:, :, 0]
+
+
+def write_output(
+    signal: Tensor, starts: Tensor, matrices: Plan, b: int, channels: slice, out: Tensor, add: bool = False
+) -> None:
+    """Output of some channels of one batch row, to ``out`` (C, K, L): Toeplitz products and responses to the states."""
+    length = out.shape[-1]
+    source = signal[b].expand_as(out) if signal.shape[1] == 1 else signal[b, channels]
+    torch.baddbmm(out, source, matrices.own[channels, :length, :length], beta=int(add), out=out)
+    out.baddbmm_(starts[channels, b], matrices.blocks.output[channels, :length].mT)
 
 
 def iir_differentiable(x: Tensor, blocks: Blocks, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -278,19 +310,6 @@ def _outputs(signal: Tensor, starts: Tensor, blocks: Blocks) -> Tensor:
     """(B, F, K L): Toeplitz product of each block plus the response to the state at its start."""
     own = torch.einsum("bfki,fij->bfkj", signal.expand(-1, starts.shape[0], -1, -1), toeplitz(blocks.impulse))
     return (own + torch.einsum("fbkn,fjn->bfkj", starts, blocks.output)).flatten(2)
-
-
-def _write_outputs(signal: Tensor, starts: Tensor, own: Tensor, output: Tensor, out: Tensor) -> None:
-    """:func:`_outputs` in place and in slices, from the Toeplitz matrices ``own`` (F, L, L)."""
-    free = output.mT
-    out = out.unflatten(-1, signal.shape[-2:])
-    channels = max(1, SLICE // max(1, signal.shape[-2] * signal.shape[-1]))
-    for b in range(out.shape[0]):
-        for f in range(0, out.shape[1], channels):
-            target = out[b, f : f + channels]
-            source = signal[b].expand_as(target) if signal.shape[1] == 1 else signal[b, f : f + channels]
-            torch.bmm(source, own[f : f + channels], out=target)
-            target.baddbmm_(starts[f : f + channels, b], free[f : f + channels])
 
 
 def _pulled_back(grad: Tensor, blocks: Blocks) -> Tensor:

@@ -1,0 +1,62 @@
+"""What the modules share: checked arguments, parameters that may be buffers, signals in the computing type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def check_sampling_rate(fs: float) -> None:
+    """A positive number of Hz, or a ValueError."""
+    if not (math.isfinite(fs) and fs > 0):
+        raise ValueError(f"fs must be a positive number of Hz, got {fs}")
+
+
+def check_computing_type(dtype: torch.dtype) -> None:
+    """float32 or float64, or a TypeError."""
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+
+
+def centre_frequencies(fc: Any, fs: float, between: Callable[[float, float], Tensor]) -> Tensor:
+    """Checked centre frequencies in float64 on the CPU; ``between(flow, fhigh)`` gives those of a tuple."""
+    if isinstance(fc, tuple):
+        if len(fc) != 2:
+            raise ValueError(f"fc as a tuple must be (flow, fhigh), got {fc}; give frequencies as a list or a tensor")
+        centre = between(*fc)
+    else:
+        given = fc.detach() if isinstance(fc, Tensor) else torch.from_numpy(np.asarray(fc))
+        if given.is_complex() or given.dtype == torch.bool:
+            raise TypeError(f"fc must hold real frequencies in Hz, got {given.dtype}")
+        centre = given.to(device="cpu", dtype=torch.float64)
+    if centre.dim() != 1 or centre.numel() == 0:
+        raise ValueError(f"fc must hold at least one frequency and have shape (F,), got {tuple(centre.shape)}")
+    wrong = centre[~((centre > 0) & (centre <= fs / 2))]
+    if wrong.numel():
+        raise ValueError(f"fc must lie in (0, fs/2] = (0, {fs / 2:g}] Hz, got {wrong[0].item():g}")
+    return centre
+
+
+def register(module: nn.Module, tensors: dict[str, Tensor], learnable: Container[str]) -> None:
+    """The tensors as parameters where they are learnable, else as buffers: the same keys in the state dict."""
+    for name, tensor in tensors.items():
+        if name in learnable:
+            module.register_parameter(name, nn.Parameter(tensor))
+        else:
+            module.register_buffer(name, tensor)
+
+
+def as_signal(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``x`` in the computing type, or an error if it is no signal (..., T)."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"the signal must be a torch.Tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"the signal must be of a floating type, got {x.dtype}")
+    if x.dim() < 1:
+        raise ValueError("the signal must have shape (..., T), got ()")
+    return x.to(dtype)

@@ -1,0 +1,451 @@
+"""Dual-resonance nonlinear (DRNL) filterbanks: by recursive filters, and by FFT convolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tamt._module import as_signal, centre_frequencies, check_computing_type, check_sampling_rate, register
+from tamt.coefficients import Kept, butterworth_lowpass, classic_gammatone, modal_response
+from tamt.ops.drnl import drnl
+from tamt.ops.fft_drnl import fft_drnl, ir_spectra
+from tamt.ops.iir import modal_cascade
+from tamt.scales import erbspacebw, fc2erb
+
+SUBJECTS = ("NH", "HIx")
+# Gammatone orders and numbers of low-passes: linear path, then nonlinear path (the gammatone on both sides).
+MODELS = {"paulick2024": ((2, 4), (2, 1)), "jepsen2008": ((3, 4), (3, 3))}
+
+PARAMETERS = ("CF_lin", "BW_lin", "LP_lin_cutoff", "g", "CF_nlin", "BW_nlin", "LP_nlin_cutoff", "a", "b", "c")
+
+Sections = tuple[Tensor, Tensor, Tensor, Tensor]  # linear, front, back, stick
+
+
+class DRNLFilterbank(nn.Module):
+    r"""Dual-resonance nonlinear filters: the compressive cochlear filtering of the CASP model, one per channel.
+
+    A linear path of gain :math:`g`, gammatone and low-passes, and a nonlinear path with a broken stick between two
+    equal gammatones:
+
+    .. math::
+
+        y &= \mathrm{LP}^k_\mathrm{lin}(\mathrm{GT}_\mathrm{lin}(g x))
+            + \mathrm{LP}^m_\mathrm{nlin}(\mathrm{GT}_\mathrm{nlin}(\mathrm{NL}(\mathrm{GT}_\mathrm{nlin}(x)))) \\
+        \mathrm{NL}(v) &= \mathrm{sign}(v) \min(a |v|,\, b |v|^c)
+
+    GT is the real pole-zero gammatone, LP a second-order Butterworth low-pass. Input and output are velocities in m/s.
+
+    Parameters
+    ----------
+    fc : Tensor (F,), array, list, or tuple (flow, fhigh)
+        Channel frequencies in Hz, in (0, fs/2]; a tuple gives ``n_channels`` of them, evenly spaced on the scale of
+        ``fc2erb``.
+    fs : float
+        Sampling rate in Hz.
+    n_channels : int
+        Number of channels between the ends of a tuple; of no effect where ``fc`` lists the frequencies.
+    subject : {'NH', 'HIx'}
+        Normal hearing, or hearing impaired without the active mechanism: there ``a`` is 0, so that the nonlinear path
+        is silent.
+    model : {'paulick2024', 'jepsen2008'}
+        Orders of the filters. ``'paulick2024'``: gammatones of order 2, 4 low-passes in the linear path and 1 in the
+        other. ``'jepsen2008'``: order 3, 4 and 3 low-passes.
+    learnable : bool
+        Whether ``CF_lin BW_lin g CF_nlin BW_nlin a b c`` are parameters (else buffers of the same names). The filters
+        follow them.
+    dtype : torch.float64 or torch.float32
+        Computing type; signals of another floating type are converted.
+    device : torch.device, optional
+        Where the tensors are made.
+
+    Attributes
+    ----------
+    fc : Tensor (F,)
+        Channel frequencies of the design in Hz.
+    CF_lin, BW_lin, LP_lin_cutoff : Tensor (F,)
+        Centre frequencies, bandwidths and low-pass cut-offs of the linear path in Hz.
+    g : Tensor (F,)
+        Gain of the linear path.
+    CF_nlin, BW_nlin, LP_nlin_cutoff : Tensor (F,)
+        The same of the nonlinear path in Hz.
+    a, b, c : Tensor (F,)
+        The broken stick's slope at 0, factor (in (m/s)^(1-c)) and exponent.
+    num_channels, n_channels : int
+        F.
+
+    Raises
+    ------
+    ValueError
+        An argument outside its range, a frequency so high that a path's centre reaches the Nyquist frequency, or a
+        signal without a time axis.
+    TypeError
+        A signal that is not floating, or an unsupported ``dtype``, also float64 on MPS.
+
+    Notes
+    -----
+    A learnt bandwidth is used as at least ``1e-5 fs / 2 pi`` Hz. Gradients on the knee of the broken stick are those of
+    its linear branch; at silence they are finite.
+
+    References
+    ----------
+    E. A. Lopez-Poveda, R. Meddis (2001), "A human nonlinear cochlear filterbank"; M. L. Jepsen, S. D. Ewert, T. Dau
+    (2008), "A computational model of human auditory signal processing and perception"; L. Paulick et al. (2024); AMT
+    function ``paulick2024_drnl``.
+
+    Examples
+    --------
+    >>> import torch, tamt
+    >>> bank = tamt.DRNLFilterbank((250, 8000), fs=44100)
+    >>> bank(1e-3 * torch.randn(2, 4410)).shape
+    torch.Size([2, 50, 4410])
+    """
+
+    LEARNABLE = ("CF_lin", "BW_lin", "g", "CF_nlin", "BW_nlin", "a", "b", "c")
+
+    fc: Tensor
+    CF_lin: Tensor
+    BW_lin: Tensor
+    LP_lin_cutoff: Tensor
+    g: Tensor
+    CF_nlin: Tensor
+    BW_nlin: Tensor
+    LP_nlin_cutoff: Tensor
+    a: Tensor
+    b: Tensor
+    c: Tensor
+
+    def __init__(
+        self,
+        fc: Tensor | np.ndarray | Sequence[float] | tuple[float, float],
+        fs: float,
+        n_channels: int = 50,
+        subject: str = "NH",
+        model: str = "paulick2024",
+        learnable: bool = False,
+        dtype: torch.dtype = torch.float64,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        check_sampling_rate(fs)
+        if isinstance(n_channels, bool) or int(n_channels) != n_channels or n_channels < 1:
+            raise ValueError(f"n_channels must be an integer of at least 1, got {n_channels}")
+        if subject not in SUBJECTS:
+            raise ValueError(f"subject must be one of {SUBJECTS}, got {subject!r}")
+        if model not in MODELS:
+            raise ValueError(f"model must be one of {tuple(MODELS)}, got {model!r}")
+        check_computing_type(dtype)
+        device = torch.device(device) if device is not None else torch.get_default_device()
+        if device.type == "mps" and dtype == torch.float64:
+            raise TypeError("MPS has no torch.float64; dtype must be torch.float32 there")
+        self.fs = fs
+        self.subject = subject
+        self.model = model
+        self.learnable = learnable
+
+        def between(flow: float, fhigh: float) -> Tensor:
+            steps = n_channels - 1 or 0.5  # of one channel, flow
+            return erbspacebw(flow, fhigh, (fc2erb(fhigh) - fc2erb(flow)) / steps, dtype=torch.float64)
+
+        with torch.device("cpu"):  # the design is in float64, which not every device has
+            centre = centre_frequencies(fc, fs, between)
+            tensors = _parameters(centre, subject)
+        for name in ("CF_lin", "CF_nlin"):
+            wrong = tensors[name] >= fs / 2
+            if wrong.any():
+                raise ValueError(
+                    f"fc must keep the paths' centre frequencies below fs/2 = {fs / 2:g} Hz, got "
+                    f"{centre[wrong][0].item():g} Hz with {name} at {tensors[name][wrong][0].item():.1f} Hz"
+                )
+        tensors = {name: tensor.to(dtype).to(device) for name, tensor in tensors.items()}
+        register(self, tensors, self.LEARNABLE if learnable else ())
+        self.register_buffer("fc", centre.to(dtype).to(device), persistent=False)
+        self._span = centre[0].item(), centre[-1].item()
+        self._kept: Kept[Sections] = Kept()
+
+    @property
+    def num_channels(self) -> int:
+        """Number of channels F."""
+        return self.fc.shape[0]
+
+    n_channels = num_channels
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Computing type."""
+        return self.fc.dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Filter ``x`` (..., T) from rest: (..., F, T)."""
+        return self.stream(x)[0]
+
+    def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Filter the next chunk of a signal.
+
+        Parameters
+        ----------
+        x : Tensor (..., T)
+            The chunk.
+        state : tuple of Tensor, optional
+            What the call for the chunk before returned; None starts from rest.
+
+        Returns
+        -------
+        y : Tensor (..., F, T)
+        state : tuple of Tensor
+            The states of the linear path and of the nonlinear path's first and second filter, each (..., F, N).
+        """
+        x = as_signal(x, self.dtype)
+        _check_state(state, 3)
+        return self._filtered(x, state, slice(None))
+
+    def _filtered(
+        self, x: Tensor, state: tuple[Tensor, ...] | None, channels: slice
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Some channels' outputs."""
+        linear, front, back, stick = (t[channels] for t in self._filters())
+        return drnl(x, linear, front, back, stick, state=state)
+
+    def path_responses(self, f: Tensor | np.ndarray | Sequence[float]) -> tuple[Tensor, Tensor]:
+        r"""Complex responses of the filters of both paths, without the broken stick.
+
+        Parameters
+        ----------
+        f : Tensor (K,) or array
+            Frequencies in Hz.
+
+        Returns
+        -------
+        linear : Tensor (F, K), complex
+            :math:`g\,\mathrm{GT}_\mathrm{lin}\,\mathrm{LP}^k_\mathrm{lin}`.
+        nonlinear : Tensor (F, K), complex
+            :math:`\mathrm{GT}_\mathrm{nlin}^2\,\mathrm{LP}^m_\mathrm{nlin}`.
+        """
+        f = torch.as_tensor(f, dtype=self.dtype, device=self.fc.device)
+        if f.dim() != 1:
+            raise ValueError(f"f must have shape (K,), got {tuple(f.shape)}")
+        linear, front, back, _ = self._filters()
+        cycles = f / self.fs
+        return modal_response(linear, cycles), modal_response(front, cycles) * modal_response(back, cycles)
+
+    def io_function(
+        self,
+        levels: Tensor | np.ndarray | Sequence[float],
+        fc: Tensor | np.ndarray | Sequence[float] | float | None = None,
+    ) -> Tensor:
+        """Output level over input level of tones at the channels' frequencies, as they are after the onset.
+
+        Parameters
+        ----------
+        levels : Tensor (L,) or array
+            Input levels: root mean square in dB re 1 m/s.
+        fc : float, Tensor (K,) or array, optional
+            Frequencies of the channels to try, in Hz, each one of :attr:`fc` within 0.1 %; all channels if not given.
+
+        Returns
+        -------
+        Tensor (K, L), or (L,) for a number ``fc``
+            Output levels: root mean square of the channel whose frequency is the tone's, in dB re 1 m/s.
+        """
+        levels = torch.as_tensor(levels, dtype=self.dtype, device=self.fc.device)
+        if levels.dim() != 1:
+            raise ValueError(f"levels must have shape (L,), got {tuple(levels.shape)}")
+        wanted = self.fc if fc is None else torch.as_tensor(fc, dtype=self.dtype, device=self.fc.device)
+        if wanted.dim() > 1:
+            raise ValueError(f"fc must be a number or have shape (K,), got {tuple(wanted.shape)}")
+        amplitude = math.sqrt(2) * 10 ** (levels / 20)
+        curves = [self._tone_level(amplitude, self._channel_at(hertz)) for hertz in wanted.reshape(-1).tolist()]
+        curves = torch.stack(curves) if curves else levels.new_empty(0, levels.shape[0])
+        return curves[0] if wanted.dim() == 0 else curves
+
+    def _channel_at(self, hertz: float) -> int:
+        distance = (self.fc - hertz).abs()
+        channel = int(distance.argmin())
+        if not distance[channel] <= 1e-3 * hertz:
+            nearest = self.fc[channel].item()
+            raise ValueError(f"fc must be the frequency of a channel, got {hertz:g} Hz; the nearest is {nearest:g} Hz")
+        return channel
+
+    def _tone_level(self, amplitude: Tensor, channel: int) -> Tensor:
+        """Levels (L,) in dB of one channel's output to tones at its frequency."""
+        hertz, bandwidth = self.fc[channel].item(), min(self.BW_lin[channel].item(), self.BW_nlin[channel].item())
+        window = math.ceil(20 * self.fs / hertz)
+        onset = math.ceil(20 * self.fs / (2 * math.pi * bandwidth))
+        cycles = torch.arange(onset + window, dtype=torch.float64) * (hertz / self.fs)
+        tone = torch.sin(2 * math.pi * (cycles % 1)).to(amplitude)
+        y, _ = self._filtered(amplitude[:, None] * tone, None, slice(channel, channel + 1))
+        weight = torch.hann_window(window, dtype=y.dtype, device=y.device)
+        power = (y[:, 0, onset:].square() @ weight) / weight.sum()
+        return 10 * torch.log10(power)
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        low, high = self._span
+        return (
+            f"{self.num_channels} channels {low:.1f} ... {high:.1f} Hz, fs={self.fs}, subject={self.subject!r}, "
+            f"model={self.model!r}, learnable={self.learnable}, dtype={self.dtype}"
+        )
+
+    def _filters(self) -> Sections:
+        """Sections (F, K, 6) of the linear path, of the nonlinear path's two filters, and the stick (F, 3)."""
+        tensors = tuple(getattr(self, name) for name in PARAMETERS)
+        return self._kept.get(tensors, lambda: _sections(*tensors, self.fs, self.model))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DRNLFilterbank:
+        check_computing_type(fn(torch.empty(0, dtype=self.dtype, device=self.fc.device)).dtype)
+        return super()._apply(fn, recurse)
+
+
+class FastDRNLFilterbank(DRNLFilterbank):
+    """:class:`DRNLFilterbank` by FFT convolution with the first samples of its filters' impulse responses.
+
+    The responses of the linear path, of the nonlinear path's first filter and of its second are computed once, at
+    construction and by ``load_state_dict``. Long signals run in overlap-save blocks. For ``fc >= 250`` Hz and the default
+    ``ir_length`` at 44.1 kHz the output differs from that of :class:`DRNLFilterbank` by less than 3e-4 of its peak.
+
+    Parameters
+    ----------
+    fc, fs, n_channels, subject, model, dtype, device
+        As for :class:`DRNLFilterbank`.
+    learnable : bool
+        Whether ``a``, ``b`` and ``c`` are parameters; all other tensors are buffers.
+    ir_length : int
+        Samples of the impulse responses: longer is more accurate and slower.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for :class:`DRNLFilterbank`, and for ``ir_length < 1``.
+
+    Examples
+    --------
+    >>> import torch, tamt
+    >>> bank = tamt.FastDRNLFilterbank((250, 8000), fs=44100, dtype=torch.float32)
+    >>> bank(1e-3 * torch.randn(2, 4410)).shape
+    torch.Size([2, 50, 4410])
+    """
+
+    LEARNABLE = ("a", "b", "c")
+
+    _spectra: Tensor
+
+    def __init__(
+        self,
+        fc: Tensor | np.ndarray | Sequence[float] | tuple[float, float],
+        fs: float,
+        n_channels: int = 50,
+        subject: str = "NH",
+        model: str = "paulick2024",
+        learnable: bool = False,
+        dtype: torch.dtype = torch.float64,
+        ir_length: int = 4096,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if isinstance(ir_length, bool) or int(ir_length) != ir_length or ir_length < 1:
+            raise ValueError(f"ir_length must be an integer of at least 1, got {ir_length}")
+        super().__init__(fc, fs, n_channels, subject, model, learnable, dtype, device=device)
+        self.ir_length = int(ir_length)
+        spectra = self._computed_spectra()
+        self.register_buffer("_spectra", spectra, persistent=False)
+        self.register_load_state_dict_post_hook(_refresh_spectra)
+
+    def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Filter the next chunk of a signal.
+
+        Parameters
+        ----------
+        x : Tensor (..., T)
+            The chunk.
+        state : tuple of Tensor, optional
+            What the call for the chunk before returned; None starts from rest.
+
+        Returns
+        -------
+        y : Tensor (..., F, T)
+        state : tuple of Tensor
+            The last ``ir_length - 1`` samples of the signal (..., ir_length - 1) and of what the broken stick made of
+            it (..., F, ir_length - 1).
+        """
+        x = as_signal(x, self.dtype)
+        _check_state(state, 2)
+        return self._filtered(x, state, slice(None))
+
+    def _filtered(
+        self, x: Tensor, state: tuple[Tensor, ...] | None, channels: slice
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        stick = torch.stack((self.a, self.b, self.c), 1)[channels]
+        return fft_drnl(x, self._spectra[:, channels], stick, self.ir_length, state=state)
+
+    def _computed_spectra(self) -> Tensor:
+        with torch.no_grad(), torch.device("cpu"):
+            exact = (getattr(self, name).detach().to("cpu", torch.float64) for name in PARAMETERS)
+            filters = _sections(*exact, self.fs, self.model)[:3]
+            impulse = torch.zeros(self.ir_length, dtype=torch.float64)
+            impulse[0] = 1
+            responses = torch.stack([modal_cascade(impulse, sections)[0] for sections in filters])
+            return ir_spectra(responses).to(self.fc)
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return f"{super().extra_repr()}, ir_length={self.ir_length}"
+
+
+def _refresh_spectra(module: FastDRNLFilterbank, _: object) -> None:
+    module._spectra = module._computed_spectra()
+
+
+def _parameters(cf: Tensor, subject: str) -> dict[str, Tensor]:
+    """AMT's parameters of the channels at ``cf`` Hz."""
+
+    def law(offset: float, slope: float, hertz: Tensor = cf) -> Tensor:
+        return 10 ** (offset + slope * torch.log10(hertz))
+
+    tensors = {
+        "CF_lin": law(-0.06762, 1.01679),
+        "BW_lin": law(0.03728, 0.75),
+        "LP_lin_cutoff": law(-0.06762, 1.01),
+        "g": law(4.20405, -0.47909),
+        "CF_nlin": law(-0.05252, 1.0165),
+        "BW_nlin": law(-0.03193, 0.77),
+        "LP_nlin_cutoff": law(-0.05252, 1.0165),
+    }
+    if subject == "HIx":
+        return tensors | {"a": torch.zeros_like(cf), "b": law(1.61912, -0.81867), "c": torch.full_like(cf, 0.25)}
+    frozen = torch.where(cf <= 1000, cf, 1500.0)
+    compression = {"a": law(1.40298, 0.81916, frozen), "b": law(1.61912, -0.81867, frozen)}
+    return tensors | compression | {"c": torch.full_like(cf, 10**-0.60206)}
+
+
+def _sections(
+    cf_lin: Tensor,
+    bw_lin: Tensor,
+    lp_lin: Tensor,
+    g: Tensor,
+    cf_nlin: Tensor,
+    bw_nlin: Tensor,
+    lp_nlin: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    fs: float,
+    model: str,
+) -> Sections:
+    (order_lin, lowpasses_lin), (order_nlin, lowpasses_nlin) = MODELS[model]
+    first, *others = classic_gammatone(cf_lin, bw_lin, fs, order_lin).unbind(1)
+    one = torch.ones_like(g)
+    first = first * torch.stack((one, one, one, g, g, g), 1)
+    lowpasses = butterworth_lowpass(lp_lin, fs, lowpasses_lin)
+    linear = torch.cat((torch.stack((first, *others), 1), lowpasses), 1)
+    front = classic_gammatone(cf_nlin, bw_nlin, fs, order_nlin)
+    back = torch.cat((front, butterworth_lowpass(lp_nlin, fs, lowpasses_nlin)), 1)
+    return linear, front, back, torch.stack((a, b, c), 1)
+
+
+def _check_state(state: tuple[Tensor, ...] | None, count: int) -> None:
+    if state is not None and not (isinstance(state, tuple | list) and len(state) == count):
+        raise TypeError(f"state must be a tuple of {count} tensors, as stream returns it, got {type(state).__name__}")

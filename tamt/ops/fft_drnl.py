@@ -1,0 +1,221 @@
+r"""The dual-resonance nonlinear filter (DRNL) with impulse responses of finite length, by FFT.
+
+.. math:: y = h_\mathrm{linear} * x + h_\mathrm{back} * \mathrm{NL}(h_\mathrm{front} * x)
+
+NL is the broken stick (:mod:`tamt.ops.broken_stick`), each :math:`h` a causal impulse response of ``M`` samples.
+Signals run in blocks of :func:`fft_length` samples (overlap-save), so memory beyond the output does not grow with
+their length. On CUDA the operator runs on cuFFT and Triton kernels, elsewhere on :mod:`tamt.reference.fft_drnl`.
+
+For the operator the leading dimensions are one, ``x`` is (B, T), and the state is always given: ``past_x`` (B, M-1) and
+``past_w`` (B, F, M-1). From there it takes M.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tamt.ops._register import register
+from tamt.reference import fft_drnl as reference
+
+
+def fft_length(ir_length: int) -> int:
+    """Length of the transforms for impulse responses of ``ir_length`` samples."""
+    if ir_length < 1:
+        raise ValueError(f"ir_length must be at least 1, got {ir_length}")
+    return max(1024, 1 << (4 * ir_length - 1).bit_length())
+
+
+def ir_spectra(impulses: Tensor) -> Tensor:
+    """Spectra for :func:`fft_drnl`.
+
+    Parameters
+    ----------
+    impulses : Tensor (3, F, M)
+        Impulse responses of every channel: linear path, nonlinear path before and after the broken stick.
+
+    Returns
+    -------
+    Tensor (3, F, fft_length(M) / 2 + 1, 2)
+        Real and imaginary parts.
+    """
+    if impulses.dim() != 3 or impulses.shape[0] != 3 or impulses.numel() == 0:
+        raise ValueError(f"impulses must have shape (3, F, M) with F, M >= 1, got {tuple(impulses.shape)}")
+    return torch.view_as_real(torch.fft.rfft(impulses, fft_length(impulses.shape[2])))
+
+
+def fft_drnl(
+    x: Tensor, spectra: Tensor, stick: Tensor, ir_length: int, *, state: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    r""":math:`h_\mathrm{linear} * x + h_\mathrm{back} * \mathrm{NL}(h_\mathrm{front} * x)` for every channel.
+
+    Parameters
+    ----------
+    x : Tensor (..., T)
+        Signal, float32 or float64; the other tensors have the same type.
+    spectra : Tensor (3, F, N/2 + 1, 2)
+        Spectra of the impulse responses from :func:`ir_spectra`. They receive no gradient.
+    stick : Tensor (F, 3)
+        Columns a, b, c of :math:`\mathrm{NL}(v) = \mathrm{sign}(v) \min(a |v|, b |v|^c)`.
+    ir_length : int
+        Length ``M`` of the impulse responses.
+    state : tuple of Tensor (..., M - 1) and Tensor (..., F, M - 1), optional
+        The last samples of the signal and of the compressed signal :math:`\mathrm{NL}(h_\mathrm{front} * x)` to
+        continue from; zeros if not given.
+
+    Returns
+    -------
+    y : Tensor (..., F, T)
+    state : tuple of Tensor (..., M - 1) and Tensor (..., F, M - 1)
+
+    Notes
+    -----
+    On the knee of the broken stick, where both branches are equal, gradients are those of the linear one.
+    """
+    size = fft_length(ir_length)
+    if spectra.dim() != 4 or spectra.shape[0] != 3 or spectra.shape[2:] != (size // 2 + 1, 2):
+        raise ValueError(
+            f"spectra must have shape (3, F, {size // 2 + 1}, 2) for ir_length {ir_length}, got {tuple(spectra.shape)}"
+        )
+    if spectra.requires_grad:
+        raise ValueError("spectra must not require gradients: fft_drnl has none for them, detach it")
+    if x.dim() < 1:
+        raise ValueError("x must have shape (..., T), got ()")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"x must be float32 or float64, got {x.dtype}")
+    lead, channels = x.shape[:-1], spectra.shape[1]
+    if state is None:
+        state = x.new_zeros(*lead, ir_length - 1), x.new_zeros(*lead, channels, ir_length - 1)
+    past_x, past_w = state
+    for name, tensor, shape in (
+        ("stick", stick, (channels, 3)),
+        ("state[0]", past_x, (*lead, ir_length - 1)),
+        ("state[1]", past_w, (*lead, channels, ir_length - 1)),
+    ):
+        if tensor.shape != torch.Size(shape):
+            raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
+    for name, tensor in (("spectra", spectra), ("stick", stick), ("state[0]", past_x), ("state[1]", past_w)):
+        if tensor.dtype != x.dtype or tensor.device != x.device:
+            raise TypeError(
+                f"{name} must have the signal's type and device, {x.dtype} on {x.device}, "
+                f"got {tensor.dtype} on {tensor.device}"
+            )
+    if lead:
+        last = len(lead) - 1
+        rows = x.flatten(0, last), spectra, stick, past_x.flatten(0, last), past_w.flatten(0, last)
+    else:
+        rows = x[None], spectra, stick, past_x[None], past_w[None]
+    y, last_x, last_w = fft_drnl_rows(*rows)
+    return y.reshape(*lead, channels, x.shape[-1]), (last_x.reshape(past_x.shape), last_w.reshape(past_w.shape))
+
+
+def _check(x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor) -> None:
+    torch._check_value(
+        spectra.dim() == 4 and spectra.shape[0] == 3 and spectra.shape[2] > 1 and spectra.shape[3] == 2,
+        lambda: f"spectra must have shape (3, F, N/2+1, 2), got {tuple(spectra.shape)}",
+    )
+    channels = spectra.shape[1]
+    torch._check_value(
+        stick.dim() == 2 and stick.shape[0] == channels and stick.shape[1] == 3,
+        lambda: f"stick must have shape ({channels}, 3), got {tuple(stick.shape)}",
+    )
+    torch._check_value(
+        x.dim() == 2 and past_x.dim() == 2 and x.shape[0] == past_x.shape[0],
+        lambda: f"x and past_x must have the shapes (B, T) and (B, M-1), got {tuple(x.shape)}, {tuple(past_x.shape)}",
+    )
+    torch._check_value(
+        past_w.dim() == 3
+        and past_w.shape[0] == x.shape[0]
+        and past_w.shape[1] == channels
+        and past_w.shape[2] == past_x.shape[1],
+        lambda: f"past_w must have shape {(x.shape[0], channels, past_x.shape[1])}, got {tuple(past_w.shape)}",
+    )
+    torch._check_value(
+        past_x.shape[1] < 2 * (spectra.shape[2] - 1),
+        lambda: f"transforms of {2 * (spectra.shape[2] - 1)} samples are too short for a past of {past_x.shape[1]}",
+    )
+
+
+def _fake(x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    _check(x, spectra, stick, past_x, past_w)
+    y = x.new_empty(x.shape[0], spectra.shape[1], x.shape[1])
+    return y, past_x.new_empty(past_x.shape), past_w.new_empty(past_w.shape)
+
+
+def _reference(*operands: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    _check(*operands)
+    return reference.fft_drnl(*operands)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    needs = ctx.needs_input_grad
+    need_x = needs[0] or needs[3]
+    grad_x, grad_stick, grad_past_x, grad_past_w = fft_drnl_backward(*grads, *ctx.saved_tensors, need_x)
+    found = (grad_x, None, grad_stick, grad_past_x, grad_past_w)
+    return tuple(g if need else None for g, need in zip(found, needs, strict=True))
+
+
+def _fake_backward(
+    grad_y: Tensor,
+    grad_last_x: Tensor,
+    grad_last_w: Tensor,
+    x: Tensor,
+    spectra: Tensor,
+    stick: Tensor,
+    past_x: Tensor,
+    past_w: Tensor,
+    need_x: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _check(x, spectra, stick, past_x, past_w)
+    grad_x, grad_past_x = (t.new_empty(t.shape if need_x else (0,)) for t in (x, past_x))
+    return grad_x, stick.new_empty(stick.shape), grad_past_x, past_w.new_empty(past_w.shape)
+
+
+def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:8])
+    ctx.need_x = inputs[8]
+
+
+def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    """The backward of the backward: autograd through the reference, written out of place."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Aliases, because one may depend on another (a loss gradient on the output): that is not counted here.
+        operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
+        outputs = reference.fft_drnl_differentiable(*operands[3:])
+        x, _, stick, past_x, past_w = operands[3:]
+        wanted = [(stick, grads[1]), (past_w, grads[3])] + [(x, grads[0]), (past_x, grads[2])] * ctx.need_x
+        targets, cotangents = zip(*wanted, strict=True)
+        options = {"allow_unused": True, "materialize_grads": True}
+        first = torch.autograd.grad(outputs, targets, operands[:3], create_graph=True, **options)
+        second = torch.autograd.grad(first, operands, cotangents, create_graph=again, **options)
+    # In the order of the operator; spectra, the fifth, have no gradient.
+    needed = [need and i != 4 for i, need in enumerate(ctx.needs_input_grad[:8])]
+    return *(g if need else None for g, need in zip(second, needed, strict=True)), None
+
+
+fft_drnl_backward = register(
+    "fft_drnl_backward",
+    "(Tensor grad_y, Tensor grad_last_x, Tensor grad_last_w, Tensor x, Tensor spectra, Tensor stick, Tensor past_x, "
+    "Tensor past_w, bool need_x) -> (Tensor, Tensor, Tensor, Tensor)",
+    reference.fft_drnl_backward,
+    "fft_drnl:fft_drnl_backward",
+    _fake_backward,
+    _setup_backward,
+    _double_backward,
+)
+fft_drnl_rows = register(
+    "fft_drnl",
+    "(Tensor x, Tensor spectra, Tensor stick, Tensor past_x, Tensor past_w) -> (Tensor, Tensor, Tensor)",
+    _reference,
+    "fft_drnl:fft_drnl",
+    _fake,
+    _setup,
+    _backward,
+)

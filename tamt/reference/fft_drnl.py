@@ -1,0 +1,197 @@
+"""The dual-resonance nonlinear filter by FFT in plain torch. Definition and shapes: :mod:`tamt.ops.fft_drnl`.
+
+Overlap-save, in blocks of ``N`` samples of which the first ``M - 1`` repeat the last ones of the block before. The
+spectrum of a block of the signal serves all channels; each channel then takes one inverse, one forward and one inverse
+transform. The backward pass is the transpose of every step, from the last block to the first: what a block's gradient
+reaches before its own start is added to the block before, and at the signal's start it is the gradient of the history.
+Only a slice of rows, blocks and channels is in work at a time, so no temporary grows with the signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from tamt.reference.broken_stick import broken_stick_, broken_stick_backward, broken_stick_differentiable
+
+SLICE = 1 << 19  # samples of all blocks in work: enough transforms per call, which has a price of its own
+
+
+class Group(NamedTuple):
+    """Consecutive blocks of some rows, and the slices of channels in which they are worked on."""
+
+    rows: slice
+    start: int  # first new sample
+    end: int
+    lengths: list[int]  # new samples of each block: ``hop``, in a signal's last block perhaps fewer
+    channels: list[slice]
+
+
+def groups(batch: int, channels: int, length: int, hop: int, size: int, samples: int) -> Iterator[list[Group]]:
+    """For each slice of rows its groups, first to last, of about ``samples`` samples in work at a time.
+
+    All channels of a block come before a second block, and all blocks before a second row.
+    """
+    transforms = max(1, samples // size)
+    parts = -(-channels // transforms)
+    per_part = -(-channels // max(1, parts))
+    blocks = -(-length // hop)
+    together = max(1, transforms // max(1, per_part))
+    rows = max(1, together // max(1, blocks))
+    slices = [slice(f, min(f + per_part, channels)) for f in range(0, channels, max(1, per_part))]
+    for b in range(0, batch, rows):
+        yield [
+            Group(
+                slice(b, min(b + rows, batch)),
+                start,
+                end := min(start + together * hop, length),
+                [min(hop, end - t) for t in range(start, end, hop)],
+                slices,
+            )
+            for start in range(0, length, together * hop)
+        ]
+
+
+def block_spectra(x: Tensor, past_x: Tensor, group: Group, size: int) -> Tensor:
+    """Spectra (R, G, N/2+1) of a group's blocks of the signal, each begun by the ``M - 1`` samples before it."""
+    memory = past_x.shape[1]
+    hop = size - memory
+    known = x[group.rows, max(0, group.start - memory) : group.end]
+    signal = torch.cat((past_x[group.rows, group.start :], known), 1)
+    missing = len(group.lengths) * hop - (group.end - group.start)
+    return torch.fft.rfft(pad(signal, (0, missing)).unfold(1, size, hop))
+
+
+def next_past(past_x: Tensor, x: Tensor) -> Tensor:
+    """The last ``M - 1`` samples of the signal and what was before it."""
+    memory, length = past_x.shape[1], x.shape[1]
+    kept = past_x[:, min(length, memory) :]
+    return torch.cat((kept, x[:, max(0, length - memory) :]), 1)
+
+
+def complex_spectra(spectra: Tensor) -> tuple[Tensor, ...]:
+    """Linear, front and back spectra, each complex (F, N/2+1)."""
+    return torch.view_as_complex(spectra.contiguous()).unbind(0)
+
+
+def fft_drnl(
+    x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Output (B, F, T), and the last ``M - 1`` samples of the signal and of the compressed signal."""
+    linear, front, back = complex_spectra(spectra)
+    size, memory = 2 * (spectra.shape[2] - 1), past_x.shape[1]
+    y = x.new_empty(x.shape[0], spectra.shape[1], x.shape[1])
+    last_w = past_w.clone(memory_format=torch.contiguous_format)
+    for row_groups in groups(*y.shape, size - memory, size, SLICE):
+        for group in row_groups:
+            shared = block_spectra(x, past_x, group, size)[:, :, None]
+            for part in group.channels:
+                w = torch.fft.irfft(shared * front[part], size)
+                history = last_w[group.rows, part]
+                for block, new in zip(w.unbind(1), group.lengths, strict=True):
+                    block[..., :memory] = history
+                    broken_stick_(block[..., memory : memory + new], stick[part])
+                    block[..., memory + new :] = 0
+                    history = block[..., new : new + memory]
+                last_w[group.rows, part] = history
+                product = torch.fft.rfft(w).mul_(back[part]).addcmul_(shared, linear[part])
+                target, at = y[group.rows, part], group.start
+                for block, new in zip(torch.fft.irfft(product, size).unbind(1), group.lengths, strict=True):
+                    target[..., at : at + new] = block[..., memory : memory + new]
+                    at += new
+    return y, next_past(past_x, x), last_w
+
+
+def fft_drnl_backward(
+    grad_y: Tensor,
+    grad_last_x: Tensor,
+    grad_last_w: Tensor,
+    x: Tensor,
+    spectra: Tensor,
+    stick: Tensor,
+    past_x: Tensor,
+    past_w: Tensor,
+    need_x: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of ``x``, ``stick``, ``past_x`` and ``past_w``; without ``need_x`` those of signals are empty."""
+    linear, front, back = complex_spectra(spectra)
+    size, memory = 2 * (spectra.shape[2] - 1), past_x.shape[1]
+    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+    grad_stick = torch.zeros_like(stick, memory_format=torch.contiguous_format)
+    # Gradients of the M - 1 samples before what is done so far; in the end, of the history.
+    carry_x = grad_last_x.clone(memory_format=torch.contiguous_format)
+    carry_w = grad_last_w.clone(memory_format=torch.contiguous_format)
+    for row_groups in groups(*grad_y.shape, size - memory, size, SLICE):
+        for group in reversed(row_groups):
+            shared = block_spectra(x, past_x, group, size)[:, :, None]
+            # Conjugates throughout, as torch would make a copy of a conjugated factor.
+            total = torch.zeros_like(shared[:, :, 0])
+            for part in group.channels:
+                v = torch.fft.irfft(shared * front[part], size)
+                g = grad_blocks(grad_y[group.rows, part], group, memory, size)
+                from_y = torch.fft.rfft(g).conj_physical_()
+                w = torch.fft.irfft((from_y * back[part]).conj_physical_(), size)
+                carry = carry_w[group.rows, part]
+                for i, new in reversed(list(enumerate(group.lengths))):
+                    block, inside = w[:, i], slice(memory, memory + new)
+                    block[..., new : new + memory] += carry
+                    carry.copy_(block[..., :memory])
+                    grad_v, of_stick = broken_stick_backward(block[..., inside], v[:, i, :, inside], stick[part])
+                    grad_stick[part] += of_stick
+                    block[..., inside] = grad_v
+                    block[..., :memory] = 0
+                    block[..., memory + new :] = 0
+                if need_x:
+                    from_v = torch.fft.rfft(w).conj_physical_()
+                    total += from_v.mul_(front[part]).addcmul_(from_y, linear[part]).sum(2)
+            if need_x:
+                add_overlapping(torch.fft.irfft(total.conj_physical_(), size), group, grad_x, carry_x)
+    if not need_x:
+        return x.new_empty(0), grad_stick, x.new_empty(0), carry_w
+    return grad_x, grad_stick, carry_x, carry_w
+
+
+def grad_blocks(grad_y: Tensor, group: Group, memory: int, size: int) -> Tensor:
+    """A group's blocks (R, G, C, N) of the output's gradient (R, C, T): new samples in their places, zeros around."""
+    blocks = grad_y.new_zeros(grad_y.shape[0], len(group.lengths), grad_y.shape[1], size)
+    at = group.start
+    for block, new in zip(blocks.unbind(1), group.lengths, strict=True):
+        block[..., memory : memory + new] = grad_y[..., at : at + new]
+        at += new
+    return blocks
+
+
+def add_overlapping(blocks: Tensor, group: Group, grad_x: Tensor, carry_x: Tensor) -> None:
+    """Write a group's part of ``grad_x`` from its blocks (R, G, N), and the ``carry_x`` for the group before."""
+    memory, end = carry_x.shape[1], group.end
+    carry = carry_x[group.rows]
+    for block, new in reversed(list(zip(blocks.unbind(1), group.lengths, strict=True))):
+        block[:, new : new + memory] += carry
+        carry.copy_(block[:, :memory])
+        grad_x[group.rows, end - new : end] = block[:, memory : memory + new]
+        end -= new
+
+
+def fft_drnl_differentiable(
+    x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`fft_drnl` by transforms of the whole signal and out of place, for autograd."""
+    memory, length = past_x.shape[1], x.shape[1]
+    signal = torch.cat((past_x, x), 1)
+    if past_w.shape[0] == 0 or past_w.shape[1] == 0:  # MKL transforms no empty batch
+        return x.new_empty(*past_w.shape[:2], length), signal[:, length:], past_w
+    size = memory + max(1, length)
+    responses = torch.fft.irfft(torch.view_as_complex(spectra.contiguous()))[..., : memory + 1]
+    linear, front, back = torch.fft.rfft(responses, size + memory).unbind(0)
+
+    def convolved(product: Tensor) -> Tensor:
+        return torch.fft.irfft(product, size + memory)[..., memory : memory + length]
+
+    shared = torch.fft.rfft(signal, size + memory)[:, None]
+    w = torch.cat((past_w, broken_stick_differentiable(convolved(shared * front), stick)), 2)
+    y = convolved(shared * linear + torch.fft.rfft(w, size + memory) * back)
+    return y, signal[:, length:], w[..., length:]
