@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from . import __version__, plot
+from .drnl import MODELS, SUBJECTS, DRNLFilterbank, FastDRNLFilterbank
 from .gammatone import GammatoneFilterbank
 from .ops._register import backend
 from .scales import erb2fc, erbspacebw, fc2erb
@@ -35,17 +37,31 @@ if TYPE_CHECKING:
 _BLOCK_ELEMENTS = 4_000_000
 # A picture of more sound channels than this would be too tall to look at.
 _MOST_PANELS = 4
+# Peak velocity of the stapes in m/s for a tone of 1 kHz at 0 dB SPL: 4.24e-4 m/s per Pa, the gain there of AMT's
+# middleearfilter, whose ground are the measurements of Goode et al., Am. J. Otol. 15, 145-154, 1994.
+_STAPES_AT_0_DB = 1.2e-8
+# The options that only drnl and fast-drnl have, and their defaults.
+_DRNL_OPTIONS = {"subject": "NH", "model": "paulick2024", "full_scale_db": 100.0}
 
 _NPZ_CONTENTS = """\
 Each sound file NAME.EXT gives NAME.png and NAME.npz (NAME-2 and so on where several inputs share a name). The .npz
 file holds, for C sound channels, F filters and N frames:
   fc         (F,)       centre frequencies in Hz
   times      (N,)       middle of each frame in seconds
-  rms        (C, F, N)  root mean square of each filter's output in each frame; full scale is 1
+  rms        (C, F, N)  root mean square of each filter's output in each frame; of a DRNL in m/s, else re full scale
+  full_scale ()         what full scale was to the filters: of a DRNL a stapes velocity in m/s, else 1
   fs         ()         sampling rate of the analysis in Hz
   source_fs  ()         sampling rate of the file in Hz
   frame      ()         samples per frame (the last frame may have fewer)
   source, filterbank    name of the sound file and of the filterbank
+  subject, model        of a DRNL only: the names that the options gave
+"""
+
+_DRNL_NOTE = """\
+drnl and fast-drnl filter the velocity of the stapes, and they compress: levels matter. A file does not know how loud
+it was; --full-scale-db says it. tamt has no middle ear: all frequencies get the gain that it has at 1 kHz, where a
+tone of 100 dB SPL moves the stapes with a peak velocity of 1.2e-3 m/s (Goode et al. 1994, as in AMT). A real one
+passes less far from there: 7 dB less at 2 kHz, 15 dB less at 4 kHz.
 """
 
 
@@ -56,14 +72,28 @@ class Streaming(Protocol):
         """Filter the next piece of a sound."""
 
 
-def _gammatone(fc: Tensor, fs: float, device: torch.device) -> GammatoneFilterbank:
-    return GammatoneFilterbank(fc, fs, device=device)
+class Filterbank(NamedTuple):
+    """What ``--filterbank`` can name."""
+
+    kind: Callable[..., Streaming]
+    flow: float  # default of --flow in Hz
+    channels: int  # default of --channels
+    takes_velocity: bool  # of the stapes in m/s, and the options of _DRNL_OPTIONS; else sound, full scale being 1
 
 
-#: What ``--filterbank`` can name: functions of centre frequencies, sampling rate and device.
-FILTERBANKS: dict[str, Callable[[Tensor, float, torch.device], Streaming]] = {
-    "gammatone": _gammatone,
+FILTERBANKS = {
+    "drnl": Filterbank(DRNLFilterbank, 250.0, 50, True),
+    "fast-drnl": Filterbank(FastDRNLFilterbank, 250.0, 50, True),
+    "gammatone": Filterbank(GammatoneFilterbank, 80.0, 64, False),
 }
+
+
+class Design(NamedTuple):
+    """A filterbank for one sampling rate."""
+
+    fc: Tensor  # centre frequencies in Hz, (F,)
+    bank: Streaming
+    full_scale: float  # what a sample of 1 is to the filterbank
 
 
 class CommandError(Exception):
@@ -122,17 +152,25 @@ def _parser() -> argparse.ArgumentParser:
         "analyze",
         help="filter sound files; write the levels as numbers and pictures",
         description="Filter sound files and write what comes out as numbers and as a picture.",
-        epilog=_NPZ_CONTENTS,
+        epilog=f"{_NPZ_CONTENTS}\n{_DRNL_NOTE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     option = analyze.add_argument
     option("files", nargs="+", type=Path, metavar="FILE", help="sound file of any kind that soundfile reads")
     option("--filterbank", choices=sorted(FILTERBANKS), default="gammatone", help="default: gammatone")
+    option("--subject", choices=SUBJECTS, help="of a DRNL: hearing normal or without the active part (default: NH)")
+    option("--model", choices=tuple(MODELS), help="of a DRNL: orders of its filters (default: paulick2024)")
+    option(
+        "--full-scale-db",
+        type=_sound_level,
+        metavar="DB",
+        help="for a DRNL: dB SPL of a full-scale sine, 0 to 200, see below (default: 100)",
+    )
     option("--out", type=Path, required=True, metavar="DIR", help="folder for the results; made if there is none")
     option("--fs", type=_positive, metavar="HZ", help="resample to this rate first (default: the file's own)")
-    option("--flow", type=_positive, default=80.0, metavar="HZ", help="lowest centre frequency (default: 80)")
+    option("--flow", type=_positive, metavar="HZ", help="lowest centre frequency (default: 80, of a DRNL 250)")
     option("--fhigh", type=_positive, metavar="HZ", help="highest (default: 8000, or 0.45 times the rate if lower)")
-    option("--channels", type=_count, default=64, metavar="N", help="number of filters, even in ERB (default: 64)")
+    option("--channels", type=_count, metavar="N", help="number of filters, even in ERB (default: 64, of a DRNL 50)")
     option("--frame", type=_frame, default=0.01, metavar="S", help="seconds per frame, at most 1 (default: 0.01)")
     option("--device", type=_device, default=torch.device("cpu"), help="torch device, such as cuda (default: cpu)")
     analyze.set_defaults(command=_analyze)
@@ -161,6 +199,16 @@ def _frame(text: str) -> float:
     return value
 
 
+def _sound_level(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value <= 200.0:
+        raise argparse.ArgumentTypeError(f"{text!r} has to be a level from 0 to 200 dB SPL")
+    return value
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} has to be a whole number of at least 1")
@@ -182,21 +230,25 @@ def _demo(arguments: argparse.Namespace) -> int:
     import soundfile
 
     fs = 16000
-    out = _made_folder(arguments.out)
-    wav, responses, picture = out / "vowels.wav", out / "filters.png", out / "cochleagram.png"
-    with _replacing(wav, responses, picture) as (wav_draft, responses_draft, picture_draft):
-        soundfile.write(wav_draft, _vowels(fs), fs, format="WAV", subtype="PCM_16")
-        fc = _centre_frequencies(80.0, 7000.0, 96, fs)
-        bank = _gammatone(fc, fs, torch.device("cpu"))
-        analysis = _analysis(wav_draft, lambda rate: (fc, bank), frame=0.004)
-        plot.cochleagram(
-            analysis.rms[0],
-            analysis.times,
-            analysis.fc,
-            waveform=(analysis.low, analysis.high),
-            title="A sequence of vowels through 96 gammatone filters",
-        ).savefig(picture_draft, format="png")
+    vowels = _vowels(fs)
+    fc = _centre_frequencies(80.0, 7000.0, 96, fs)
+    gammatone = Design(fc, GammatoneFilterbank(fc, fs), 1.0)
+    fc = _centre_frequencies(250.0, 7000.0, 96, fs)
+    # As loud as people talk: the vowels' root mean square is that of a sine of 65 dB SPL.
+    full_scale = _stapes_velocity(65.0) / math.sqrt(2 * np.square(vowels).mean())
+    drnl = Design(fc, DRNLFilterbank(fc, fs, dtype=torch.float32), full_scale)
+    fast_drnl = Design(fc, FastDRNLFilterbank(fc, fs, dtype=torch.float32), full_scale)
 
+    out = _made_folder(arguments.out)
+    results = {
+        "sound": out / "vowels.wav",
+        "filters": out / "filters.png",
+        "cochleagram": out / "cochleagram.png",
+        "DRNL": out / "drnl_cochleagram.png",
+        "DRNL levels": out / "drnl_io.png",
+    }
+    with _replacing(*results.values()) as (wav, responses, gammatone_picture, drnl_picture, curves):
+        soundfile.write(wav, vowels, fs, format="WAV", subtype="PCM_16")
         few = GammatoneFilterbank(erbspacebw(80, 6500), fs)
         frequencies = torch.logspace(math.log10(40.0), math.log10(fs / 2), 2000)
         plot.filter_responses(
@@ -204,16 +256,39 @@ def _demo(arguments: argparse.Namespace) -> int:
             few.frequency_response(frequencies),
             few.fc,
             title=f"{few.num_channels} gammatone filters, one per ERB",
-        ).savefig(responses_draft, format="png")
-        samples, _ = soundfile.read(wav_draft, dtype="float32")
+        ).savefig(responses, format="png")
+        title = "A sequence of vowels through 96 gammatone filters"
+        _draw_demo(wav, gammatone, gammatone_picture, title, "full scale")
+        _draw_demo(wav, drnl, drnl_picture, "The same vowels at 65 dB SPL through 96 DRNL filters", "1 m/s")
+        four = DRNLFilterbank([500.0, 1000.0, 2000.0, 4000.0], 44100)
+        levels = torch.arange(-180.0, -19.0, 2.0)
+        plot.io_functions(
+            levels, four.io_function(levels), four.fc, title="Four DRNL filters, each for tones at its own frequency"
+        ).savefig(curves, format="png")
 
-    seconds = _time_of(lambda: bank(torch.from_numpy(samples)))
-    print(f"sound           {wav}\nfilters         {responses}\ncochleagram     {picture}")
-    print(
-        f"speed           {analysis.seconds:.2f} s of sound through {len(fc)} filters in {1e3 * seconds:.1f} ms: "
-        f"{analysis.seconds / seconds:.0f} times faster than real time"
-    )
+    for name, path in results.items():
+        print(f"{name:<16}{path}")
+    duration = len(vowels) / fs
+    for name, design in {"gammatone": gammatone, "DRNL": drnl, "fast DRNL": fast_drnl}.items():
+        signal = torch.from_numpy(design.full_scale * vowels).float()
+        seconds = _time_of(partial(design.bank.stream, signal))
+        print(
+            f"{'speed':<16}{duration:.2f} s of sound through {len(design.fc)} {name} filters in {1e3 * seconds:.1f} ms: "
+            f"{duration / seconds:.1f} times faster than real time"
+        )
     return 0
+
+
+def _draw_demo(wav: Path, design: Design, picture: Path, title: str, reference: str) -> None:
+    analysis = _analysis(wav, lambda rate: design, frame=0.004)
+    plot.cochleagram(
+        analysis.rms[0],
+        analysis.times,
+        analysis.fc,
+        waveform=(analysis.low, analysis.high),
+        title=title,
+        reference=reference,
+    ).savefig(picture, format="png")
 
 
 @torch.no_grad()
@@ -232,6 +307,7 @@ def _analyze(arguments: argparse.Namespace) -> int:
     _require("soundfile", "soxr", "matplotlib", "tqdm")
     from tqdm import tqdm
 
+    _settle(arguments)
     if arguments.fhigh is not None and arguments.flow >= arguments.fhigh:
         raise CommandError(
             f"--fhigh is {arguments.fhigh:g} Hz, but has to be greater than --flow, {arguments.flow:g} Hz"
@@ -255,14 +331,36 @@ def _analyze(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _settle(arguments: argparse.Namespace) -> None:
+    """Put in the defaults that depend on the filterbank, and refuse options that it does not have."""
+    chosen = FILTERBANKS[arguments.filterbank]
+    arguments.flow = chosen.flow if arguments.flow is None else arguments.flow
+    arguments.channels = chosen.channels if arguments.channels is None else arguments.channels
+    for name, default in _DRNL_OPTIONS.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, default)
+        elif not chosen.takes_velocity:
+            raise CommandError(f"--{name.replace('_', '-')} is for drnl and fast-drnl, not for {arguments.filterbank}")
+
+
 def _analyze_file(path: Path, npz: Path, png: Path, arguments: argparse.Namespace) -> Analysis:
-    def design(fs: float) -> tuple[Tensor, Streaming]:
+    chosen, name, names, full_scale = FILTERBANKS[arguments.filterbank], arguments.filterbank, {}, 1.0
+    if chosen.takes_velocity:
+        names = {"subject": arguments.subject, "model": arguments.model}
+        name += f" ({arguments.subject}, {arguments.model}, full scale {arguments.full_scale_db:g} dB SPL)"
+        full_scale = _stapes_velocity(arguments.full_scale_db)
+
+    def design(fs: float) -> Design:
         fc = _centre_frequencies(arguments.flow, arguments.fhigh, arguments.channels, fs)
-        return fc, FILTERBANKS[arguments.filterbank](fc, fs, arguments.device)
+        try:
+            bank = chosen.kind(fc, fs, dtype=torch.float32, device=arguments.device, **names)
+        except ValueError as error:
+            raise CommandError(f"{error}; --fhigh sets the highest") from error
+        return Design(fc, bank, full_scale)
 
     analysis = _analysis(path, design, arguments.frame, arguments.fs, arguments.device)
     channels = len(analysis.rms)
-    title = f"{path.name}: {arguments.filterbank}, {arguments.channels} filters, {analysis.fs:g} Hz"
+    title = f"{path.name}: {name}, {arguments.channels} filters, {analysis.fs:g} Hz"
     if channels > _MOST_PANELS:
         title += f" (channels 1 to {_MOST_PANELS} of {channels})"
     figure = plot.cochleagram(
@@ -271,6 +369,7 @@ def _analyze_file(path: Path, npz: Path, png: Path, arguments: argparse.Namespac
         analysis.fc,
         waveform=(analysis.low[:_MOST_PANELS], analysis.high[:_MOST_PANELS]),
         title=title,
+        reference="1 m/s" if chosen.takes_velocity else "full scale",
     )
     with _replacing(npz, png) as (npz_draft, png_draft):
         with npz_draft.open("wb") as file:
@@ -284,9 +383,16 @@ def _analyze_file(path: Path, npz: Path, png: Path, arguments: argparse.Namespac
                 frame=analysis.frame,
                 source=path.name,
                 filterbank=arguments.filterbank,
+                full_scale=full_scale,
+                **names,
             )
         figure.savefig(png_draft, format="png")
     return analysis
+
+
+def _stapes_velocity(sound_level: float) -> float:
+    """Peak velocity of the stapes in m/s for a sine of so many dB SPL, with the gain of the middle ear at 1 kHz."""
+    return _STAPES_AT_0_DB * 10 ** (sound_level / 20)
 
 
 def _result_names(paths: list[Path]) -> list[str]:
@@ -318,7 +424,7 @@ def _centre_frequencies(flow: float, fhigh: float | None, count: int, fs: float)
 @torch.no_grad()
 def _analysis(
     path: Path,
-    design: Callable[[float], tuple[Tensor, Streaming]],
+    design: Callable[[float], Design],
     frame: float,
     fs: float | None = None,
     device: torch.device | str = "cpu",
@@ -329,7 +435,7 @@ def _analysis(
     """
     with _opened(path) as sound:
         fs = sound.samplerate if fs is None else fs
-        fc, bank = design(fs)
+        fc, bank, full_scale = design(fs)
         length = max(1, round(frame * fs))
         block = length * max(1, _BLOCK_ELEMENTS // (len(fc) * sound.channels * length))
         # One growing buffer each: many small arrays, kept between large ones that come and go, fragment memory.
@@ -338,7 +444,7 @@ def _analysis(
         samples = 0
         for piece in _blocks(_resampled(_samples(sound, block), sound, fs), block):
             x = torch.from_numpy(piece.T.copy()).to(device)
-            y, state = bank.stream(x, state)
+            y, state = bank.stream(full_scale * x, state)
             samples += len(piece)
             rms += _frames(y, length, lambda frames: frames.square().mean(-1).sqrt())
             low += _frames(x, length, lambda frames: frames.amin(-1))

@@ -56,8 +56,8 @@ def classic_gammatone(fc: Tensor, bandwidth: Tensor, fs: float, n: int) -> Tenso
 
     With :math:`p = e^{-\phi + i\theta}`, :math:`\phi = 2\pi\,\mathrm{bandwidth}/f_s` and :math:`\theta = 2\pi f_c/f_s`
     each of the ``n`` equal sections is :math:`a_0 (1 - \mathrm{Re}\,p\,z^{-1}) / ((1 - p z^{-1})(1 - \bar p z^{-1}))`,
-    which is the real part of :math:`a_0 / (1 - p z^{-1})` for a real signal; :math:`a_0` is the inverse of its magnitude
-    at :math:`f_c` (AMT ``gammatone``, option ``classic``).
+    which is the real part of :math:`a_0 / (1 - p z^{-1})` for a real signal; :math:`a_0` is the inverse of the
+    section's magnitude at :math:`f_c` (AMT ``gammatone``, option ``classic``).
 
     Parameters
     ----------

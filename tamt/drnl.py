@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tamt._module import as_signal, centre_frequencies, check_computing_type, check_sampling_rate, register
 from tamt.coefficients import Kept, butterworth_lowpass, classic_gammatone, modal_response
 from tamt.ops.drnl import drnl
-from tamt.ops.fft_drnl import fft_drnl, ir_spectra
+from tamt.ops.fft_drnl import fft_drnl, fft_length, ir_spectra
 from tamt.ops.iir import modal_cascade
 from tamt.scales import erbspacebw, fc2erb
 
@@ -104,7 +104,7 @@ class DRNLFilterbank(nn.Module):
     torch.Size([2, 50, 4410])
     """
 
-    LEARNABLE = ("CF_lin", "BW_lin", "g", "CF_nlin", "BW_nlin", "a", "b", "c")
+    LEARNABLE: tuple[str, ...] = ("CF_lin", "BW_lin", "g", "CF_nlin", "BW_nlin", "a", "b", "c")
 
     fc: Tensor
     CF_lin: Tensor
@@ -258,9 +258,11 @@ class DRNLFilterbank(nn.Module):
         if wanted.dim() > 1:
             raise ValueError(f"fc must be a number or have shape (K,), got {tuple(wanted.shape)}")
         amplitude = math.sqrt(2) * 10 ** (levels / 20)
-        curves = [self._tone_level(amplitude, self._channel_at(hertz)) for hertz in wanted.reshape(-1).tolist()]
-        curves = torch.stack(curves) if curves else levels.new_empty(0, levels.shape[0])
-        return curves[0] if wanted.dim() == 0 else curves
+        if wanted.dim() == 0:
+            return self._tone_level(amplitude, self._channel_at(wanted.item()))
+        if wanted.numel() == 0:
+            raise ValueError("fc must hold at least one frequency")
+        return torch.stack([self._tone_level(amplitude, self._channel_at(hertz)) for hertz in wanted.tolist()])
 
     def _channel_at(self, hertz: float) -> int:
         distance = (self.fc - hertz).abs()
@@ -293,7 +295,7 @@ class DRNLFilterbank(nn.Module):
     def _filters(self) -> Sections:
         """Sections (F, K, 6) of the linear path, of the nonlinear path's two filters, and the stick (F, 3)."""
         tensors = tuple(getattr(self, name) for name in PARAMETERS)
-        return self._kept.get(tensors, lambda: _sections(*tensors, self.fs, self.model))
+        return self._kept.get(tensors, lambda: _sections(tensors, self.fs, self.model))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DRNLFilterbank:
         check_computing_type(fn(torch.empty(0, dtype=self.dtype, device=self.fc.device)).dtype)
@@ -304,8 +306,8 @@ class FastDRNLFilterbank(DRNLFilterbank):
     """:class:`DRNLFilterbank` by FFT convolution with the first samples of its filters' impulse responses.
 
     The responses of the linear path, of the nonlinear path's first filter and of its second are computed once, at
-    construction and by ``load_state_dict``. Long signals run in overlap-save blocks. For ``fc >= 250`` Hz and the default
-    ``ir_length`` at 44.1 kHz the output differs from that of :class:`DRNLFilterbank` by less than 3e-4 of its peak.
+    construction and by ``load_state_dict``. Long signals run in overlap-save blocks. From 250 Hz up at 44.1 kHz, and
+    with the default ``ir_length``, it differs from :class:`DRNLFilterbank` by less than 3e-4 of its peak.
 
     Parameters
     ----------
@@ -350,8 +352,7 @@ class FastDRNLFilterbank(DRNLFilterbank):
             raise ValueError(f"ir_length must be an integer of at least 1, got {ir_length}")
         super().__init__(fc, fs, n_channels, subject, model, learnable, dtype, device=device)
         self.ir_length = int(ir_length)
-        spectra = self._computed_spectra()
-        self.register_buffer("_spectra", spectra, persistent=False)
+        self.register_buffer("_spectra", self._computed_spectra(), persistent=False)
         self.register_load_state_dict_post_hook(_refresh_spectra)
 
     def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -379,12 +380,15 @@ class FastDRNLFilterbank(DRNLFilterbank):
         self, x: Tensor, state: tuple[Tensor, ...] | None, channels: slice
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         stick = torch.stack((self.a, self.b, self.c), 1)[channels]
-        return fft_drnl(x, self._spectra[:, channels], stick, self.ir_length, state=state)
+        past = None if state is None else (state[0], state[1])
+        return fft_drnl(x, self._spectra[:, channels], stick, self.ir_length, state=past)
 
     def _computed_spectra(self) -> Tensor:
+        if self.fc.is_meta:
+            return self.fc.new_empty(3, self.num_channels, fft_length(self.ir_length) // 2 + 1, 2)
         with torch.no_grad(), torch.device("cpu"):
-            exact = (getattr(self, name).detach().to("cpu", torch.float64) for name in PARAMETERS)
-            filters = _sections(*exact, self.fs, self.model)[:3]
+            exact = [getattr(self, name).detach().to("cpu", torch.float64) for name in PARAMETERS]
+            filters = _sections(exact, self.fs, self.model)[:3]
             impulse = torch.zeros(self.ir_length, dtype=torch.float64)
             impulse[0] = 1
             responses = torch.stack([modal_cascade(impulse, sections)[0] for sections in filters])
@@ -421,21 +425,10 @@ def _parameters(cf: Tensor, subject: str) -> dict[str, Tensor]:
     return tensors | compression | {"c": torch.full_like(cf, 10**-0.60206)}
 
 
-def _sections(
-    cf_lin: Tensor,
-    bw_lin: Tensor,
-    lp_lin: Tensor,
-    g: Tensor,
-    cf_nlin: Tensor,
-    bw_nlin: Tensor,
-    lp_nlin: Tensor,
-    a: Tensor,
-    b: Tensor,
-    c: Tensor,
-    fs: float,
-    model: str,
-) -> Sections:
+def _sections(tensors: Sequence[Tensor], fs: float, model: str) -> Sections:
+    """The filters of a model from its ``PARAMETERS``."""
     (order_lin, lowpasses_lin), (order_nlin, lowpasses_nlin) = MODELS[model]
+    cf_lin, bw_lin, lp_lin, g, cf_nlin, bw_nlin, lp_nlin, a, b, c = tensors
     first, *others = classic_gammatone(cf_lin, bw_lin, fs, order_lin).unbind(1)
     one = torch.ones_like(g)
     first = first * torch.stack((one, one, one, g, g, g), 1)

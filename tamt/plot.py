@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["cochleagram", "filter_responses"]
+__all__ = ["cochleagram", "filter_responses", "io_functions"]
 
 _TICKS_HZ = (20, 50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000)
 _SILENCE_DB = -200.0
@@ -91,6 +91,7 @@ def cochleagram(
     waveform: tuple[ArrayLike, ArrayLike] | None = None,
     title: str | None = None,
     dynamic_range: float = 60.0,
+    reference: str = "full scale",
 ) -> Figure:
     """Draw the level in every filter over time, on an axis of equal distances per ERB, and the waveform above it.
 
@@ -109,6 +110,8 @@ def cochleagram(
         Text above the picture.
     dynamic_range : float
         Levels further than this many dB below the highest one get the darkest colour.
+    reference : str
+        What the levels are relative to: the number 1 in ``rms``.
 
     Returns
     -------
@@ -157,11 +160,60 @@ def cochleagram(
                 name = f"channel {channel + 1}"
                 axes.text(0.01, 0.96, name, transform=axes.transAxes, color="white", va="top", bbox=box)
         panels[-1].set_xlabel("Time (s)")
-        bar = figure.colorbar(image, ax=panels, label="Level (dB re full scale)", pad=0.012, aspect=24 * count)
+        bar = figure.colorbar(image, ax=panels, label=f"Level (dB re {reference})", pad=0.012, aspect=24 * count)
         bar.outline.set_visible(False)
         figure.align_ylabels()
         if title:
             figure.suptitle(title, x=0.012, ha="left", fontsize=11)
+    return figure
+
+
+def io_functions(levels: ArrayLike, output: ArrayLike, fc: ArrayLike, title: str | None = None) -> Figure:
+    """Draw the output level of filters over the level of the tones that go in, both to the same scale.
+
+    The legend gives the least slope of each curve: 1 dB/dB is linear, and less is compression. Grey lines have slope 1.
+
+    Parameters
+    ----------
+    levels : array_like
+        Input levels in dB re 1 m/s, at least two in rising order, shape ``(L,)``.
+    output : array_like
+        Output levels of each filter in dB re 1 m/s, shape ``(F, L)``, as ``DRNLFilterbank.io_function`` gives them.
+    fc : array_like
+        Frequencies of the filters in Hz, shape ``(F,)``.
+    title : str, optional
+        Text above the picture.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    given, curves, centres = _array(levels), _array(output), _array(fc)
+    _expect_shape("output", curves, (len(centres), len(given)))
+    if not (len(given) > 1 and (np.diff(given) > 0).all()):
+        raise ValueError("levels has to hold at least two levels in rising order")
+    if not np.isfinite(curves).all():
+        raise ValueError("output has to be finite; at silence a filter has no level")
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(6.5, 5.6), dpi=150, layout="constrained")
+        axes = figure.add_subplot()
+        colours = matplotlib.colormaps["plasma"](np.linspace(0.0, 0.85, len(centres)))
+        for centre, curve, colour in zip(centres, curves, colours, strict=True):
+            slope = np.gradient(curve, given).min()
+            axes.plot(given, curve, color=colour, linewidth=1.6, label=f"{centre:g} Hz, least slope {slope:.2f}")
+        axes.set(xlim=(given[0], given[-1]), aspect="equal")
+        axes.set(xlabel="Input level (dB re 1 m/s)", ylabel="Output level (dB re 1 m/s)")
+        low, high = axes.get_ylim()
+        for offset in np.arange(20 * np.ceil((low - given[-1]) / 20), high - given[0], 20):
+            reference = axes.axline((0, offset), slope=1, color="#d5d8dc", linewidth=0.7, zorder=0)
+        reference.set_label("slope 1")
+        axes.set_ylim(low, high)
+        axes.legend(frameon=False, loc="upper left")
+        if title:
+            axes.set_title(title)
     return figure
 
 

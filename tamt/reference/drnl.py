@@ -41,5 +41,8 @@ def drnl(
             write_output(out, starts_three, three, b, channels, target)
             write_output(signal, starts_one, one, b, channels, target, add=True)
             out[b, channels] = target
-    one_final, two_final, three_final = (s.transpose(0, 1).contiguous() for s in (last_one, last_two, last_three))
-    return y, one_final, two_final, three_final
+    return y, _by_row(last_one), _by_row(last_two), _by_row(last_three)
+
+
+def _by_row(state: Tensor) -> Tensor:
+    return state.transpose(0, 1).clone(memory_format=torch.contiguous_format)

@@ -1,0 +1,620 @@
+"""Both DRNL filterbanks: AMT's numbers, paths, compression, learning, streaming, module habits, errors."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import assert_close
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tamt
+from tamt import DRNLFilterbank, FastDRNLFilterbank
+from tamt.drnl import PARAMETERS
+from tamt.ops import drnl as drnl_operator
+from tamt.ops import fft_drnl as fft_operator
+
+DATA = Path(__file__).parent / "data"
+GOLDEN = {name: np.load(DATA / f"{name}.npz") for name in ("drnl", "drnl_hix", "drnl_tone")}
+FS = 44100
+MODELS = ("paulick2024", "jepsen2008")
+BOTH = (DRNLFilterbank, FastDRNLFilterbank)
+both = pytest.mark.parametrize("kind", BOTH)
+models = pytest.mark.parametrize("model", MODELS)
+
+
+def bank(kind: type = DRNLFilterbank, **arguments: object) -> DRNLFilterbank:
+    """Three channels at a low sampling rate, quick to compute."""
+    if kind is FastDRNLFilterbank:
+        arguments = {"ir_length": 100, **arguments}
+    return kind([300.0, 1000, 2500], **{"fs": 8000, **arguments})
+
+
+def noise(*shape: int, level: float = 1e-3, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return level * torch.randn(*shape, dtype=dtype)
+
+
+@models
+@pytest.mark.parametrize(
+    ("name", "subject"), [("drnl", "NH"), ("drnl_hix", "HIx"), ("drnl_tone", "NH"), ("drnl_tone", "HIx")]
+)
+def test_amt(name: str, subject: str, model: str) -> None:
+    golden = GOLDEN[name]
+    filters = DRNLFilterbank(golden["cf"], float(golden["fs"]), subject=subject, model=model)
+    y = filters(torch.from_numpy(golden["x"])).transpose(0, 1).numpy()
+    expected = golden[f"y_{subject}_{model}"]
+    assert y.shape == expected.shape
+    peak = np.abs(expected).max(-1)
+    assert (np.abs(y - expected).max(-1) <= (1e-9 + golden[f"roundoff_{subject}_{model}"]) * peak).all()
+
+
+def test_amt_parameters() -> None:
+    golden = GOLDEN["drnl"]
+    names = {"LP_lin_cutoff": "LP_lin", "LP_nlin_cutoff": "LP_nlin"}
+    for subject in ("NH", "HIx"):
+        filters = DRNLFilterbank(golden["cf"], FS, subject=subject)
+        for name in PARAMETERS:
+            key = f"par_{names.get(name, name)}" + (f"_{subject}" if name in "abc" else "")
+            expected = np.broadcast_to(golden[key], golden["cf"].shape)
+            np.testing.assert_allclose(getattr(filters, name).numpy(), expected, rtol=1e-13)
+
+
+@both
+@models
+@pytest.mark.parametrize("level", [1e-7, 1e-4, 1e-1])
+@pytest.mark.parametrize("learnable", [False, True])
+def test_float32(kind: type, model: str, level: float, learnable: bool) -> None:
+    fc = torch.tensor([250.0, 500, 1000, 2000, 4000, 8000])
+    x = noise(FS // 2, level=level).float()
+    exact = kind(fc, FS, model=model)(x)
+    single = kind(fc, FS, model=model, learnable=learnable, dtype=torch.float32)(x).detach()
+    assert_close(single, exact, 2e-5, torch.float32)
+
+
+@models
+def test_fast_is_drnl(model: str) -> None:
+    x = noise(20000)
+    expected = DRNLFilterbank((250, 8000), FS, 12, model=model)(x)
+    peak = expected.abs().amax()
+    errors = []
+    for ir_length in (1024, 2048, 4096, 16384):
+        difference = (FastDRNLFilterbank((250, 8000), FS, 12, model=model, ir_length=ir_length)(x) - expected).abs() / peak
+        errors.append(difference.max().item())
+        if ir_length == 4096:
+            assert errors[-1] < 3e-4
+            assert difference.mean() < 1e-5
+    assert errors[0] > 10 * errors[1] > 100 * errors[2]
+    assert errors[0] < 0.1
+    assert errors[3] < 1e-12
+
+
+@both
+def test_impaired_hearing_is_linear(kind: type) -> None:
+    filters = bank(kind, subject="HIx")
+    one, two = noise(500), noise(500)
+    assert_close(filters(one - 30 * two), filters(one) - 30 * filters(two), 1e-11)
+    normal = bank(kind)
+    assert (normal(30 * two) - 30 * normal(two)).abs().max() > 0.1 * normal(30 * two).abs().max()
+
+
+@both
+def test_compression(kind: type) -> None:
+    """Slope 1 below the knee, c above it without the linear path, and that of the linear path at high levels."""
+    filters = kind([500.0, 1000, 4000], FS)
+    low, middle, high = torch.tensor([-190.0, -180]), torch.tensor([-90.0, -60]), torch.tensor([20.0, 30])
+    slopes = (filters.io_function(low).diff() / 10).flatten()
+    assert slopes.tolist() == pytest.approx([1, 1, 1], abs=1e-4)
+    assert (filters.io_function(high).diff() / 10).flatten().tolist() == pytest.approx([1, 1, 1], abs=2e-3)
+    if kind is DRNLFilterbank:
+        filters.g.zero_()
+        slopes = (filters.io_function(middle).diff() / 30).flatten()
+        assert slopes.tolist() == pytest.approx(filters.c.tolist(), abs=2e-3)
+        above_knee = filters.io_function(middle[:1])[:, 0]
+        knee = (filters.b / filters.a) ** (1 / (1 - filters.c))
+        assert (above_knee < 20 * torch.log10(filters.a) - 90 - 10).all()
+        assert (20 * torch.log10(knee) < -100).all()
+
+
+def test_io_function_is_the_paths_gain() -> None:
+    """Far below the knee both paths are linear, and the level is that of their summed responses."""
+    filters = DRNLFilterbank([400.0, 2000], FS)
+    linear, nonlinear = filters.path_responses(filters.fc)
+    gain = (linear + filters.a[:, None] * nonlinear).diagonal().abs()
+    output = filters.io_function([-200.0, -190])
+    assert_close(output, 20 * torch.log10(gain)[:, None] + torch.tensor([-200.0, -190]), 1e-6)
+    assert_close(filters.io_function([-190.0], 2000), output[1, 1:], 1e-12)
+    assert_close(filters.io_function([-190.0], [2000.0, 400]), output[:, 1:].flip(0), 1e-12)
+
+
+@both
+@models
+def test_path_responses_are_spectra(kind: type, model: str) -> None:
+    """With ``NL(v) = v`` the response to an impulse is the sum of both paths; without it, the linear path."""
+    filters = bank(kind, model=model, ir_length=2000) if kind is FastDRNLFilterbank else bank(kind, model=model)
+    impulse = torch.zeros(2000, dtype=torch.float64)
+    impulse[0] = 1
+    f = torch.fft.rfftfreq(2000, 1 / 8000, dtype=torch.float64)
+    linear, nonlinear = filters.path_responses(f)
+    for tensor in (filters.a, filters.b):
+        tensor.zero_()
+    assert_close(torch.fft.rfft(filters(impulse)), linear, 1e-6)
+    for tensor in (filters.a, filters.b, filters.c):
+        tensor.fill_(1)
+    assert_close(torch.fft.rfft(filters(impulse)), linear + nonlinear, 1e-6)
+
+
+@models
+def test_gammatones_are_0_db_at_their_centres(model: str) -> None:
+    """What the low-passes take at the centre of each path is known from their cut-off."""
+    filters = DRNLFilterbank([500.0, 4000], FS, model=model)
+    lowpasses = {"paulick2024": (4, 1), "jepsen2008": (4, 3)}[model]
+    for path, (centre, cutoff, count) in enumerate(
+        zip(("CF_lin", "CF_nlin"), ("LP_lin_cutoff", "LP_nlin_cutoff"), lowpasses, strict=True)
+    ):
+        hertz = getattr(filters, centre)
+        response = filters.path_responses(hertz)[path].diagonal().abs()
+        ratio = torch.tan(math.pi * hertz / FS) / torch.tan(math.pi * getattr(filters, cutoff) / FS)
+        gain = filters.g if path == 0 else 1
+        assert_close(response, gain * (1 + ratio**4) ** (-0.5 * count), 1e-10)
+
+
+def test_channels() -> None:
+    filters = DRNLFilterbank((250, 8000), FS, learnable=True)
+    assert filters.num_channels == filters.n_channels == 50
+    assert sum(p.numel() for p in filters.parameters()) == 8 * 50
+    assert {name for name, _ in filters.named_parameters()} == set(DRNLFilterbank.LEARNABLE)
+    assert set(filters.state_dict()) == set(PARAMETERS) == set(DRNLFilterbank((250, 8000), FS).state_dict())
+    assert (filters.fs, filters.subject, filters.model, filters.learnable) == (FS, "NH", "paulick2024", True)
+    assert filters.dtype == torch.float64
+    steps = tamt.fc2erb(filters.fc).diff()
+    assert_close(steps, steps.mean().expand(49), 1e-9)
+    assert filters.fc[[0, -1]].tolist() == pytest.approx([250, 8000])
+    assert DRNLFilterbank((250, 8000), FS, n_channels=1).fc.tolist() == pytest.approx([250])
+    assert DRNLFilterbank([250.0, 300], FS).num_channels == 2
+    fast = FastDRNLFilterbank((250, 8000), FS, learnable=True)
+    assert {name for name, _ in fast.named_parameters()} == {"a", "b", "c"}
+    assert sum(p.numel() for p in fast.parameters()) == 150
+    assert set(fast.state_dict()) == set(PARAMETERS)
+    assert fast.ir_length == 4096
+
+
+@both
+@pytest.mark.parametrize("lead", [(), (2,), (2, 3), (2, 1, 3)])
+def test_shapes(kind: type, lead: tuple[int, ...]) -> None:
+    x = noise(*lead, 200)
+    y = bank(kind)(x)
+    assert y.shape == (*lead, 3, 200)
+    for index in np.ndindex(*lead):
+        assert_close(y[index], bank(kind)(x[index]), 1e-12)
+
+
+@both
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 1000])
+def test_lengths(kind: type, length: int) -> None:
+    x = noise(1000)
+    assert_close(bank(kind)(x[:length]), bank(kind)(x)[:, :length].contiguous(), 1e-11)
+
+
+@both
+@pytest.mark.parametrize("given", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_computing_type(kind: type, given: torch.dtype, dtype: torch.dtype) -> None:
+    x = noise(100).to(given)
+    y = bank(kind, dtype=dtype)(x)
+    assert torch.equal(y, bank(kind, dtype=dtype)(x.to(dtype)))
+    assert y.dtype == dtype
+
+
+@both
+def test_autocast(kind: type) -> None:
+    filters, x = bank(kind, dtype=torch.float32, learnable=True), noise(2, 500, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = filters(x)
+    assert torch.equal(y, filters(x))
+
+
+def scaled(filters: DRNLFilterbank, x: torch.Tensor, factors: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Output with every parameter times a factor, so that parameters of all sizes are differentiated alike."""
+    named = {name: p.detach() * f for (name, p), f in zip(filters.named_parameters(), factors, strict=True)}
+    return torch.func.functional_call(filters, named, (x,))
+
+
+@both
+@models
+def test_gradcheck(kind: type, model: str) -> None:
+    """To the signal and all parameters, on both sides of the knee; the signal in units of its level."""
+    arguments = {"ir_length": 20} if kind is FastDRNLFilterbank else {}
+    filters = kind([1000.0, 2500], 8000, model=model, learnable=True, **arguments)
+    level = 3e-6
+    factors = [torch.ones(2, dtype=torch.float64, requires_grad=True) for _ in filters.parameters()]
+    x = torch.randn(2, 70, dtype=torch.float64, requires_grad=True)
+
+    def function(x: torch.Tensor, *factors: torch.Tensor) -> torch.Tensor:
+        return 1e3 * scaled(filters, level * x, factors)
+
+    y = function(x, *factors).detach()
+    assert y.abs().amax() > 0.1
+    assert torch.autograd.gradcheck(function, (x, *factors), fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, (x, *factors), fast_mode=True)
+
+
+@both
+def test_every_parameter_against_finite_differences(kind: type) -> None:
+    filters = bank(kind, learnable=True)
+    x, weights = noise(300, level=1e-3), torch.randn(3, 300, dtype=torch.float64)
+
+    def loss() -> torch.Tensor:
+        return (filters(x) * weights).sum()
+
+    loss().backward()
+    for name, parameter in filters.named_parameters():
+        for channel in range(3):
+            ends = []
+            for factor in (1 + 1e-6, 1 - 1e-6):
+                with torch.no_grad():
+                    before = parameter[channel].clone()
+                    parameter[channel] *= factor
+                    ends.append(loss().item())
+                    step = before * 2e-6
+                    parameter[channel] = before
+            slope = (ends[0] - ends[1]) / step.item()
+            assert slope != 0, name
+            assert parameter.grad[channel].item() == pytest.approx(slope, rel=1e-3), name
+
+
+@both
+@pytest.mark.parametrize("subject", ["NH", "HIx"])
+def test_silence(kind: type, subject: str) -> None:
+    filters = bank(kind, learnable=True, subject=subject)
+    x = torch.zeros(2, 300, dtype=torch.float64, requires_grad=True)
+    y = filters(x)
+    assert torch.equal(y, torch.zeros(2, 3, 300))
+    y.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in filters.parameters())
+    # At rest the filterbank is linear with the slope a of the broken stick.
+    faint = torch.randn(2, 300, dtype=torch.float64)
+    assert (x.grad * faint).sum().item() == pytest.approx((filters(1e-12 * faint).sum() / 1e-12).item(), rel=1e-6)
+
+
+def test_learning_recovers_shifted_filters() -> None:
+    """CF_nlin and BW_lin pulled off their place find back from the output alone."""
+    target = bank()
+    filters = bank(learnable=True)
+    learnt = [filters.CF_nlin, filters.BW_lin]
+    x = torch.cat((noise(2, 1000, level=1e-5), noise(2, 1000, level=1e-2)))
+    wanted = target(x)
+    scale = [torch.full((3,), value, dtype=torch.float64, requires_grad=True) for value in (1.05, 0.85)]
+    optimiser = torch.optim.LBFGS(scale, max_iter=60, line_search_fn="strong_wolfe")
+    start = [p.detach().clone() for p in learnt]
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        named = {"CF_nlin": start[0] * scale[0], "BW_lin": start[1] * scale[1]}
+        y = torch.func.functional_call(filters, named, (x,))
+        error = (y - wanted).square().sum(-1) / wanted.square().sum(-1)
+        error.sum().backward()
+        return error.sum()
+
+    before = loss().item()
+    optimiser.step(loss)
+    assert before > 1e-2
+    assert loss().item() < 1e-6 * before
+    assert all((s.detach() - 1).abs().max() < 1e-3 for s in scale)
+
+
+def test_optimiser_step_moves_the_filter() -> None:
+    filters = bank(learnable=True)
+    f = torch.linspace(100, 3900, 400, dtype=torch.float64)
+    peak = f[filters.path_responses(f)[1].abs().argmax(1)]
+    optimiser = torch.optim.SGD([filters.CF_nlin], lr=1.0)
+    x = noise(500)
+    y = filters(x).detach()
+    (filters.CF_nlin * torch.tensor([-100.0, -200, -300])).sum().backward()
+    optimiser.step()
+    moved = f[filters.path_responses(f)[1].abs().argmax(1)]
+    assert ((moved - peak) > torch.tensor([50, 100, 150])).all()
+    assert (filters(x) - y).abs().max() > 0.01 * y.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_learnt_bandwidth_below_zero(dtype: torch.dtype) -> None:
+    filters = bank(learnable=True, dtype=dtype)
+    with torch.no_grad():
+        filters.BW_nlin.mul_(-1)
+        filters.BW_lin[0] = 0
+    x = noise(500, dtype=dtype).requires_grad_()
+    y = filters(x)
+    assert torch.isfinite(y).all()
+    y.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in filters.parameters())
+    assert torch.isfinite(x.grad).all()
+
+
+@both
+@settings(max_examples=15)
+@given(cuts=st.lists(st.integers(0, 400), max_size=6))
+def test_stream(kind: type, cuts: list[int]) -> None:
+    filters, x = bank(kind), noise(2, 400)
+    state, parts = None, []
+    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), 400], strict=True):
+        y, state = filters.stream(x[:, start:end], state)
+        parts.append(y)
+    assert_close(torch.cat(parts, -1), filters(x), 1e-10)
+
+
+@both
+def test_stream_state(kind: type) -> None:
+    filters, x = bank(kind), noise(2, 200)
+    _, state = filters.stream(x[:, :90])
+    assert isinstance(state, tuple)
+    shapes = {DRNLFilterbank: [(2, 3, 12), (2, 3, 4), (2, 3, 6)], FastDRNLFilterbank: [(2, 99), (2, 3, 99)]}[kind]
+    assert [s.shape for s in state] == shapes
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    y, _ = filters.stream(x[:, 90:], torch.load(file))
+    assert_close(y, filters(x)[..., 90:].contiguous(), 1e-10)
+    with pytest.raises(ValueError, match="must have"):
+        filters.stream(x[0], state)
+    with pytest.raises(TypeError, match="must have"):
+        filters.stream(x, tuple(s.float() for s in state))
+    count = len(state)
+    message = f"state must be a tuple of {count} tensors, as stream returns it, got Tensor"
+    with pytest.raises(TypeError, match=message):
+        filters.stream(x, state[0])
+
+
+@both
+@pytest.mark.parametrize("learnable", [False, True])
+def test_compile(kind: type, learnable: bool) -> None:
+    """One graph without breaks serves every length, forward and backward."""
+    torch._dynamo.reset()
+    filters = bank(kind, learnable=learnable)
+    compiled = torch.compile(filters, fullgraph=True, dynamic=True)
+    compiled(noise(2, 333).requires_grad_()).sum().backward()
+    filters.zero_grad()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for length in (64, 100, 1000, 65):
+            x = noise(2, length, level=1e-5).requires_grad_()
+            y, expected = compiled(x), filters(x)
+            assert_close(y.detach(), expected.detach(), 1e-11)
+            inputs = [x, *filters.parameters()]
+            weights = torch.randn_like(y)
+            actual = torch.autograd.grad(y, inputs, weights)
+            for a, e in zip(actual, torch.autograd.grad(expected, inputs, weights), strict=True):
+                assert_close(a, e, 1e-8)
+
+
+@both
+def test_compile_stream(kind: type) -> None:
+    torch._dynamo.reset()
+    filters, x, state, parts = bank(kind), noise(2, 400), None, []
+    compiled = torch.compile(filters.stream, fullgraph=True, dynamic=True)
+    for start in range(0, 400, 100):
+        y, state = compiled(x[:, start : start + 100], state)
+        parts.append(y)
+    assert_close(torch.cat(parts, -1), filters(x), 1e-10)
+
+
+@both
+def test_everything_stays_on_its_device(kind: type) -> None:
+    """On tensors without memory: nothing is made elsewhere, nothing is read back, forward and backward."""
+    filters = bank(kind, learnable=True, device="meta")
+    assert all(t.is_meta for t in (*filters.parameters(), *filters.buffers()))
+    x = torch.empty(2, 300, device="meta", dtype=torch.float64, requires_grad=True)
+    y, state = filters.stream(x)
+    assert y.is_meta
+    assert y.shape == (2, 3, 300)
+    total = y.sum() + sum(s.sum() for s in state)
+    gradients = torch.autograd.grad(total, (x, *filters.parameters()))
+    assert [g.shape for g in gradients] == [x.shape, *(p.shape for p in filters.parameters())]
+    with torch.device("meta"):
+        assert bank(kind)(torch.empty(100)).is_meta
+
+
+@both
+def test_export(kind: type) -> None:
+    filters = bank(kind)
+    shapes = {"x": {0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("time", min=2, max=1 << 20)}}
+    program = torch.export.export(filters, (noise(2, 500),), dynamic_shapes=shapes).module()
+    x = noise(3, 777)
+    assert torch.equal(program(x), filters(x))
+
+
+def test_float32_needs_neither_float64_nor_complex(mps_safe: type) -> None:
+    filters, x = bank(learnable=True, dtype=torch.float32), noise(2, 200, dtype=torch.float32).requires_grad_()
+    with mps_safe():
+        y = filters(x)
+    with mps_safe():
+        torch.autograd.grad(y.sum(), (x, *filters.parameters()))
+
+
+@both
+def test_nan_stays_in_its_row(kind: type) -> None:
+    x = noise(3, 300)
+    clean = bank(kind)(x)
+    x[1, 100] = math.nan
+    x[2, 200] = math.inf
+    y = bank(kind)(x)
+    assert torch.equal(y[0], clean[0])
+    assert not torch.isfinite(y[1]).all()
+    assert not torch.isfinite(y[2]).all()
+
+
+@both
+def test_layouts(kind: type) -> None:
+    x = noise(100, 4)
+    assert_close(bank(kind)(x.t()), bank(kind)(x.t().contiguous()), 1e-12)
+    assert_close(bank(kind)(x[:, 0].expand(3, 100)), bank(kind)(x[:, 0].repeat(3, 1)), 1e-12)
+
+
+@both
+@pytest.mark.parametrize("learnable", [False, True])
+def test_copies(kind: type, learnable: bool) -> None:
+    filters, x = bank(kind, learnable=learnable), noise(300)
+    expected = filters(x).detach()
+    for twin in (copy.deepcopy(filters), pickle.loads(pickle.dumps(filters))):
+        assert torch.equal(twin(x), expected)
+    other = bank(kind, learnable=not learnable)
+    with torch.no_grad():
+        state = {name: 1.01 * tensor for name, tensor in filters.state_dict().items()}
+    filters.load_state_dict(state)
+    other.load_state_dict(filters.state_dict())
+    assert torch.equal(other(x), filters(x))
+    assert not torch.equal(other(x), expected)
+
+
+def test_fast_takes_over_what_drnl_has_learnt() -> None:
+    learnt, x = bank(learnable=True), noise(300)
+    with torch.no_grad():
+        learnt.CF_nlin.mul_(1.1)
+        learnt.BW_lin.mul_(0.8)
+    fast = bank(FastDRNLFilterbank, ir_length=1000)
+    assert (fast(x) - learnt(x)).abs().max() > 0.01 * learnt(x).abs().max()
+    fast.load_state_dict(learnt.state_dict())
+    assert_close(fast(x), learnt(x).detach(), 1e-6)
+
+
+def test_fixed_filters_follow_their_tensors() -> None:
+    """What is kept between calls gives way to edits in place and to loading."""
+    filters, x = bank(), noise(300)
+    filters.a.zero_()
+    first = filters(x)
+    filters.g.mul_(2)
+    assert_close(filters(x), 2 * first, 1e-12)
+    other = bank()
+    other(x)
+    other.load_state_dict(filters.state_dict())
+    assert torch.equal(other(x), filters(x))
+    frozen = bank(learnable=True).requires_grad_(False)
+    before = frozen(x)
+    with torch.no_grad():
+        frozen.CF_lin.mul_(1.01)
+    assert not torch.equal(frozen(x), before)
+    assert frozen.float()(x).dtype == torch.float32
+
+
+@both
+def test_double(kind: type) -> None:
+    x = noise(300)
+    exact = bank(kind)(x)
+    widened = bank(kind, dtype=torch.float32).double()
+    assert widened.dtype == torch.float64
+    assert all(t.dtype == torch.float64 for t in widened.state_dict().values())
+    assert_close(widened(x), exact, 2e-5)
+    assert_close(bank(kind).float()(x), exact, 2e-5, torch.float32)
+    with pytest.raises(TypeError, match=re.escape("dtype must be torch.float32 or torch.float64, got torch.float16")):
+        bank(kind).half()
+
+
+@both
+def test_distributed_data_parallel(kind: type, tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        filters = bank(kind, learnable=True)
+        wrapped = torch.nn.parallel.DistributedDataParallel(filters)
+        x = noise(2, 200)
+        y = wrapped(x)
+        assert_close(y.detach(), filters(x).detach(), 1e-12)
+        y.square().sum().backward()
+        assert all(p.grad.abs().sum() > 0 for p in filters.parameters())
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@both
+def test_one_operator(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference serves the CPU, and a forward pass is one call of it."""
+    calls = []
+    operator = drnl_operator if kind is DRNLFilterbank else fft_operator
+    name = "plan" if kind is DRNLFilterbank else "broken_stick_"
+    module = operator.reference
+    original = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *a: calls.append(a) or original(*a))
+    bank(kind)(noise(100))
+    assert len(calls) == (3 if kind is DRNLFilterbank else 1)
+
+
+def test_repr() -> None:
+    assert repr(bank()) == (
+        "DRNLFilterbank(3 channels 300.0 ... 2500.0 Hz, fs=8000, subject='NH', model='paulick2024', learnable=False, "
+        "dtype=torch.float64)"
+    )
+    assert repr(bank(FastDRNLFilterbank)) == (
+        "FastDRNLFilterbank(3 channels 300.0 ... 2500.0 Hz, fs=8000, subject='NH', model='paulick2024', "
+        "learnable=False, dtype=torch.float64, ir_length=100)"
+    )
+
+
+@both
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"fs": 0}, "fs must be a positive number of Hz, got 0"),
+        ({"fc": [0.0, 100]}, "fc must lie in (0, fs/2] = (0, 22050] Hz, got 0"),
+        ({"fc": [100.0, 22051]}, "fc must lie in (0, fs/2] = (0, 22050] Hz, got 22051"),
+        ({"fc": [math.nan]}, "fc must lie in (0, fs/2] = (0, 22050] Hz, got nan"),
+        ({"fc": []}, "fc must hold at least one frequency and have shape (F,), got (0,)"),
+        ({"fc": (1.0, 2.0, 3.0)}, "fc as a tuple must be (flow, fhigh), got (1.0, 2.0, 3.0)"),
+        ({"fc": (1000, 100)}, "fhigh"),
+        (
+            {"fc": [1000.0, 22000]},
+            "fc must keep the paths' centre frequencies below fs/2 = 22050 Hz, got 22000 Hz with CF_lin at 22269.6 Hz",
+        ),
+        ({"n_channels": 0}, "n_channels must be an integer of at least 1, got 0"),
+        ({"n_channels": 2.5}, "n_channels must be an integer of at least 1, got 2.5"),
+        ({"subject": "HI"}, "subject must be one of ('NH', 'HIx'), got 'HI'"),
+        ({"model": "drnl"}, "model must be one of ('paulick2024', 'jepsen2008'), got 'drnl'"),
+    ],
+)
+def test_value_errors(kind: type, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        kind(**{"fc": [100.0], "fs": FS, **arguments})
+
+
+@pytest.mark.parametrize("ir_length", [0, -1, 2.5, True])
+def test_ir_length_errors(ir_length: object) -> None:
+    with pytest.raises(ValueError, match=f"ir_length must be an integer of at least 1, got {ir_length}"):
+        FastDRNLFilterbank([100.0], FS, ir_length=ir_length)
+
+
+@pytest.mark.parametrize("ir_length", [1, 2, 300])
+def test_ir_length_and_signals_of_any_length(ir_length: int) -> None:
+    """Also impulse responses longer than the signal."""
+    x = noise(100)
+    y = bank(FastDRNLFilterbank, ir_length=ir_length)(x)
+    if ir_length == 300:
+        assert_close(y, bank()(x), 1e-10)
+    assert torch.isfinite(y).all()
+
+
+@both
+def test_type_errors(kind: type) -> None:
+    with pytest.raises(TypeError, match=re.escape("dtype must be torch.float32 or torch.float64, got torch.float16")):
+        bank(kind, dtype=torch.float16)
+    with pytest.raises(TypeError, match=re.escape("MPS has no torch.float64; dtype must be torch.float32 there")):
+        bank(kind, device="mps")
+    with pytest.raises(TypeError, match=re.escape("the signal must be of a floating type, got torch.int64")):
+        bank(kind)(torch.arange(10))
+    with pytest.raises(TypeError, match=re.escape("the signal must be a torch.Tensor, got ndarray")):
+        bank(kind)(np.zeros(10))
+    with pytest.raises(ValueError, match=re.escape("the signal must have shape (..., T), got ()")):
+        bank(kind)(torch.tensor(1.0))
+    with pytest.raises(ValueError, match=re.escape("f must have shape (K,), got (1, 2)")):
+        bank(kind).path_responses([[1.0, 2.0]])
+    with pytest.raises(ValueError, match=re.escape("levels must have shape (L,), got ()")):
+        bank(kind).io_function(60.0)
+    with pytest.raises(ValueError, match=re.escape("fc must be a number or have shape (K,), got (1, 1)")):
+        bank(kind).io_function([60.0], [[1000.0]])
+    with pytest.raises(ValueError, match="fc must be the frequency of a channel, got 990 Hz; the nearest is 1000 Hz"):
+        bank(kind).io_function([60.0], 990)
+    with pytest.raises(ValueError, match="fc must hold at least one frequency"):
+        bank(kind).io_function([60.0], [])
