@@ -249,7 +249,8 @@ def test_gradcheck(kind: type, model: str) -> None:
 @both
 def test_every_parameter_against_finite_differences(kind: type) -> None:
     filters = bank(kind, learnable=True)
-    x, weights = noise(300, level=1e-3), torch.randn(3, 300, dtype=torch.float64)
+    x = noise(300) * torch.logspace(-4, 0, 300, dtype=torch.float64)  # from below the knee to above it
+    weights = torch.randn(3, 300, dtype=torch.float64)
 
     def loss() -> torch.Tensor:
         return (filters(x) * weights).sum()
