@@ -26,7 +26,7 @@ from benchmarks.common import timed
 
 import tamt
 
-MODULES = ("iir", "gammatone")
+MODULES = ("iir", "gammatone", "fft_drnl", "drnl")
 
 
 def commit() -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from helpers import assert_close, example_coef, example_operands, naive_iir
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.signal import sosfilt
+from scipy.signal import butter, sosfilt
 
-from tamt.coefficients import BLOCK, iir_blocks
+from tamt.coefficients import BLOCK, butterworth_lowpass, iir_blocks
 from tamt.ops import _register
 from tamt.ops import iir as ops
 from tamt.reference import iir as reference
@@ -232,6 +233,18 @@ def test_biquad_cascade_is_sosfilt() -> None:
         assert_close(y[:, f], torch.from_numpy(sosfilt(sos[f].numpy(), x.numpy())), 1e-11)
 
 
+@pytest.mark.parametrize("hertz", [50, 400, 5000, 21000])
+def test_modal_cascade_is_sosfilt(hertz: float) -> None:
+    """A Butterworth low-pass as modal sections, in float32 as exact as its input where biquads have lost 3 digits."""
+    sections = butterworth_lowpass(torch.tensor([hertz], dtype=torch.float64), 44100, 3)
+    x = torch.randn(2, 5000, dtype=torch.float64)
+    expected = torch.from_numpy(sosfilt(np.repeat(butter(2, hertz, fs=44100, output="sos"), 3, 0), x.numpy()))[:, None]
+    assert_close(ops.modal_cascade(x, sections)[0], expected, 1e-9)
+    own, _ = ops.modal_cascade(x[:, None], sections, per_channel=True)
+    assert_close(own, expected, 1e-9)
+    assert_close(ops.modal_cascade(x.float(), sections.float())[0], expected, 5e-6, torch.float32)
+
+
 def test_leading_dimensions() -> None:
     sos = torch.tensor([[[1.0, 0, 0, 1, -0.5, 0]]] * 3, dtype=torch.float64)
     x = torch.randn(2, 4, 100, dtype=torch.float64)
@@ -324,6 +337,7 @@ def test_float32_needs_neither_float64_nor_complex(mps_safe: object) -> None:
         (lambda x, v: ops.onepole_cascade(x, v, v, v[:, None].expand(3, 2), 0), "order must be at least 1, got 0"),
         (lambda x, v: ops.biquad_cascade(x, v), r"sos must have shape \(F, K, 6\)"),
         (lambda x, v: ops.biquad_cascade(x, torch.ones(3, 1, 6), per_channel=True), r"x must have shape \(..., 3, T\)"),
+        (lambda x, v: ops.modal_cascade(x, torch.ones(3, 6)), r"sections must have shape \(F, K, 6\) with K >= 1"),
         (
             lambda x, v: ops.biquad_cascade(x, torch.ones(3, 1, 6), state=torch.zeros(3, 2)),
             r"state must have shape \(2, 3, 2\), got \(3, 2\)",

@@ -97,3 +97,12 @@ def scipy_cascade(x: np.ndarray, poles: np.ndarray, gains: np.ndarray, order: in
             y = lfilter(np.ones(1, dtype=wide), section, y)
         outputs.append(y.real)
     return np.stack(outputs, -2)
+
+
+def modal_as_biquads(sections: Tensor) -> np.ndarray:
+    """Sections (F, K, 6) of :func:`tamt.ops.iir.modal_cascade` as those of ``sosfilt``, float64."""
+    decay, high, low, g_re, g_im, direct = np.moveaxis(sections.detach().double().cpu().numpy(), -1, 0)
+    pole, gain = np.exp(-decay + 2j * np.pi * (high + low)), g_re + 1j * g_im
+    denominator = np.stack((np.ones_like(decay), -2 * pole.real, np.abs(pole) ** 2), -1)
+    resonance = np.stack((gain.real, -(gain * pole.conj()).real, np.zeros_like(decay)), -1)
+    return np.concatenate((resonance + direct[..., None] * denominator, denominator), -1)

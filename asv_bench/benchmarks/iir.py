@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from scipy.signal import butter, sosfilt
 
+from tamt import DRNLFilterbank
 from tamt.ops import iir as ops
 
-from .common import DEVICES, DTYPES, peak_memory, ratio_of_times, relative_error, require, timed
+from .common import DEVICES, DTYPES, modal_as_biquads, peak_memory, ratio_of_times, relative_error, require, timed
 
 FS, CHANNELS = 44100, 50
 LOADS = {"cpu": (1, 1), "cuda": (32, 4)}  # batch, seconds
@@ -115,3 +116,57 @@ class OnepoleCascade:
 
     def time_forward(self, *_: object) -> None:
         timed(self.forward, self.device)
+
+
+class ModalCascade:
+    """DRNL's filters: the linear path on a signal shared by the channels, the last one of the other path on its own."""
+
+    params = (DEVICES, list(DTYPES), ["linear path, shared", "back, per channel"])
+    param_names = ("device", "dtype", "filter")
+
+    def setup(self, device: str, dtype: str, path: str) -> None:
+        self.device, self.per_channel = device, path.startswith("back")
+        batch, seconds = LOADS[device]
+        exact = DRNLFilterbank((250, 8000), FS, CHANNELS)._filters()[2 if self.per_channel else 0]
+        shape = (batch, CHANNELS, seconds * FS) if self.per_channel else (batch, seconds * FS)
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        self.sos = modal_as_biquads(exact)
+        self.x = x.to(device, DTYPES[dtype])
+        self.sections = exact.to(device, DTYPES[dtype]).requires_grad_()
+        require(self.error(), 1e-10 if dtype == "float64" else 1e-5, f"{path} {device} {dtype}")
+        self.weights = torch.randn_like(self.forward())
+
+    def error(self) -> float:
+        y, _ = ops.modal_cascade(self.x[:1], self.sections, per_channel=self.per_channel)
+        x = self.x[:1].double().cpu().numpy()
+        return relative_error(y, torch.from_numpy(np.stack(self.by_scipy(x, self.sos), 1)))
+
+    def by_scipy(self, x: np.ndarray, sos: np.ndarray) -> list[np.ndarray]:
+        return [sosfilt(s, x[:, f] if self.per_channel else x) for f, s in enumerate(sos)]
+
+    def forward(self) -> torch.Tensor:
+        with torch.no_grad():
+            return ops.modal_cascade(self.x, self.sections, per_channel=self.per_channel)[0]
+
+    def training_step(self) -> None:
+        y, _ = ops.modal_cascade(self.x, self.sections, per_channel=self.per_channel)
+        torch.autograd.grad(y, self.sections, self.weights)
+
+    def time_forward(self, *_: object) -> None:
+        timed(self.forward, self.device)
+
+    def time_training_step(self, *_: object) -> None:
+        timed(self.training_step, self.device)
+
+    def track_error(self, *_: object) -> float:
+        return self.error()
+
+    track_error.unit = "of the channel's peak"
+
+    def track_ratio_to_scipy(self, device: str, *_: object) -> float:
+        if device != "cpu":
+            raise NotImplementedError("scipy runs on the CPU")
+        x = self.x.numpy()
+        return ratio_of_times(self.forward, partial(self.by_scipy, x, self.sos.astype(x.dtype)))
+
+    track_ratio_to_scipy.unit = "x"
