@@ -237,7 +237,6 @@ def _demo(arguments: argparse.Namespace) -> int:
     # As loud as people talk: the vowels' root mean square is that of a sine of 65 dB SPL.
     full_scale = _stapes_velocity(65.0) / math.sqrt(2 * np.square(vowels).mean())
     drnl = Design(fc, DRNLFilterbank(fc, fs, dtype=torch.float32), full_scale)
-    fast_drnl = Design(fc, FastDRNLFilterbank(fc, fs, dtype=torch.float32), full_scale)
 
     out = _made_folder(arguments.out)
     results = {
@@ -269,12 +268,12 @@ def _demo(arguments: argparse.Namespace) -> int:
     for name, path in results.items():
         print(f"{name:<16}{path}")
     duration = len(vowels) / fs
-    for name, design in {"gammatone": gammatone, "DRNL": drnl, "fast DRNL": fast_drnl}.items():
+    for name, design in {"gammatone": gammatone, "DRNL": drnl}.items():
         signal = torch.from_numpy(design.full_scale * vowels).float()
-        seconds = _time_of(partial(design.bank.stream, signal))
+        took = _time_of(partial(design.bank.stream, signal))
         print(
-            f"{'speed':<16}{duration:.2f} s of sound through {len(design.fc)} {name} filters in {1e3 * seconds:.1f} ms: "
-            f"{duration / seconds:.1f} times faster than real time"
+            f"{'speed':<16}{duration:.2f} s of sound through {len(design.fc)} {name} filters in {1e3 * took:.1f} ms: "
+            f"{duration / took:.1f} times faster than real time"
         )
     return 0
 
@@ -344,23 +343,25 @@ def _settle(arguments: argparse.Namespace) -> None:
 
 
 def _analyze_file(path: Path, npz: Path, png: Path, arguments: argparse.Namespace) -> Analysis:
-    chosen, name, names, full_scale = FILTERBANKS[arguments.filterbank], arguments.filterbank, {}, 1.0
+    chosen, title = FILTERBANKS[arguments.filterbank], f"{path.name}: {arguments.filterbank}"
+    own: dict[str, Any] = {}
+    full_scale = 1.0
     if chosen.takes_velocity:
-        names = {"subject": arguments.subject, "model": arguments.model}
-        name += f" ({arguments.subject}, {arguments.model}, full scale {arguments.full_scale_db:g} dB SPL)"
+        own = {"subject": arguments.subject, "model": arguments.model}
+        title += f" ({arguments.subject}, {arguments.model}), full scale {arguments.full_scale_db:g} dB SPL"
         full_scale = _stapes_velocity(arguments.full_scale_db)
 
     def design(fs: float) -> Design:
         fc = _centre_frequencies(arguments.flow, arguments.fhigh, arguments.channels, fs)
         try:
-            bank = chosen.kind(fc, fs, dtype=torch.float32, device=arguments.device, **names)
+            bank = chosen.kind(fc, fs, dtype=torch.float32, device=arguments.device, **own)
         except ValueError as error:
             raise CommandError(f"{error}; --fhigh sets the highest") from error
         return Design(fc, bank, full_scale)
 
     analysis = _analysis(path, design, arguments.frame, arguments.fs, arguments.device)
     channels = len(analysis.rms)
-    title = f"{path.name}: {name}, {arguments.channels} filters, {analysis.fs:g} Hz"
+    title += f", {arguments.channels} filters, {analysis.fs:g} Hz"
     if channels > _MOST_PANELS:
         title += f" (channels 1 to {_MOST_PANELS} of {channels})"
     figure = plot.cochleagram(
@@ -384,7 +385,7 @@ def _analyze_file(path: Path, npz: Path, png: Path, arguments: argparse.Namespac
                 source=path.name,
                 filterbank=arguments.filterbank,
                 full_scale=full_scale,
-                **names,
+                **own,
             )
         figure.savefig(png_draft, format="png")
     return analysis
@@ -418,7 +419,10 @@ def _centre_frequencies(flow: float, fhigh: float | None, count: int, fs: float)
             f"which allows 0 < flow < fhigh <= {fs / 2:g}"
         )
     fc = erb2fc(torch.linspace(fc2erb(flow), fc2erb(fhigh), count, dtype=torch.float64))
-    return fc.clamp(flow, fhigh)
+    # Rounding must not move the ends: fhigh may be the highest that is allowed, and a DRNL changes just above 1 kHz.
+    fc[-1] = fhigh
+    fc[0] = flow
+    return fc
 
 
 @torch.no_grad()

@@ -207,11 +207,11 @@ def io_functions(levels: ArrayLike, output: ArrayLike, fc: ArrayLike, title: str
         axes.set(xlim=(given[0], given[-1]), aspect="equal")
         axes.set(xlabel="Input level (dB re 1 m/s)", ylabel="Output level (dB re 1 m/s)")
         low, high = axes.get_ylim()
-        for offset in np.arange(20 * np.ceil((low - given[-1]) / 20), high - given[0], 20):
+        for offset in np.arange(20 * np.floor((low - given[-1]) / 20), high - given[0], 20):
             reference = axes.axline((0, offset), slope=1, color="#d5d8dc", linewidth=0.7, zorder=0)
         reference.set_label("slope 1")
         axes.set_ylim(low, high)
-        axes.legend(frameon=False, loc="upper left")
+        axes.legend(loc="upper left", edgecolor="none", framealpha=0.9)
         if title:
             axes.set_title(title)
     return figure

@@ -241,12 +241,16 @@ def erbspacebw(
     if basef is None:
         steps = _whole_steps(high - low, bwmul)
         positions = torch.linspace(low, high if steps else low, steps + 1, dtype=torch.float64, device="cpu")
+        exact = {-1: fhigh, 0: flow} if steps else {0: flow}
     else:
         centre = fc2erb(basef)
         below, above = _whole_steps(centre - low, bwmul), _whole_steps(high - centre, bwmul)
         positions = centre + bwmul * torch.arange(-below, above + 1, dtype=torch.float64, device="cpu")
-    # Rounding must not move an end out of the range the caller has asked for.
+        exact = {below: basef}
+    # Rounding must not move what the caller has asked for, nor a frequency out of the range.
     fc = erb2fc(positions).clamp(flow, fhigh)
+    for channel, hertz in exact.items():
+        fc[channel] = hertz
     return fc.to(dtype).to(torch.empty(0, device=device).device)
 
 

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -5,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from tamt import GammatoneFilterbank, cli, erb2fc, fc2erb
+from tamt import DRNLFilterbank, FastDRNLFilterbank, GammatoneFilterbank, cli, erb2fc, fc2erb
 
 # `make gpu` uses a Python that may lack the extras.
 soundfile = pytest.importorskip("soundfile")
 pytest.importorskip("soxr")
 pytest.importorskip("matplotlib")
+
+DRNL = {"drnl": DRNLFilterbank, "fast-drnl": FastDRNLFilterbank}
 
 
 def run(capsys, *arguments):
@@ -37,25 +40,31 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def expected_rms(samples, fs, fc, frame):
-    """Filter all of a sound at once and take frames; `samples` is (C, T)."""
-    y = GammatoneFilterbank(torch.from_numpy(fc), fs)(torch.from_numpy(samples)).numpy()
+def frames_rms(y, frame):
     cuts = range(0, y.shape[-1], frame)
     return np.stack([np.sqrt(np.square(y[..., cut : cut + frame]).mean(-1)) for cut in cuts], axis=-1)
+
+
+def expected_rms(samples, fs, fc, frame):
+    """Filter all of a sound at once and take frames; `samples` is (C, T)."""
+    return frames_rms(GammatoneFilterbank(torch.from_numpy(fc), fs)(torch.from_numpy(samples)).numpy(), frame)
 
 
 def test_demo(capsys, out):
     status, printed, _ = run(capsys, "demo", "--out", out)
     assert status == 0
-    assert files_in(out) == ["cochleagram.png", "filters.png", "vowels.wav"]
-    assert is_picture(out / "cochleagram.png")
-    assert is_picture(out / "filters.png")
+    pictures = ["cochleagram.png", "drnl_cochleagram.png", "drnl_io.png", "filters.png"]
+    assert files_in(out) == [*pictures, "vowels.wav"]
+    for name in pictures:
+        assert is_picture(out / name)
     sound = soundfile.info(out / "vowels.wav")
     assert (sound.samplerate, sound.channels, sound.subtype) == (16000, 1, "PCM_16")
     assert 3 < sound.duration < 5
     for name in files_in(out):
         assert str(out / name) in printed
-    assert "times faster than real time" in printed
+    for kind in ("gammatone", "DRNL"):
+        speed = rf"speed +3\.62 s of sound through 96 {kind} filters in [\d.]+ ms: [\d.]+ times faster than real time"
+        assert re.search(speed, printed)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +88,8 @@ def test_analyze_formats(capsys, tmp_path, out, fs, channels, subtype, extension
     result = np.load(out / "sound.npz")
     frame = round(0.01 * fs)
     fhigh = min(8000, 0.45 * fs)
-    assert set(result) == {"fc", "times", "rms", "fs", "source_fs", "frame", "source", "filterbank"}
+    assert set(result) == {"fc", "times", "rms", "full_scale", "fs", "source_fs", "frame", "source", "filterbank"}
+    assert result["full_scale"] == 1
     assert (result["fs"], result["source_fs"], result["frame"]) == (fs, fs, frame)
     assert (result["source"], result["filterbank"]) == (f"sound.{extension}", "gammatone")
     np.testing.assert_allclose(fc2erb(torch.from_numpy(result["fc"])), np.linspace(fc2erb(80), fc2erb(fhigh), 8))
@@ -92,16 +102,99 @@ def test_analyze_formats(capsys, tmp_path, out, fs, channels, subtype, extension
     assert result["times"][-1] < len(samples) / fs
 
 
-def test_analyze_cuts_long_files_into_blocks(capsys, tmp_path, out, monkeypatch):
+@pytest.mark.parametrize("filterbank", sorted(cli.FILTERBANKS))
+def test_analyze_cuts_long_files_into_blocks(capsys, tmp_path, out, monkeypatch, filterbank):
     path = tmp_path / "long.wav"
     soundfile.write(path, noise(1.234, 16000, 2), 16000)
-    run(capsys, "analyze", path, "--out", out / "whole", "--channels", 4)
+    options = ["--filterbank", filterbank, "--channels", 4]
+    run(capsys, "analyze", path, "--out", out / "whole", *options)
     monkeypatch.setattr(cli, "_BLOCK_ELEMENTS", 4 * 2 * 1000)
-    status, _, _ = run(capsys, "analyze", path, "--out", out / "blocks", "--channels", 4)
+    status, _, _ = run(capsys, "analyze", path, "--out", out / "blocks", *options)
     assert status == 0
     whole, blocks = np.load(out / "whole" / "long.npz"), np.load(out / "blocks" / "long.npz")
     assert whole["times"].tolist() == blocks["times"].tolist()
-    np.testing.assert_allclose(whole["rms"], blocks["rms"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(whole["rms"], blocks["rms"], rtol=1e-4, atol=1e-5 * whole["rms"].max())
+
+
+@pytest.mark.parametrize("filterbank", DRNL)
+@pytest.mark.parametrize(
+    ("options", "subject", "model", "full_scale"),
+    [
+        ([], "NH", "paulick2024", 1.2e-3),
+        (["--subject", "HIx", "--model", "jepsen2008", "--full-scale-db", "60"], "HIx", "jepsen2008", 1.2e-5),
+    ],
+)
+def test_analyze_drnl(capsys, tmp_path, out, filterbank, options, subject, model, full_scale):
+    fs, path = 22050, tmp_path / "sound.wav"
+    samples = noise(0.1, fs, 2)
+    soundfile.write(path, samples, fs, subtype="FLOAT")
+    status, _, errors = run(capsys, "analyze", path, "--out", out, "--filterbank", filterbank, *options)
+    assert (status, errors) == (0, "")
+    assert is_picture(out / "sound.png")
+
+    result = np.load(out / "sound.npz")
+    assert (result["filterbank"], result["subject"], result["model"]) == (filterbank, subject, model)
+    assert result["full_scale"] == pytest.approx(full_scale)
+    np.testing.assert_allclose(fc2erb(torch.from_numpy(result["fc"])), np.linspace(fc2erb(250), fc2erb(8000), 50))
+    bank = DRNL[filterbank](torch.from_numpy(result["fc"]), fs, subject=subject, model=model)
+    y = bank(full_scale * torch.from_numpy(samples.T).double()).numpy()
+    expected = frames_rms(y, int(result["frame"]))
+    np.testing.assert_allclose(result["rms"], expected, rtol=1e-3, atol=1e-5 * expected.max())
+
+
+def test_analyze_drnl_of_a_tone_gives_its_output_level(capsys, tmp_path, out):
+    fs, tone, path = 16000, 1000.0, tmp_path / "tone.wav"
+    soundfile.write(path, np.sin(2 * np.pi * tone * np.arange(fs // 2) / fs), fs, subtype="FLOAT")
+    found = []
+    for sound_level in (60, 80):
+        options = ["--filterbank", "drnl", "--flow", tone, "--channels", 1, "--full-scale-db", sound_level]
+        run(capsys, "analyze", path, "--out", out, *options)
+        found.append(20 * np.log10(np.load(out / "tone.npz")["rms"][0, 0, 30:].mean()))
+    # The stapes at 1 kHz and 60 dB SPL: a peak velocity of 1.2e-5 m/s.
+    velocity_level = 20 * np.log10(1.2e-5 / np.sqrt(2))
+    expected = DRNLFilterbank([tone], fs).io_function([velocity_level, velocity_level + 20], tone)
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    assert found[1] - found[0] < 10
+
+
+@pytest.mark.parametrize(
+    ("filterbank", "reference", "described"),
+    [("gammatone", "full scale", "gammatone"), ("drnl", "1 m/s", "drnl (NH, paulick2024), full scale 100 dB SPL")],
+)
+def test_pictures_say_what_levels_refer_to(capsys, tmp_path, out, monkeypatch, filterbank, reference, described):
+    drawn = []
+    draw = cli.plot.cochleagram
+    monkeypatch.setattr(cli.plot, "cochleagram", lambda *given, **named: drawn.append(named) or draw(*given, **named))
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise(0.1, 16000), 16000)
+    run(capsys, "analyze", path, "--out", out, "--filterbank", filterbank, "--channels", 4)
+    (named,) = drawn
+    assert named["reference"] == reference
+    assert named["title"] == f"x.wav: {described}, 4 filters, 16000 Hz"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--subject", "NH"), ("--model", "paulick2024"), ("--full-scale-db", "100")]
+)
+def test_options_of_drnl_are_refused_elsewhere(capsys, tmp_path, out, option, value):
+    path = tmp_path / "sound.wav"
+    soundfile.write(path, noise(0.1, 16000), 16000)
+    status, _, errors = run(capsys, "analyze", path, "--out", out, option, value)
+    assert status == 1
+    assert errors == f"tamt: {option} is for drnl and fast-drnl, not for gammatone\n"
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("filterbank", DRNL)
+def test_analyze_drnl_keeps_its_paths_below_nyquist(capsys, tmp_path, out, filterbank):
+    path = tmp_path / "sound.wav"
+    soundfile.write(path, noise(0.1, 16000), 16000)
+    options = ["--filterbank", filterbank, "--fhigh", "8000"]
+    status, _, errors = run(capsys, "analyze", path, "--out", out, *options)
+    assert status == 1
+    assert f"{path}: fc must keep the paths' centre frequencies below fs/2 = 8000 Hz" in errors
+    assert "--fhigh" in errors
+    assert files_in(out) == []
 
 
 @pytest.mark.parametrize("samples", [1, 7, 159, 160, 161])
@@ -241,6 +334,10 @@ def test_out_has_to_be_a_folder(capsys, tmp_path):
         ["analyze", "x.wav", "--out", "y", "--channels", "1.5"],
         ["analyze", "x.wav", "--out", "y", "--filterbank", "mel"],
         ["analyze", "x.wav", "--out", "y", "--device", "toaster"],
+        ["analyze", "x.wav", "--out", "y", "--filterbank", "drnl", "--subject", "HI"],
+        ["analyze", "x.wav", "--out", "y", "--filterbank", "drnl", "--model", "casp"],
+        ["analyze", "x.wav", "--out", "y", "--filterbank", "drnl", "--full-scale-db", "-1"],
+        ["analyze", "x.wav", "--out", "y", "--filterbank", "drnl", "--full-scale-db", "nan"],
         ["listen"],
     ],
 )
@@ -275,8 +372,16 @@ def test_runs_as_a_module():
 
 def test_centre_frequencies_are_even_in_erb():
     fc = cli._centre_frequencies(100.0, None, 30, 16000)
-    assert fc[0] == 100
-    assert fc[-1] == 7200
+    assert (fc[0], fc[-1]) == (100, 7200)
     torch.testing.assert_close(
         fc[1], torch.tensor(erb2fc(fc2erb(100.0) + (fc2erb(7200.0) - fc2erb(100.0)) / 29)).double()
     )
+
+
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_ends_of_the_range_are_exact(count):
+    for flow in (250.0, 1000.0, 1234.5):
+        fc = cli._centre_frequencies(flow, 8000.0, count, 16000)
+        assert fc.tolist() == sorted(fc.tolist())
+        assert (len(fc), fc[0]) == (count, flow)
+        assert count == 1 or fc[-1] == 8000

@@ -176,8 +176,8 @@ def test_channels() -> None:
     assert filters.dtype == torch.float64
     steps = tamt.fc2erb(filters.fc).diff()
     assert_close(steps, steps.mean().expand(49), 1e-9)
-    assert filters.fc[[0, -1]].tolist() == pytest.approx([250, 8000])
-    assert DRNLFilterbank((250, 8000), FS, n_channels=1).fc.tolist() == pytest.approx([250])
+    assert filters.fc[[0, -1]].tolist() == [250, 8000]
+    assert DRNLFilterbank((250, 8000), FS, n_channels=1).fc.tolist() == [250]
     assert DRNLFilterbank([250.0, 300], FS).num_channels == 2
     fast = FastDRNLFilterbank((250, 8000), FS, learnable=True)
     assert {name for name, _ in fast.named_parameters()} == {"a", "b", "c"}

@@ -45,6 +45,46 @@ def test_cochleagram_of_silence_and_of_one_filter_on_an_erb_axis():
     assert image.get_clim() == (-60, 0)
 
 
+def test_cochleagram_says_what_levels_refer_to():
+    for named, label in (({}, "Level (dB re full scale)"), ({"reference": "1 m/s"}, "Level (dB re 1 m/s)")):
+        figure = plot.cochleagram(np.ones((4, 3)), np.arange(3.0), FC, **named)
+        assert figure.axes[-1].get_ylabel() == label
+
+
+def test_io_functions():
+    levels = torch.arange(-180.0, -19.0, 10.0)
+    bent = torch.where(levels < -100, levels + 40, 0.25 * levels - 35)
+    (axes,) = drawn(plot.io_functions(levels, torch.stack((levels, bent)), [500.0, 1000.0], title="Two filters"))
+    (grey, *_), curves = (
+        [line for line in axes.lines if line.get_label() == "slope 1"],
+        [line for line in axes.lines if "Hz" in line.get_label()],
+    )
+    assert grey.get_slope() == 1
+    np.testing.assert_array_equal([curve.get_ydata() for curve in curves], torch.stack((levels, bent)))
+    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert shown == ["500 Hz, least slope 1.00", "1000 Hz, least slope 0.25", "slope 1"]
+    assert axes.get_xlim() == (-180, -20)
+    assert axes.get_aspect() == 1
+    assert axes.get_xlabel() == "Input level (dB re 1 m/s)"
+    assert axes.get_ylabel() == "Output level (dB re 1 m/s)"
+    assert axes.get_title(loc="left") == "Two filters"
+
+
+def test_io_functions_over_few_decibels():
+    (axes,) = drawn(plot.io_functions([0.0, 1.0], [[3.0, 4.0]], [500.0]))
+    assert len(axes.get_legend().get_texts()) == 2
+
+
+def test_io_functions_refuses_what_has_no_curve():
+    with pytest.raises(ValueError, match=r"output has the shape \(2,\), but has to have \(1, 2\)"):
+        plot.io_functions([-20, -10], [1, 2], [500])
+    for levels in ([-20], [-20, -20], [-10, -20]):
+        with pytest.raises(ValueError, match="at least two levels in rising order"):
+            plot.io_functions(levels, [levels], [500])
+    with pytest.raises(ValueError, match="output has to be finite"):
+        plot.io_functions([-20, -10], [[-np.inf, 1]], [500])
+
+
 def test_joined_frames_keep_power_and_extremes():
     power = np.arange(10.0)[None, None]
     joined, times, low, high = plot._thin(power, np.arange(10.0), -power[0], power[0], columns=4)

@@ -18,7 +18,7 @@ from tamt.triton_kernels import iir as engine
 from tamt.triton_kernels.iir import Tiling, iir_backward, iir_forward
 
 SMALL = Tiling(superblock=64, chunk=2, top=2)  # a second of signal goes through many levels
-KINDS = ("onepole", "biquad", "allpole")
+KINDS = ("onepole", "biquad", "allpole", "modal")
 
 
 class Case(NamedTuple):
@@ -68,9 +68,11 @@ TOLERANCE = {
     ("onepole", torch.float32): 3e-6,
     ("allpole", torch.float32): 3e-6,
     ("biquad", torch.float32): 1e-5,
+    ("modal", torch.float32): 3e-6,
     ("onepole", torch.float64): 1e-12,
     ("allpole", torch.float64): 1e-12,
     ("biquad", torch.float64): 1e-11,
+    ("modal", torch.float64): 1e-12,
 }
 
 

@@ -1,0 +1,68 @@
+"""Every kernel of the FFT-DRNL, compiled for four GPUs without one: no spills, registers and memory in budget."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from compile_gate import TARGETS, compiled
+
+from tamt.triton_kernels.fft_drnl import fft_drnl, fft_drnl_backward
+
+# The most registers per lane, float32: loads wait for memory here, so many lanes have to fit on a multiprocessor.
+REGISTERS = {
+    "fft_drnl_product_kernel": 40,
+    "fft_drnl_mix_kernel": 48,
+    "fft_drnl_adjoint_mix_kernel": 96,
+    "fft_drnl_windows_kernel": 80,
+    "fft_drnl_valid_kernel": 40,
+    "fft_drnl_valid_adjoint_kernel": 40,
+    "fft_drnl_stick_adjoint_kernel": 64,
+    "fft_drnl_overlap_add_kernel": 56,
+}
+WIDE_REGISTERS = 128  # float64
+SHARED = 1 << 10
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has not changed since the last run is not compiled again."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(Path(tempfile.gettempdir()) / "tamt-compile-gate"))
+
+
+def launch(dtype: torch.dtype, rows: int, channels: int, length: int, memory: int, size: int) -> None:
+    """Forward and backward on tensors without memory."""
+    new = torch.empty(0, dtype=dtype, device="meta").new_empty
+    spectra, stick, past_w = new(3, channels, size // 2 + 1, 2), new(channels, 3), new(rows, channels, memory)
+    given = new(rows, length), spectra, stick, new(rows, memory), past_w
+    fft_drnl(*given)
+    fft_drnl_backward(new(rows, channels, length), given[3], past_w, *given, True)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("target", TARGETS)
+def test_machine_code(target: str, dtype: torch.dtype) -> None:
+    with compiled(target) as codes:
+        launch(dtype, 32, 50, 176400, 4095, 16384)
+    assert {code.name for code in codes} == set(REGISTERS)
+    for code in codes:
+        assert code.spilled == 0, code
+        assert code.registers <= (REGISTERS[code.name] if dtype == torch.float32 else WIDE_REGISTERS), code
+        assert code.shared <= SHARED, code
+
+
+@pytest.mark.parametrize(
+    ("rows", "channels", "length", "memory", "size"), [(1, 1, 1, 0, 4), (1, 1, 5, 1, 4), (2, 1, 3, 4095, 16384)]
+)
+def test_sizes_of_one_compile(rows: int, channels: int, length: int, memory: int, size: int) -> None:
+    """Triton makes a constant of every argument that is 1."""
+    with compiled("sm_90") as codes:
+        launch(torch.float32, rows, channels, length, memory, size)
+    assert codes
+    assert all(code.spilled == 0 for code in codes)
