@@ -51,7 +51,8 @@ def broken_stick_backward(grad: Tensor, v: Tensor, stick: Tensor) -> tuple[Tenso
         power = (log * (c - 1)).exp_()
         linear = power * b >= a
         power.masked_fill_(linear, 0)
-        grad_v[row, channels] = torch.where(linear, a, power * (b * c)).mul_(g)
+        torch.where(linear, a, power * (b * c), out=grad_v[row, channels])
+        grad_v[row, channels] *= g
         weight = g * u
         power *= weight
         grad_stick[channels, 0] += weight.masked_fill_(~linear, 0).sum(-1)
