@@ -17,13 +17,19 @@ from tamt.reference import iir as reference
 ORDERS = (3, 2, 4)
 
 
-def example(length: int, batch: int = 2, channels: int = 3, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+def example(
+    length: int,
+    batch: int = 2,
+    channels: int = 3,
+    dtype: torch.dtype = torch.float64,
+    orders: tuple[int, ...] = ORDERS,
+) -> list[Tensor]:
     """Operands with states other than rest, and sticks whose knee lies inside the signal's range."""
     x = torch.randn(batch, length, dtype=torch.float64)
-    filters = [example_coef("modal", order, channels, seed) for seed, order in enumerate(ORDERS)]
+    filters = [example_coef("modal", order, channels, seed) for seed, order in enumerate(orders)]
     spread = torch.rand(3, channels, dtype=torch.float64)
     stick = torch.stack((1 + spread[0], 0.2 + 0.1 * spread[1], 0.2 + 0.3 * spread[2]), 1)
-    states = [0.1 * torch.randn(batch, channels, 2 * order, dtype=torch.float64) for order in ORDERS]
+    states = [0.1 * torch.randn(batch, channels, 2 * order, dtype=torch.float64) for order in orders]
     return [t.to(dtype) for t in (x, *filters, stick, *states)]
 
 
@@ -76,9 +82,9 @@ def test_gradients_of_some_operands_alone(wanted: list[int]) -> None:
         assert_close(gradient, expected[i], 1e-12)
 
 
-@pytest.mark.parametrize("length", [0, 5, 66])
+@pytest.mark.parametrize("length", [0, 66])
 def test_gradcheck(length: int) -> None:
-    operands = [t.requires_grad_() for t in example(length, channels=2)]
+    operands = [t.requires_grad_() for t in example(length, 1, 1, orders=(2, 1, 1))]
     assert torch.autograd.gradcheck(ops.drnl_rows, operands, fast_mode=True)
     assert torch.autograd.gradgradcheck(ops.drnl_rows, operands, fast_mode=True)
 
