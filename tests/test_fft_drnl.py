@@ -95,6 +95,16 @@ def test_definition(length: int) -> None:
     assert y.is_contiguous()
 
 
+def test_a_loud_sound_that_ends_within_a_block() -> None:
+    """What rings on after it, not yet compressed, must not raise the rounding of what is."""
+    impulses = example_impulses(M - 1)
+    impulses[0] = 0
+    x, stick = 1e8 * torch.randn(1, 200, dtype=torch.float64), torch.tensor(STICK, dtype=torch.float64)
+    y, _ = ops.fft_drnl(x, ops.ir_spectra(impulses), stick, M)
+    silence = torch.zeros(1, M - 1, dtype=torch.float64), torch.zeros(1, 3, M - 1, dtype=torch.float64)
+    assert_close(y, naive(x, impulses, stick, *silence)[0], 1e-12)
+
+
 @pytest.mark.parametrize(
     ("memory", "size", "length", "batch", "channels"),
     [
@@ -112,7 +122,7 @@ def test_forward_and_gradients_against_the_definition(
     monkeypatch: pytest.MonkeyPatch, memory: int, size: int, length: int, batch: int, channels: int, transforms: int
 ) -> None:
     """From a past other than silence; in slices of channels, of blocks, and of rows."""
-    monkeypatch.setattr(reference, "SLICE", transforms * size)
+    monkeypatch.setattr(reference, "SLICE", 8 * transforms * size)
     operands = example_operands(memory, size, length, batch, channels)
     impulses = torch.fft.irfft(torch.view_as_complex(operands[1]), size)[..., : memory + 1]
     inputs = differentiable(operands)
@@ -130,12 +140,13 @@ def test_float32_follows_float64() -> None:
     wide = [t.double() for t in operands]
     inputs, exact = differentiable(operands), differentiable(wide)
     results, expected = ops.fft_drnl_rows(*operands), ops.fft_drnl_rows(*wide)
-    for a, e in zip(results, expected, strict=True):
-        assert_close(a.detach(), e.detach(), 2e-6, torch.float32)
+    # Compression makes the rounding of v at its zeros large against the peak of w.
+    for a, e, tolerance in zip(results, expected, (2e-6, 0, 1e-5), strict=True):
+        assert_close(a.detach(), e.detach(), tolerance, torch.float32)
     weights = [torch.randn_like(r) for r in results]
     gradients = torch.autograd.grad(expected, exact, [w.double() for w in weights])
     for a, e in zip(torch.autograd.grad(results, inputs, weights), gradients, strict=True):
-        assert_close(a, e, 1e-5, torch.float32)
+        assert_close(a, e, 5e-6, torch.float32)
 
 
 @settings(max_examples=15)
@@ -328,7 +339,7 @@ def test_fft_length(ir_length: int, size: int) -> None:
 
 
 def test_memory_does_not_grow_with_the_signal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "SLICE", 8 * SIZE)
+    monkeypatch.setattr(reference, "SLICE", 8 * SIZE * 8)
     spectra, stick = ops.ir_spectra(example_impulses(M - 1)), torch.tensor(STICK, dtype=torch.float64)
 
     def largest(length: int) -> int:
@@ -343,7 +354,7 @@ def test_memory_does_not_grow_with_the_signal(monkeypatch: pytest.MonkeyPatch) -
         return max(s.nbytes() for s in storages if s.data_ptr() not in lasting and s.nbytes() != y.nbytes)
 
     short = largest(20 * HOP)
-    assert short >= 8 * SIZE * 8
+    assert short >= 6 * SIZE * 8  # two blocks of three channels
     assert largest(100 * HOP + 5) == short
 
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from tamt.coefficients import flush
 from tamt.reference.broken_stick import broken_stick_, broken_stick_backward, broken_stick_differentiable
 
-SLICE = 1 << 19  # samples of all blocks in work: enough transforms per call, which has a price of its own
+SLICE = 4 << 20  # bytes of all blocks in work: enough transforms per call, which has a price of its own
 
 
 class Group(NamedTuple):
@@ -31,11 +32,12 @@ class Group(NamedTuple):
     channels: list[slice]
 
 
-def groups(batch: int, channels: int, length: int, hop: int, size: int, samples: int) -> Iterator[list[Group]]:
+def groups(shape: torch.Size, hop: int, size: int, samples: int) -> Iterator[list[Group]]:
     """For each slice of rows its groups, first to last, of about ``samples`` samples in work at a time.
 
     All channels of a block come before a second block, and all blocks before a second row.
     """
+    batch, channels, length = shape
     transforms = max(1, samples // size)
     parts = -(-channels // transforms)
     per_part = -(-channels // max(1, parts))
@@ -61,7 +63,7 @@ def block_spectra(x: Tensor, past_x: Tensor, group: Group, size: int) -> Tensor:
     memory = past_x.shape[1]
     hop = size - memory
     known = x[group.rows, max(0, group.start - memory) : group.end]
-    signal = torch.cat((past_x[group.rows, group.start :], known), 1)
+    signal = flush(torch.cat((past_x[group.rows, group.start :], known), 1))
     missing = len(group.lengths) * hop - (group.end - group.start)
     return torch.fft.rfft(pad(signal, (0, missing)).unfold(1, size, hop))
 
@@ -75,7 +77,7 @@ def next_past(past_x: Tensor, x: Tensor) -> Tensor:
 
 def complex_spectra(spectra: Tensor) -> tuple[Tensor, ...]:
     """Linear, front and back spectra, each complex (F, N/2+1)."""
-    return torch.view_as_complex(spectra.contiguous()).unbind(0)
+    return tuple(torch.view_as_complex(s.contiguous()) for s in spectra.unbind(0))
 
 
 def fft_drnl(
@@ -86,7 +88,7 @@ def fft_drnl(
     size, memory = 2 * (spectra.shape[2] - 1), past_x.shape[1]
     y = x.new_empty(x.shape[0], spectra.shape[1], x.shape[1])
     last_w = past_w.clone(memory_format=torch.contiguous_format)
-    for row_groups in groups(*y.shape, size - memory, size, SLICE):
+    for row_groups in groups(y.shape, size - memory, size, SLICE // x.element_size()):
         for group in row_groups:
             shared = block_spectra(x, past_x, group, size)[:, :, None]
             for part in group.channels:
@@ -95,7 +97,7 @@ def fft_drnl(
                 for block, new in zip(w.unbind(1), group.lengths, strict=True):
                     block[..., :memory] = history
                     broken_stick_(block[..., memory : memory + new], stick[part])
-                    block[..., memory + new :] = 0
+                    block[..., memory + new :] = 0  # not compressed, it would raise the rounding of what is
                     history = block[..., new : new + memory]
                 last_w[group.rows, part] = history
                 product = torch.fft.rfft(w).mul_(back[part]).addcmul_(shared, linear[part])
@@ -125,7 +127,7 @@ def fft_drnl_backward(
     # Gradients of the M - 1 samples before what is done so far; in the end, of the history.
     carry_x = grad_last_x.clone(memory_format=torch.contiguous_format)
     carry_w = grad_last_w.clone(memory_format=torch.contiguous_format)
-    for row_groups in groups(*grad_y.shape, size - memory, size, SLICE):
+    for row_groups in groups(grad_y.shape, size - memory, size, SLICE // x.element_size()):
         for group in reversed(row_groups):
             shared = block_spectra(x, past_x, group, size)[:, :, None]
             # Conjugates throughout, as torch would make a copy of a conjugated factor.
@@ -160,7 +162,7 @@ def grad_blocks(grad_y: Tensor, group: Group, memory: int, size: int) -> Tensor:
     blocks = grad_y.new_zeros(grad_y.shape[0], len(group.lengths), grad_y.shape[1], size)
     at = group.start
     for block, new in zip(blocks.unbind(1), group.lengths, strict=True):
-        block[..., memory : memory + new] = grad_y[..., at : at + new]
+        block[..., memory : memory + new] = flush(grad_y[..., at : at + new])
         at += new
     return blocks
 
@@ -182,8 +184,8 @@ def fft_drnl_differentiable(
     """:func:`fft_drnl` by transforms of the whole signal and out of place, for autograd."""
     memory, length = past_x.shape[1], x.shape[1]
     signal = torch.cat((past_x, x), 1)
-    if past_w.shape[0] == 0 or past_w.shape[1] == 0:  # MKL transforms no empty batch
-        return x.new_empty(*past_w.shape[:2], length), signal[:, length:], past_w
+    if past_w.shape[0] == 0 or past_w.shape[1] == 0:  # MKL transforms no empty batch; this one has its graph too
+        return x[:, None] * stick[:, :1], signal[:, length:], past_w
     size = memory + max(1, length)
     responses = torch.fft.irfft(torch.view_as_complex(spectra.contiguous()))[..., : memory + 1]
     linear, front, back = torch.fft.rfft(responses, size + memory).unbind(0)
