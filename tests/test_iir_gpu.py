@@ -11,7 +11,7 @@ from tamt.ops.iir import iir
 from tamt.reference import iir as reference
 
 pytestmark = pytest.mark.gpu
-KINDS = ("onepole", "biquad", "allpole")
+KINDS = ("onepole", "biquad", "allpole", "modal")
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-11}
 
 

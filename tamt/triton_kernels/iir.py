@@ -53,8 +53,8 @@ class System(NamedTuple):
 
 
 def n_states(kind: str, order: int) -> int:
-    if kind not in ("onepole", "biquad", "allpole"):
-        raise ValueError(f"kind must be 'onepole', 'biquad' or 'allpole', got {kind!r}")
+    if kind not in ("onepole", "biquad", "allpole", "modal"):
+        raise ValueError(f"kind must be 'onepole', 'biquad', 'allpole' or 'modal', got {kind!r}")
     if not 1 <= order <= 8:
         raise ValueError(f"order must be in 1..8, got {order}")
     return 2 * order
@@ -79,8 +79,8 @@ def design(coef: torch.Tensor, kind: str, order: int, steps: int, response: bool
     F, P = coef.shape
     N = n_states(kind, order)
     NP = triton.next_power_of_2(N)
-    poles = 16 if kind != "biquad" and coef.dtype == torch.float32 else 1
-    width = P if kind == "biquad" else P - 3 + 2 * poles
+    poles = 16 if kind in ("onepole", "allpole") and coef.dtype == torch.float32 else 1
+    width = {"biquad": P, "modal": 5 * order}.get(kind, P - 3 + 2 * poles)
     table = coef.new_empty(F, width)
     transition = coef.new_empty(F, NP, NP, dtype=torch.float64)
     product = coef.new_empty(steps if response else 0, F * NP, dtype=torch.float32)
@@ -251,8 +251,15 @@ def enter(run: Run) -> Run:
         )
     else:
         recur("ends", run, ends, state)
+    return scanned(run, ends)
+
+
+def scanned(run: Run, ends: torch.Tensor) -> Run:
+    """Stage 3 of the forward pass, from the end states of stage 2."""
+    state, system = run.state, run.system
     strides = state.stride(1), state.stride(0)
-    return run._replace(start=scan(ends, system.transition, state, strides, n_super, B, system.constants, tiling))
+    start = scan(ends, system.transition, state, strides, run.n_super, state.shape[0], system.constants, run.tiling)
+    return run._replace(start=start)
 
 
 def iir_forward(
@@ -309,7 +316,8 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
     B, F, _ = state.shape
     T = x.shape[-1]
     NP = system.constants["NP"]
-    warps = 2  # one is enough, but then ptxas spills a few words on sm_100
+    # One is enough, but then ptxas spills a few words on sm_100; of modal cascades with two, on sm_80.
+    warps = 1 if system.constants["KIND"] == "modal" else 2
     lanes = warps * lanes_per_warp()
     # Lanes of one program that share a superblock of a shared signal add up what they find.
     BF = min(8, triton.next_power_of_2(F)) if shares_signal(x) else 1

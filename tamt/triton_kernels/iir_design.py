@@ -38,6 +38,41 @@ def store_pole(p_table, o_first, b_decay, b_cycles, POLES: tl.constexpr):
 
 
 @triton.jit
+def load_column(p_row, o_j, i: tl.constexpr, ORDER: tl.constexpr):
+    """Coefficient i of modal sections o_j, in float64."""
+    return tl.load(p_row + 6 * o_j + i, mask=o_j < ORDER, other=0.0).to(tl.float64)
+
+
+@triton.jit
+def store_sections(p_row, p_table, ORDER: tl.constexpr, LANES: tl.constexpr):
+    """The table row of a cascade of modal sections, a lane each; returned as a tuple of scalars, in float64.
+
+    ``q = p - 1`` from the half angle h, without cancellation where the pole is slow: ``Re q = (r - 1) cos 2h -
+    2 sin^2 h`` and ``Im q = r sin 2h``. With r in float64, the digits that r - 1 loses are none of float32's.
+    """
+    o_j = tl.arange(0, LANES)
+    b_radius = tl.exp(-load_column(p_row, o_j, 0, ORDER))
+    b_cycles = load_column(p_row, o_j, 1, ORDER) + load_column(p_row, o_j, 2, ORDER)
+    b_half = 3.141592653589793 * (b_cycles - tl.floor(b_cycles + 0.5))
+    b_sin = tl.sin(b_half)
+    b_square = 2.0 * b_sin * b_sin
+    b_columns = (
+        (b_radius - 1.0) * (1.0 - b_square) - b_square,
+        b_radius * 2.0 * b_sin * tl.cos(b_half),
+        load_column(p_row, o_j, 3, ORDER),
+        load_column(p_row, o_j, 4, ORDER),
+        load_column(p_row, o_j, 5, ORDER),
+    )
+    for i in tl.static_range(5):
+        tl.store(p_table + 5 * o_j + i, b_columns[i].to(p_table.dtype.element_ty), mask=o_j < ORDER)
+    b_c = ()
+    for j in tl.static_range(ORDER):
+        for i in tl.static_range(5):
+            b_c = b_c + (tl.sum(tl.where(o_j == j, b_columns[i], 0.0), axis=0),)
+    return b_c
+
+
+@triton.jit
 def iir_design_kernel(
     p_coef,
     p_table,
@@ -67,9 +102,10 @@ def iir_design_kernel(
     f = tl.program_id(0)
     p_row = p_coef + f * P
     o_table = f * WIDTH
-    if KIND == "biquad":
-        b_c = ()
-    else:
+    b_c = ()
+    if KIND == "modal":
+        b_c = store_sections(p_row, p_table + o_table, ORDER, LANES)
+    elif KIND != "biquad":
         # f_hi + f_lo is an unevaluated sum that carries more than float32: add it in float64.
         b_cycles = tl.load(p_row + 1).to(tl.float64) + tl.load(p_row + 2).to(tl.float64)
         b_re, b_im = store_pole(p_table, o_table + 2, tl.load(p_row).to(tl.float64), b_cycles, POLES)
@@ -80,10 +116,11 @@ def iir_design_kernel(
         b_c = (b_gre.to(tl.float64), b_gim.to(tl.float64), b_re, b_im)
         p_row += 5
         o_table += 2 + 2 * POLES
-    for i in tl.static_range(P if KIND == "biquad" else P - 5):
-        b_value = tl.load(p_row + i)
-        tl.store(p_table + o_table + i, b_value)
-        b_c = b_c + (b_value.to(tl.float64),)
+    if KIND != "modal":
+        for i in tl.static_range(P if KIND == "biquad" else P - 5):
+            b_value = tl.load(p_row + i)
+            tl.store(p_table + o_table + i, b_value)
+            b_c = b_c + (b_value.to(tl.float64),)
 
     lane = tl.arange(0, LANES)
     o_lane = tl.zeros([LANES], tl.int32)

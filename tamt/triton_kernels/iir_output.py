@@ -34,6 +34,42 @@ def store_states(p_tile, b_s, m_tile, R: tl.constexpr, N: tl.constexpr, NP: tl.c
 
 
 @triton.jit
+def locate(n_super, F, R: tl.constexpr):
+    """(channel, batch row, group of R superblocks) of a program that has a lane for each superblock of the group.
+
+    Channels run fastest over programs, so that a shared signal is read from DRAM once.
+    """
+    n_tiles = (n_super + R - 1) // R
+    rest = tl.program_id(0) // F
+    return (tl.program_id(0) % F).to(tl.int64), (rest // n_tiles).to(tl.int64), rest % n_tiles
+
+
+@triton.jit
+def states_at_rest(p_table, R: tl.constexpr, N: tl.constexpr):
+    """N states of R lanes, zero, of the table's type."""
+    b_s = ()
+    for _ in tl.static_range(N):
+        b_s = b_s + (tl.zeros([R], p_table.dtype.element_ty),)
+    return b_s
+
+
+@triton.jit
+def load_starts(p_start, p_state, m_row, o_j, R: tl.constexpr, N: tl.constexpr, NP: tl.constexpr):
+    """States that enter superblocks o_j: from p_state (N) the first of a batch row, from p_start (R, NP) the others."""
+    p_tile = p_start + tl.arange(0, R)[:, None] * NP + tl.arange(0, NP)[None, :]
+    b_s = load_states(p_tile, (m_row & (o_j > 0))[:, None], R, N, NP)
+    return select(o_j > 0, b_s, load_row(p_state, 0, N), N)
+
+
+@triton.jit
+def store_final(p_final, b_s, m_last, R: tl.constexpr, N: tl.constexpr, NP: tl.constexpr):
+    """The states of the one lane where m_last is set to p_final (N)."""
+    o_n = tl.arange(0, NP)
+    p_last = p_final + tl.zeros([R, 1], tl.int32) + o_n[None, :]
+    store_states(p_last, b_s, m_last[:, None] & (o_n < N)[None, :], R, N, NP)
+
+
+@triton.jit
 def iir_forward_kernel(
     p_x,
     p_table,
@@ -69,14 +105,9 @@ def iir_forward_kernel(
     TASK "ends":    out (F, B, n_super, NP) = end states from a zero start; the last superblock's are not valid.
     TASK "borders": out (F, B, ceil(n_samples / BORDER), NP) = state entering each BORDER samples; final as above.
 
-    Channels run fastest over programs, so that a shared signal is read from DRAM once. Beyond its base, every address
-    is a lane's number times a constant, which costs no registers.
+    Beyond its base, every address is a lane's number times a constant, which costs no registers.
     """
-    f = tl.program_id(0) % F
-    n_tiles = (n_super + R - 1) // R
-    tile = (tl.program_id(0) // F) % n_tiles
-    o_b = (tl.program_id(0) // F // n_tiles).to(tl.int64)
-    o_f = f.to(tl.int64)
+    o_f, o_b, tile = locate(n_super, F, R)
     o_tile = tile.to(tl.int64) * (R * S)
     lane = tl.arange(0, R)
     o_j = tile * R + lane
@@ -84,18 +115,15 @@ def iir_forward_kernel(
     o_n = tl.arange(0, NP)
     m_row = o_j < n_super
     b_length = tl.minimum(tl.maximum(n_samples - o_tile - lane * S, 0), S).to(tl.int32)
-    b_c = load_row(p_table, vary(f, F, R, PER_LANE), WIDTH)
+    b_c = load_row(p_table, vary(o_f, F, R, PER_LANE), WIDTH)
     p_xtile = p_x + (o_b * x_stride_b + o_f * x_stride_f + o_tile) + ((lane * S)[:, None] + o_i[None, :])
     p_state += (o_b * F + o_f) * N
-    o_super = ((o_f * B + o_b) * n_super + tile * R) * NP + (lane[:, None] * NP + o_n[None, :])
+    o_super = ((o_f * B + o_b) * n_super + tile * R) * NP
 
     if TASK == "ends":
-        b_s = ()
-        for _ in tl.static_range(N):
-            b_s = b_s + (tl.zeros([R], p_table.dtype.element_ty),)
+        b_s = states_at_rest(p_table, R, N)
     else:
-        b_s = load_states(p_start + o_super, (m_row & (o_j > 0))[:, None], R, N, NP)
-        b_s = select(o_j > 0, b_s, load_row(p_state, 0, N), N)
+        b_s = load_starts(p_start + o_super, p_state, m_row, o_j, R, N, NP)
     for k in range(0, S, TRIP):
         if TASK == "borders":  # noqa: SIM102
             if k % BORDER == 0:
@@ -114,12 +142,10 @@ def iir_forward_kernel(
             p_y = p_out + ((o_b * F + o_f) * T + o_tile) + ((lane * S)[:, None] + o_i[None, :])
             tl.store(p_y + k, b_out, mask=m_trip)
         if TASK != "ends":  # noqa: SIM102
-            if (tile == n_tiles - 1) & (k + TRIP == n_samples - (n_super - 1) * S):
-                m_last = (o_j == n_super - 1)[:, None] & (o_n < N)[None, :]
-                p_last = p_final + (o_b * F + o_f) * N + tl.zeros([R, 1], tl.int32) + o_n[None, :]
-                store_states(p_last, b_s, m_last, R, N, NP)
+            if (tile == (n_super - 1) // R) & (k + TRIP == n_samples - (n_super - 1) * S):
+                store_final(p_final + (o_b * F + o_f) * N, b_s, o_j == n_super - 1, R, N, NP)
     if TASK == "ends":
-        store_states(p_out + o_super, b_s, m_row[:, None], R, N, NP)
+        store_states(p_out + o_super + (lane[:, None] * NP + o_n[None, :]), b_s, m_row[:, None], R, N, NP)
 
 
 @triton.jit

@@ -10,10 +10,12 @@ kind       table row                                              states        
 onepole n  g_re, g_im, then re, im of POLES poles                 re, im of s_1 ... s_n    2n
 allpole n  as onepole, then re, im of the feedback c_1 ... c_n    re, im of s_1 ... s_n    2n
 biquad K   b0, b1, b2, a1, a2 of each section                     z1, z2 of each section   2K
+modal K    q_re, q_im, g_re, g_im, d of each section              re, im of each section   2K
 =========  =====================================================  =======================  ====
 
 POLES is 1, or 16 slightly different float32 poles whose running product follows the powers of the exact pole;
-sample PHASE of a trip of 16 uses pole PHASE.
+sample PHASE of a trip of 16 uses pole PHASE. Modal sections have one pole ``p = 1 + q`` each, and what is rounded is q:
+a slow pole, close to 1, keeps its digits.
 """
 
 import triton
@@ -27,6 +29,8 @@ def forward_step(b_u, b_s, b_c, KIND: tl.constexpr, ORDER: tl.constexpr, PHASE: 
     onepole: ``s_0 = g u``, ``s_j' = p s_j + s_{j-1}'``, ``y = Re s_n'``.
     allpole: the same with ``s_0 = g u - sum_j c_j s_j``.
     biquad: ``y = b0 u + z1``, ``z1' = b1 u - a1 y + z2``, ``z2' = b2 u - a2 y``; y is the next section's u.
+    modal: ``s' = s + q s + g u``, ``y = d u + Re s'``; y is the next section's u. Three contracted operations per part
+    of s', the first of them ``s + q s``.
     """
     b_new = ()
     if KIND == "biquad":
@@ -37,6 +41,14 @@ def forward_step(b_u, b_s, b_c, KIND: tl.constexpr, ORDER: tl.constexpr, PHASE: 
             b_z1 = b_c[5 * j + 1] * b_in + b_s[2 * j + 1] - b_c[5 * j + 3] * b_y
             b_z2 = b_c[5 * j + 2] * b_in - b_c[5 * j + 4] * b_y
             b_new = b_new + (b_z1, b_z2)
+    elif KIND == "modal":
+        b_y = b_u
+        for j in tl.static_range(ORDER):
+            b_in = b_y
+            b_re = b_s[2 * j] + b_c[5 * j] * b_s[2 * j] - b_c[5 * j + 1] * b_s[2 * j + 1] + b_c[5 * j + 2] * b_in
+            b_im = b_s[2 * j + 1] + b_c[5 * j] * b_s[2 * j + 1] + b_c[5 * j + 1] * b_s[2 * j] + b_c[5 * j + 3] * b_in
+            b_y = b_c[5 * j + 4] * b_in + b_re
+            b_new = b_new + (b_re, b_im)
     else:
         tl.static_assert(KIND == "onepole" or KIND == "allpole")
         p_re = b_c[2 + 2 * (PHASE % POLES)]
@@ -75,9 +87,10 @@ def adjoint_step(
     onepole: ``q_n = l_n' + gy``, ``q_{j-1} = l_{j-1}' + q_j``, ``gu = Re(conj(g) q_1)``, ``l_j = conj(p) q_j``.
     allpole: the same with ``l_j = conj(p) q_j - conj(c_j) q_1``.
     biquad, last section first: ``w = gy - a1 l1' - a2 l2'``, ``gu = b0 w + b1 l1' + b2 l2'``, ``l1 = w``, ``l2 = l1'``.
+    modal, last section first: ``m = l' + gy``, ``gu = d gy + Re(conj(g) m)``, ``l = m + conj(q) m``.
 
     Between the samples of a run the first two carry q, which saves an addition per part: FIRST says that l comes in,
-    LAST that l goes out. Biquads carry l throughout.
+    LAST that l goes out. The others carry l throughout.
     """
     b_new = ()
     if KIND == "biquad":
@@ -88,6 +101,15 @@ def adjoint_step(
             b_w = b_gu - b_c[5 * j + 4] * b_l2 - b_c[5 * j + 3] * b_l1
             b_gu = b_c[5 * j] * b_w + b_c[5 * j + 1] * b_l1 + b_c[5 * j + 2] * b_l2
             b_new = (b_w, b_l1) + b_new
+    elif KIND == "modal":
+        b_gu = b_gy
+        for j in tl.static_range(ORDER - 1, -1, -1):
+            b_re = b_s[2 * j] + b_gu
+            b_im = b_s[2 * j + 1]
+            b_gu = b_c[5 * j + 4] * b_gu + b_c[5 * j + 2] * b_re + b_c[5 * j + 3] * b_im
+            b_lre = b_re + b_c[5 * j] * b_re + b_c[5 * j + 1] * b_im
+            b_lim = b_im + b_c[5 * j] * b_im - b_c[5 * j + 1] * b_re
+            b_new = (b_lre, b_lim) + b_new
     else:
         tl.static_assert(KIND == "onepole" or KIND == "allpole")
         # The pole that takes q one sample back is that of the sample after.

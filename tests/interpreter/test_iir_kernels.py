@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import pytest
@@ -186,6 +187,33 @@ def test_poles_close_to_the_circle(dtype: torch.dtype, tolerance: float) -> None
     case = case._replace(coef=coef, state=case.state * 0)
     wanted, _ = naive_iir(case.x.double(), case.coef.double(), case.state.double(), "onepole", 2)
     check(iir_forward(*case[:3], "onepole", 2)[0], wanted, tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-6), (torch.float64, 1e-11)])
+def test_slow_modal_sections(dtype: torch.dtype, tolerance: float) -> None:
+    """A gammatone of 250 Hz and a Butterworth low-pass at 44.1 kHz, twice each; the adjoint is as exact."""
+    decay, cycles, root = 2 * math.pi * 65 / 44100, 258 / 44100, math.sqrt(2) * math.tan(math.pi * 258 / 44100)
+    gammatone = torch.tensor([decay, cycles, 0, 2 * decay, 0, 0], dtype=torch.float64)
+    low_pass = torch.tensor(
+        [
+            math.atanh(root / (1 + root**2 / 2)),
+            math.atan2(root, 1 - root**2 / 2) / (2 * math.pi),
+            0,
+            -(root**3) / (1 + root**4 / 4),
+            -2 * root / (1 + root**4 / 4),
+            root**2 / 2 / (1 - root + root**2 / 2),
+        ],
+        dtype=torch.float64,
+    )
+    coef = torch.cat((gammatone, gammatone, low_pass, low_pass))[None].to(dtype)
+    x, gy = torch.randn(1, 1000, dtype=dtype), torch.randn(1, 1, 1000, dtype=dtype)
+    state = torch.zeros(1, 1, 8, dtype=dtype)
+    operands = [t.double() for t in (x, coef, state)]
+    y, _ = iir_forward(x, coef, state, "modal", 4, SMALL)
+    check(y, reference.iir(*operands, "modal", 4)[0], tolerance)
+    gx, *_ = iir_backward(gy, state, x, coef, state, "modal", 4, True, False, SMALL)
+    wanted, *_ = reference.iir_backward(gy.double(), state.double(), *operands, "modal", 4, True, False)
+    check(gx, wanted, tolerance)
 
 
 def test_chunked_is_one_shot() -> None:

@@ -1,0 +1,350 @@
+"""DRNL filters: ``y = linear(x) + back(NL(front(x)))`` with cascades of modal sections and the broken stick NL.
+
+Forward, in the stages of :mod:`tamt.triton_kernels.iir`; what is new is fused, so that per output sample 12 bytes of
+float32 move:
+
+1. states that enter the superblocks of the front and the linear cascade, which filter the same shared signal
+2. front kernel: front cascade and broken stick; writes w = NL(front(x)), and runs the back cascade over it from rest,
+   which gives that cascade's end states of superblocks
+3. scan of these
+4. back kernel: back cascade over w plus linear cascade over x
+
+The last samples of lengths not divisible by 16 go through all at once, in a kernel of their own.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from ._common import LAUNCH, join_columns, lanes_per_warp, on_amd, on_device_of, split_columns
+from .broken_stick import broken_stick_gain, load_stick
+from .iir import DEFAULT, Run, Tiling, begin, enter, scanned, uses_product
+from .iir_output import (
+    load_starts,
+    load_states,
+    locate,
+    states_at_rest,
+    store_final,
+    store_states,
+)
+from .iir_sections import forward_step, load_row, vary
+
+STEP = 8  # samples of a lane in registers at once; 16, as in iir_output, leave fewer lanes on a processor
+
+
+@triton.jit
+def drnl_front_kernel(
+    p_x,
+    p_front,
+    p_state,
+    p_start,
+    p_final,
+    p_stick,
+    p_back,
+    p_end,
+    p_w,
+    T,
+    n_samples,
+    n_super,
+    B,
+    F,
+    x_stride_b,
+    FRONT: tl.constexpr,
+    NP_FRONT: tl.constexpr,
+    BACK: tl.constexpr,
+    NP_BACK: tl.constexpr,
+    S: tl.constexpr,
+    STEP: tl.constexpr,
+    R: tl.constexpr,
+    PER_LANE: tl.constexpr,
+):
+    """``w = NL(front(x))``, and what the back cascade makes of it in each superblock from rest.
+
+    R neighbouring superblocks of one batch row and channel per program, a lane each. x (B, T), of which the first
+    n_samples count, a multiple of 16; front (F, 5 FRONT) and back (F, 5 BACK) are tables; state (B, F, 2 FRONT) enters
+    superblock 0 of each batch row, start (F, B, n_super, NP_FRONT) the others; stick (F, 3)
+    -> w (B, F, T), final (B, F, 2 FRONT) = front's state after n_samples, and end (F, B, n_super, NP_BACK) = back's end
+    states; those of the last superblock are not valid.
+    """
+    N: tl.constexpr = 2 * FRONT
+    o_f, o_b, tile = locate(n_super, F, R)
+    o_channel = vary(o_f, F, R, PER_LANE)
+    o_tile = tile.to(tl.int64) * (R * S)
+    lane = tl.arange(0, R)
+    o_j = tile * R + lane
+    o_trip = (lane * S)[:, None] + tl.arange(0, STEP)[None, :]
+    m_row = o_j < n_super
+    b_length = tl.minimum(tl.maximum(n_samples - o_tile - lane * S, 0), S).to(tl.int32)
+    b_front = load_row(p_front, o_channel, 5 * FRONT)
+    b_back = load_row(p_back, o_channel, 5 * BACK)
+    b_a, b_b, b_c = load_stick(p_stick, o_channel)
+    o_row = o_b * F + o_f
+    o_super = (o_f * B + o_b) * n_super + tile * R
+    b_s = load_starts(p_start + o_super * NP_FRONT, p_state + o_row * N, m_row, o_j, R, N, NP_FRONT)
+    b_e = states_at_rest(p_back, R, 2 * BACK)
+    for k in range(0, S, STEP):
+        m_trip = (k < b_length)[:, None]
+        b_x = split_columns(tl.load(p_x + (o_b * x_stride_b + o_tile) + o_trip + k, mask=m_trip, other=0.0), R, STEP)
+        b_w = ()
+        for i in tl.static_range(STEP):
+            b_v, b_s = forward_step(b_x[i], b_s, b_front, "modal", FRONT, 0, 1)
+            b_v = b_v * broken_stick_gain(b_v, b_a, b_b, b_c)
+            _, b_e = forward_step(b_v, b_e, b_back, "modal", BACK, 0, 1)
+            b_w = b_w + (b_v,)
+        tl.store(p_w + (o_row * T + o_tile) + o_trip + k, join_columns(b_w, R, STEP), mask=m_trip)
+        if (tile == (n_super - 1) // R) & (k + STEP == n_samples - (n_super - 1) * S):
+            store_final(p_final + o_row * N, b_s, o_j == n_super - 1, R, N, NP_FRONT)
+    p_tile = p_end + o_super * NP_BACK + (lane[:, None] * NP_BACK + tl.arange(0, NP_BACK)[None, :])
+    store_states(p_tile, b_e, m_row[:, None], R, 2 * BACK, NP_BACK)
+
+
+@triton.jit
+def drnl_back_kernel(
+    p_x,
+    p_linear,
+    p_linear_state,
+    p_linear_start,
+    p_linear_final,
+    p_back,
+    p_back_state,
+    p_back_start,
+    p_back_final,
+    p_y,
+    T,
+    n_samples,
+    n_super,
+    B,
+    F,
+    x_stride_b,
+    LINEAR: tl.constexpr,
+    NP_LINEAR: tl.constexpr,
+    BACK: tl.constexpr,
+    NP_BACK: tl.constexpr,
+    S: tl.constexpr,
+    STEP: tl.constexpr,
+    R: tl.constexpr,
+    PER_LANE: tl.constexpr,
+    DO_BACK: tl.constexpr,
+    DO_LINEAR: tl.constexpr,
+):
+    """In y (B, F, T), which holds w to begin with: DO_BACK ``y = back(y)``, then DO_LINEAR ``y += linear(x)``.
+
+    Shapes as in :func:`drnl_front_kernel`. In place, because a program alone touches its superblocks, and a trip has
+    all its samples in registers before the first of its outputs is stored.
+    """
+    o_f, o_b, tile = locate(n_super, F, R)
+    o_channel = vary(o_f, F, R, PER_LANE)
+    o_tile = tile.to(tl.int64) * (R * S)
+    lane = tl.arange(0, R)
+    o_j = tile * R + lane
+    o_trip = (lane * S)[:, None] + tl.arange(0, STEP)[None, :]
+    m_row = o_j < n_super
+    b_length = tl.minimum(tl.maximum(n_samples - o_tile - lane * S, 0), S).to(tl.int32)
+    o_row = o_b * F + o_f
+    o_super = (o_f * B + o_b) * n_super + tile * R
+    if DO_BACK:
+        b_back = load_row(p_back, o_channel, 5 * BACK)
+        p_back_start += o_super * NP_BACK
+        b_e = load_starts(p_back_start, p_back_state + o_row * (2 * BACK), m_row, o_j, R, 2 * BACK, NP_BACK)
+    if DO_LINEAR:
+        b_linear = load_row(p_linear, o_channel, 5 * LINEAR)
+        p_linear_start += o_super * NP_LINEAR
+        b_s = load_starts(p_linear_start, p_linear_state + o_row * (2 * LINEAR), m_row, o_j, R, 2 * LINEAR, NP_LINEAR)
+    for k in range(0, S, STEP):
+        m_trip = (k < b_length)[:, None]
+        p_trip = p_y + (o_row * T + o_tile) + o_trip + k
+        b_w = split_columns(tl.load(p_trip, mask=m_trip, other=0.0), R, STEP)
+        if DO_LINEAR:
+            p_xtrip = p_x + (o_b * x_stride_b + o_tile) + o_trip + k
+            b_x = split_columns(tl.load(p_xtrip, mask=m_trip, other=0.0), R, STEP)
+        b_y = ()
+        for i in tl.static_range(STEP):
+            b_yi = b_w[i]
+            if DO_BACK:
+                b_yi, b_e = forward_step(b_yi, b_e, b_back, "modal", BACK, 0, 1)
+            if DO_LINEAR:
+                b_li, b_s = forward_step(b_x[i], b_s, b_linear, "modal", LINEAR, 0, 1)
+                b_yi += b_li
+            b_y = b_y + (b_yi,)
+        tl.store(p_trip, join_columns(b_y, R, STEP), mask=m_trip)
+        if (tile == (n_super - 1) // R) & (k + STEP == n_samples - (n_super - 1) * S):
+            m_last = o_j == n_super - 1
+            if DO_BACK:
+                store_final(p_back_final + o_row * (2 * BACK), b_e, m_last, R, 2 * BACK, NP_BACK)
+            if DO_LINEAR:
+                store_final(p_linear_final + o_row * (2 * LINEAR), b_s, m_last, R, 2 * LINEAR, NP_LINEAR)
+
+
+@triton.jit
+def drnl_tail_kernel(
+    p_x,
+    p_linear,
+    p_front,
+    p_back,
+    p_stick,
+    p_linear_state,
+    p_front_state,
+    p_back_state,
+    p_linear_final,
+    p_front_final,
+    p_back_final,
+    p_y,
+    T,
+    length,
+    B,
+    F,
+    x_stride_b,
+    LINEAR: tl.constexpr,
+    NP_LINEAR: tl.constexpr,
+    FRONT: tl.constexpr,
+    NP_FRONT: tl.constexpr,
+    BACK: tl.constexpr,
+    NP_BACK: tl.constexpr,
+    R: tl.constexpr,
+):
+    """The last length < 16 samples of every row, sample by sample; one lane per (batch row, channel).
+
+    x (B, T), states (B, F, N) before these samples -> their part of y (B, F, T), and final states (B, F, N), which may
+    be the same tensors as the states.
+    """
+    o_q = tl.program_id(0) * R + tl.arange(0, R)
+    o_f = o_q % F
+    m_q = o_q < B * F
+    o_linear = (o_q.to(tl.int64) * (2 * LINEAR))[:, None] + tl.arange(0, NP_LINEAR)[None, :]
+    o_front = (o_q.to(tl.int64) * (2 * FRONT))[:, None] + tl.arange(0, NP_FRONT)[None, :]
+    o_back = (o_q.to(tl.int64) * (2 * BACK))[:, None] + tl.arange(0, NP_BACK)[None, :]
+    m_linear = m_q[:, None] & (tl.arange(0, NP_LINEAR) < 2 * LINEAR)[None, :]
+    m_front = m_q[:, None] & (tl.arange(0, NP_FRONT) < 2 * FRONT)[None, :]
+    m_back = m_q[:, None] & (tl.arange(0, NP_BACK) < 2 * BACK)[None, :]
+    p_xrow = p_x + (o_q // F).to(tl.int64) * x_stride_b + (T - length)
+    p_yrow = p_y + o_q.to(tl.int64) * T + (T - length)
+    b_l = load_states(p_linear_state + o_linear, m_linear, R, 2 * LINEAR, NP_LINEAR)
+    b_s = load_states(p_front_state + o_front, m_front, R, 2 * FRONT, NP_FRONT)
+    b_e = load_states(p_back_state + o_back, m_back, R, 2 * BACK, NP_BACK)
+    for i in range(0, length):
+        b_a, b_b, b_c = load_stick(p_stick, o_f)
+        b_x = tl.load(p_xrow + i, mask=m_q, other=0.0)
+        b_v, b_s = forward_step(b_x, b_s, load_row(p_front, o_f, 5 * FRONT), "modal", FRONT, 0, 1)
+        b_v = b_v * broken_stick_gain(b_v, b_a, b_b, b_c)
+        b_v, b_e = forward_step(b_v, b_e, load_row(p_back, o_f, 5 * BACK), "modal", BACK, 0, 1)
+        b_y, b_l = forward_step(b_x, b_l, load_row(p_linear, o_f, 5 * LINEAR), "modal", LINEAR, 0, 1)
+        tl.store(p_yrow + i, b_v + b_y, mask=m_q)
+    store_states(p_linear_final + o_linear, b_l, m_linear, R, 2 * LINEAR, NP_LINEAR)
+    store_states(p_front_final + o_front, b_s, m_front, R, 2 * FRONT, NP_FRONT)
+    store_states(p_back_final + o_back, b_e, m_back, R, 2 * BACK, NP_BACK)
+
+
+def orders(**runs: Run) -> dict[str, int]:
+    """The kernels' constants that tell the cascades' numbers of sections and padded numbers of states."""
+    found: dict[str, int] = {}
+    for name, run in runs.items():
+        found |= {name: run.system.constants["ORDER"], f"NP_{name}": run.system.constants["NP"]}
+    return found
+
+
+def drnl(
+    x: torch.Tensor,
+    linear: torch.Tensor,
+    front: torch.Tensor,
+    back: torch.Tensor,
+    stick: torch.Tensor,
+    state_linear: torch.Tensor,
+    state_front: torch.Tensor,
+    state_back: torch.Tensor,
+    tiling: Tiling = DEFAULT,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Output (B, F, T) of F filters, and the states of their linear, front and back cascades after the last sample.
+
+    x (B, T); cascades (F, 6 K) of K modal sections, each with a K of its own; stick (F, 3), columns a, b, c; states
+    (B, F, 2 K) before the first sample.
+    """
+    B, F, _ = state_front.shape
+    T = x.shape[-1]
+    y = x.new_empty(B, F, T)
+    states = state_linear, state_front, state_back
+    if y.numel() == 0:
+        linear_final, front_final, back_final = (s.clone(memory_format=torch.contiguous_format) for s in states)
+        return y, linear_final, front_final, back_final
+    finals = tuple(torch.empty_like(state, memory_format=torch.contiguous_format) for state in states)
+
+    def cut(signal: torch.Tensor, coef: torch.Tensor, state: torch.Tensor, response: bool) -> Run:
+        return begin(signal, coef, state, "modal", coef.shape[1] // 6, tiling, response)
+
+    with on_device_of(x):
+        x, stick = x.contiguous(), stick.contiguous()
+        runs = (
+            enter(cut(x, linear, state_linear, uses_product(x))),
+            enter(cut(x, front, state_front, uses_product(x))),
+            cut(y, back, state_back, False),
+        )
+        n_samples = runs[0].n_samples
+        length = T - n_samples
+        if n_samples:
+            whole_trips(*runs, stick, finals)
+        if length:
+            lanes = lanes_per_warp()
+            drnl_tail_kernel[(triton.cdiv(B * F, lanes),)](
+                x,
+                *(run.system.table for run in runs),
+                stick,
+                *(finals if n_samples else (run.state for run in runs)),
+                *finals,
+                y,
+                T,
+                length,
+                B,
+                F,
+                x.stride(0),
+                R=lanes,
+                num_warps=1,
+                **orders(LINEAR=runs[0], FRONT=runs[1], BACK=runs[2]),
+                **LAUNCH,
+            )
+    return y, finals[0], finals[1], finals[2]
+
+
+def whole_trips(linear: Run, front: Run, back: Run, stick: torch.Tensor, finals: tuple[torch.Tensor, ...]) -> None:
+    """Stages 2 to 4, all but the last T % 16 samples; y is the signal of ``back``."""
+    x, y = front.x, back.x
+    B, F, T = y.shape
+    lanes = lanes_per_warp()
+    grid = (F * B * triton.cdiv(front.n_super, lanes),)
+    sizes = T, front.n_samples, front.n_super, B, F, x.stride(0)
+    options = {"S": front.tiling.superblock, "STEP": STEP, "R": lanes, "PER_LANE": on_amd(), "num_warps": 1, **LAUNCH}
+    linear_final, front_final, back_final = finals
+    ends = y.new_empty(F, B * front.n_super, back.system.constants["NP"])
+    drnl_front_kernel[grid](
+        x,
+        front.system.table,
+        front.state,
+        front.start,
+        front_final,
+        stick,
+        back.system.table,
+        ends,
+        y,
+        *sizes,
+        **orders(FRONT=front, BACK=back),
+        **options,
+    )
+    if back.n_super > 1:
+        back = scanned(back, ends)
+    # Both cascades in double precision do not fit the registers.
+    for do_back, do_linear in ((True, True),) if y.dtype == torch.float32 else ((True, False), (False, True)):
+        drnl_back_kernel[grid](
+            x,
+            linear.system.table,
+            linear.state,
+            linear.start,
+            linear_final,
+            back.system.table,
+            back.state,
+            back.start,
+            back_final,
+            y,
+            *sizes,
+            **orders(LINEAR=linear, BACK=back),
+            DO_BACK=do_back,
+            DO_LINEAR=do_linear,
+            **options,
+        )
