@@ -1,15 +1,20 @@
 """Auditory filterbanks for PyTorch."""
 
 from .drnl import DRNLFilterbank, FastDRNLFilterbank
+from .excitation import ERBIntegration, ExcitationPattern
 from .gammatone import GammatoneFilterbank
+from .multiresolution import MultiResolutionFFT
 from .scales import audfiltbw, erb2fc, erbrate2f, erbspacebw, f2erb, f2erbrate, fc2erb
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DRNLFilterbank",
+    "ERBIntegration",
+    "ExcitationPattern",
     "FastDRNLFilterbank",
     "GammatoneFilterbank",
+    "MultiResolutionFFT",
     "audfiltbw",
     "erb2fc",
     "erbrate2f",

@@ -1,0 +1,377 @@
+"""Excitation of the ear: power per auditory filter."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from tamt._exact import ExactBuffers, computing_type, without_autocast
+from tamt._module import check_sampling_rate, register
+from tamt.coefficients import Kept
+from tamt.ops.spreading import spreading
+from tamt.reference.spreading import MIN_SLOPE
+from tamt.scales import erbrate2f, f2erbrate
+
+REFERENCE_PRESSURE = 20e-6  # Pa at 0 dB SPL
+LEAST_POWER = 1e-12  # Pa^2
+SCALE_RANGE = 0.1, 10.0
+
+
+class ERBIntegration(ExactBuffers):
+    r"""Level of a power spectrum in bands as wide as the auditory filters.
+
+    With centre frequencies :math:`f_k` evenly spaced on the scale of ``f2erbrate``, bins :math:`\Delta f` apart,
+    weights :math:`w_k` and a scale :math:`s` of the bandwidths, the level in dB SPL is
+
+    .. math::
+
+        P_k &= w_k\, \Delta f \sum_{|f - f_k| \le s\,\mathrm{ERB}(f_k)/2} \mathrm{PSD}(f), \qquad
+            \mathrm{ERB}(f) = 24.673\,(4.368 f/1000 + 1) \\
+        E_k &= 10 \log_{10} \frac{\max(P_k, 10^{-12}\,\mathrm{Pa}^2)}{(20\,\mathrm{µPa})^2}
+
+    Parameters
+    ----------
+    fs : float
+        Sampling rate in Hz, for the record: the frequencies come with the spectrum.
+    f_min, f_max : float
+        Lowest centre frequency and the one that the highest reaches at least, in Hz, ``0 <= f_min < f_max``.
+    erb_step : float
+        Distance of the centres on the scale of ``f2erbrate``, greater than 0.
+    learnable : bool
+        Whether ``integration_weights`` and ``bandwidth_scale`` are parameters. The edge of a band then cuts its bin in
+        proportion, each bin standing for :math:`[f - \Delta f/2, f + \Delta f/2]`: that can be differentiated.
+    device : torch.device, optional
+        Where the tensors are made.
+
+    Attributes
+    ----------
+    fc_erb : Tensor (n,)
+        Centre frequencies in Hz of the design.
+    integration_weights : Tensor (n,)
+        Factors of the bands' powers, 1 by default.
+    bandwidth_scale : Tensor ()
+        Factor of the bandwidths, 1 by default; used within [0.1, 10].
+    n_erb_bands : int
+        n, 150 by default.
+
+    Raises
+    ------
+    ValueError
+        An argument outside its range, shapes of spectrum and frequencies that do not belong together; on the CPU also
+        frequencies that are not evenly spaced and rising, and a negative power.
+    TypeError
+        A spectrum or frequencies that are not floating.
+
+    Notes
+    -----
+    Spectra are integrated in their own type, half types in float32. On other devices, and in compiled modules, nothing
+    is read back to raise an error: there a spectrum with a negative power, or any with unevenly spaced frequencies,
+    has levels of NaN. The sums are one product (cuBLAS or oneMKL do it) with a table of bands, kept for as long as the
+    same tensor of frequencies is given.
+
+    References
+    ----------
+    B. R. Glasberg, B. C. J. Moore (1990), "Derivation of auditory filter shapes from notched-noise data"; (2002), "A
+    model of loudness applicable to time-varying sounds".
+
+    Examples
+    --------
+    >>> import torch, tamt
+    >>> psd, freqs = tamt.MultiResolutionFFT(fs=32000)(torch.randn(2, 32000))
+    >>> tamt.ERBIntegration(fs=32000)(psd, freqs).shape
+    torch.Size([2, 32, 150])
+    """
+
+    fc_erb: Tensor
+    integration_weights: Tensor
+    bandwidth_scale: Tensor
+    _centres_high: Tensor
+    _centres_low: Tensor
+
+    def __init__(
+        self,
+        fs: float = 32000,
+        f_min: float = 50.0,
+        f_max: float = 15000.0,
+        erb_step: float = 0.25,
+        learnable: bool = False,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        check_sampling_rate(fs)
+        self.fs = fs
+        self.f_min = f_min
+        self.f_max = f_max
+        self.erb_step = erb_step
+        self.learnable = learnable
+        device = torch.empty(0, device=device).device  # None is torch's default device
+        with torch.device("cpu"):  # the design is in float64, which not every device has
+            centres = erbrate2f(_band_positions(f_min, f_max, erb_step))
+            one = torch.ones((), dtype=torch.float32)
+            tensors = {"integration_weights": one.expand(len(centres)).clone(), "bandwidth_scale": one}
+        self.n_erb_bands = len(centres)
+        register(self, {name: t.to(device) for name, t in tensors.items()}, tensors if learnable else ())
+        self.register_buffer("fc_erb", centres.to(torch.float32).to(device))
+        self.register_exact("centres", centres, device)
+        self.register_exact("halves", 0.5 * _erb(centres), device)
+        types = torch.float32, torch.float64
+        self._grids: dict[torch.dtype, Kept[tuple[Tensor, Tensor]]] = {dtype: Kept() for dtype in types}
+        self._tables: dict[torch.dtype, Kept[Tensor]] = {dtype: Kept() for dtype in types}
+
+    def forward(self, psd: Tensor, freqs: Tensor) -> Tensor:
+        """Integrate a spectrum.
+
+        Parameters
+        ----------
+        psd : Tensor (..., n_bins)
+            Power spectral density in Pa^2/Hz.
+        freqs : Tensor (n_bins,)
+            Frequencies of its bins in Hz, evenly spaced; at least 2.
+
+        Returns
+        -------
+        Tensor (..., n_erb_bands)
+            Levels in dB SPL.
+        """
+        for name, tensor in (("psd", psd), ("freqs", freqs)):
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+            if not tensor.is_floating_point():
+                raise TypeError(f"{name} must be of a floating type, got {tensor.dtype}")
+        if freqs.dim() != 1 or freqs.shape[0] < 2:
+            raise ValueError(f"freqs must have shape (n_bins,) with at least 2 bins, got {tuple(freqs.shape)}")
+        if psd.dim() < 1 or psd.shape[-1] != freqs.shape[0]:
+            raise ValueError(
+                f"psd must have shape (..., n_bins) for freqs of shape (n_bins,), got {tuple(psd.shape)} and "
+                f"{tuple(freqs.shape)}"
+            )
+        dtype = computing_type(psd)
+        psd = psd.to(dtype)
+        negative = psd.detach().amin(-1, keepdim=True) < 0
+        if _can_be_read(negative) and negative.any():
+            raise ValueError(f"psd must not be negative, got {psd[psd < 0][0].item():g}")
+        distance, df = self._grids[dtype].get((freqs, self._centres_high), lambda: self._grid(freqs, dtype))
+        table = self._tables[dtype].get((distance, self.bandwidth_scale), lambda: self._table(distance, df))
+        with without_autocast(psd.device):
+            power = (psd @ table) * (df * self.integration_weights.to(dtype))
+        power = torch.where(negative, math.nan, power)
+        return 10 * torch.log10(power.clamp(min=LEAST_POWER)) - 20 * math.log10(REFERENCE_PRESSURE)
+
+    def get_erb_frequencies(self) -> Tensor:
+        """Centre frequencies in Hz: (n_erb_bands,)."""
+        return self.fc_erb
+
+    def get_erb_bandwidths(self) -> Tensor:
+        """Bandwidths ``ERB(fc_erb)`` in Hz, without :attr:`bandwidth_scale`: (n_erb_bands,)."""
+        return _erb(self.fc_erb)
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return (
+            f"{self.n_erb_bands} bands, fs={self.fs}, f_min={self.f_min}, f_max={self.f_max}, "
+            f"erb_step={self.erb_step}, learnable={self.learnable}"
+        )
+
+    def _grid(self, freqs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Distances (n_bins, n_erb_bands) of bins from the bands' centres in bins, and the width of a bin in Hz."""
+        f = freqs.to(dtype)
+        df = (f[-1] - f[0]) / (f.shape[0] - 1)
+        steps = f.diff()
+        rounding = 4 * torch.finfo(freqs.dtype).eps * f[-1].abs()
+        even = ((steps - df).abs() <= 1e-2 * df + rounding).all() & (df > 0)
+        if _can_be_read(even) and not even:
+            raise ValueError(
+                f"freqs must be evenly spaced and rising, got steps from {steps.min():g} to {steps.max():g} Hz"
+            )
+        df = torch.where(even, df, math.nan)
+        distance = ((f[:, None] - self._centres_high.to(dtype)) - self._centres_low.to(dtype)).abs()
+        return distance / df, df
+
+    def _table(self, distance: Tensor, df: Tensor) -> Tensor:
+        """How much of each bin belongs to each band: (n_bins, n_erb_bands)."""
+        dtype = distance.dtype
+        half = self.bandwidth_scale.to(dtype).clamp(*SCALE_RANGE) * self.exact("halves", dtype) / df
+        if not self.learnable:
+            return (distance <= half).to(dtype)
+        # Overlap of a bin and a band, at most the narrower of both.
+        inside, most = half + 0.5 - distance, (2 * half).clamp(max=1)
+        return torch.where(inside < most, inside, most).relu()
+
+
+class ExcitationPattern(nn.Module):
+    r"""Spreading of excitation to neighbouring auditory filters, by slopes that depend on the level.
+
+    Bands k lie at :math:`e_k = \mathrm{f2erbrate}(f_\mathrm{min}) + k\,\mathrm{erb\_step}`. A band at the level E loses
+    :math:`s_u(E)` dB/ERB towards higher frequencies and :math:`s_l(E)` towards lower ones; what is not more than 50 dB
+    down adds to a band's power:
+
+    .. math::
+
+        \mathrm{out}_j &= 10 \log_{10} \sum_{i:\,A_{ij} \le 50} 10^{(E_i - A_{ij})/10}, \qquad
+            A_{ij} = \begin{cases} s_u(E_i)\,(e_j - e_i) & e_j \ge e_i \\
+                s_l(E_i)\,(e_i - e_j) & e_j < e_i \end{cases} \\
+        s_u(E) &= \max(27 - 0.37\,(E - 60),\, 10), \qquad s_l(E) = \max(11 - 0.20\,(E - 60),\, 10)
+
+    Parameters
+    ----------
+    fs : float
+        Sampling rate in Hz, which bounds ``f_max``.
+    f_min, f_max : float
+        Lowest centre frequency and the one that the highest reaches at least, in Hz, ``0 <= f_min < f_max <= fs/2``.
+    erb_step : float
+        Distance of the bands on the scale of ``f2erbrate``, greater than 0.
+    learnable : bool
+        Whether the four numbers of the slopes are parameters (else buffers of the same names).
+    device : torch.device, optional
+        Where the tensors are made.
+
+    Attributes
+    ----------
+    upper_slope_base, lower_slope_base : Tensor ()
+        Slopes at ``level_ref``, 27 and 11 dB/ERB.
+    upper_slope_per_db, lower_slope_per_db : Tensor ()
+        What 1 dB of level takes from them, 0.37 and 0.20 dB/ERB.
+    level_ref : Tensor ()
+        60 dB SPL.
+    fc_erb, erb_centers : Tensor (n,)
+        Centre frequencies in Hz, and on the scale of ``f2erbrate``.
+    n_erb_bands : int
+        n, 150 by default.
+
+    Raises
+    ------
+    ValueError
+        An argument outside its range, or at the call another number of bands.
+    TypeError
+        Levels that are not floating.
+
+    Notes
+    -----
+    Levels are spread in their own type, half types in float32. Any finite levels and gradients are safe, and exact to
+    rounding where the levels of a row lie within 400 dB of each other; in float32 a band fainter than that may keep its
+    own level. A band without power is -inf dB. NaN and +inf make their row NaN.
+
+    The slopes' numbers are float32 unless the module is converted: that 0.37 is rounded is worth up to 1e-6 dB.
+
+    References
+    ----------
+    B. R. Glasberg, B. C. J. Moore (2002), "A model of loudness applicable to time-varying sounds".
+
+    Examples
+    --------
+    >>> import torch, tamt
+    >>> tamt.ExcitationPattern()(60 + 20 * torch.randn(2, 32, 150)).shape
+    torch.Size([2, 32, 150])
+    """
+
+    fc_erb: Tensor
+    erb_centers: Tensor
+    upper_slope_base: Tensor
+    lower_slope_base: Tensor
+    upper_slope_per_db: Tensor
+    lower_slope_per_db: Tensor
+    level_ref: Tensor
+
+    def __init__(
+        self,
+        fs: float = 32000,
+        f_min: float = 50.0,
+        f_max: float = 15000.0,
+        erb_step: float = 0.25,
+        learnable: bool = False,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        check_sampling_rate(fs)
+        if f_max > fs / 2:
+            raise ValueError(f"f_max must not exceed fs/2 = {fs / 2:g} Hz, got {f_max} Hz")
+        self.fs = fs
+        self.f_min = f_min
+        self.f_max = f_max
+        self.erb_step = erb_step
+        self.learnable = learnable
+        device = torch.empty(0, device=device).device  # None is torch's default device
+        with torch.device("cpu"):  # the design is in float64, which not every device has
+            centres = _band_positions(f_min, f_max, erb_step)
+            buffers = {"erb_centers": centres, "fc_erb": erbrate2f(centres), "level_ref": torch.tensor(60.0)}
+            slopes = {
+                "upper_slope_base": torch.tensor(27.0),
+                "lower_slope_base": torch.tensor(11.0),
+                "upper_slope_per_db": torch.tensor(0.37),
+                "lower_slope_per_db": torch.tensor(0.20),
+            }
+        self.n_erb_bands = len(centres)
+        tensors = {name: t.to(torch.float32).to(device) for name, t in (slopes | buffers).items()}
+        register(self, tensors, slopes if learnable else ())
+
+    def forward(self, E: Tensor) -> Tensor:
+        """Spread levels.
+
+        Parameters
+        ----------
+        E : Tensor (..., n_erb_bands)
+            Levels in dB SPL, as :class:`ERBIntegration` gives them.
+
+        Returns
+        -------
+        Tensor (..., n_erb_bands)
+            Excitation levels in dB SPL.
+        """
+        if not isinstance(E, Tensor):
+            raise TypeError(f"E must be a torch.Tensor, got {type(E).__name__}")
+        if not E.is_floating_point():
+            raise TypeError(f"E must be of a floating type, got {E.dtype}")
+        if E.dim() < 1 or E.shape[-1] != self.n_erb_bands:
+            raise ValueError(f"E must have shape (..., {self.n_erb_bands}), got {tuple(E.shape)}")
+        dtype = computing_type(E)
+        return spreading(
+            E.to(dtype),
+            self.upper_slope_base.to(dtype),
+            self.lower_slope_base.to(dtype),
+            self.upper_slope_per_db.to(dtype),
+            self.lower_slope_per_db.to(dtype),
+            self.level_ref.to(dtype),
+            self.erb_step,
+        )
+
+    def get_spreading_slopes(self, level_db: float) -> tuple[float, float]:
+        """Slopes of a band at ``level_db`` dB SPL in dB/ERB, towards higher and towards lower frequencies."""
+        if not math.isfinite(level_db):
+            raise ValueError(f"level_db must be finite, got {level_db}")
+        above = level_db - self.level_ref.item()
+        upper = self.upper_slope_base.item() - self.upper_slope_per_db.item() * above
+        lower = self.lower_slope_base.item() - self.lower_slope_per_db.item() * above
+        return max(upper, MIN_SLOPE), max(lower, MIN_SLOPE)
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return (
+            f"{self.n_erb_bands} bands, fs={self.fs}, f_min={self.f_min}, f_max={self.f_max}, "
+            f"erb_step={self.erb_step}, learnable={self.learnable}"
+        )
+
+
+def _band_positions(f_min: float, f_max: float, erb_step: float) -> Tensor:
+    """Checked positions of the bands' centres on the scale of ``f2erbrate``, float64."""
+    if not 0 <= f_min < f_max < math.inf:
+        raise ValueError(f"f_min and f_max must satisfy 0 <= f_min < f_max < inf, got {f_min} and {f_max} Hz")
+    if not 0 < erb_step < math.inf:
+        raise ValueError(f"erb_step must be positive and finite, got {erb_step}")
+    low, high = f2erbrate(float(f_min)), f2erbrate(float(f_max))
+    # The tolerance keeps rounding from adding a band where the range is a whole number of steps.
+    steps = math.ceil((high - low) / erb_step - 1e-9)
+    return low + erb_step * torch.arange(steps + 1, dtype=torch.float64)
+
+
+def _erb(fc: Tensor) -> Tensor:
+    """Equivalent rectangular bandwidth in Hz in the form of the loudness models."""
+    return 24.673 * (4.368e-3 * fc + 1)
+
+
+def _can_be_read(tensor: Tensor) -> bool:
+    """Whether a look at the values breaks no graph and waits for no device."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -1,0 +1,150 @@
+r"""Spreading of excitation along the ERB-rate scale with slopes that depend on the level (Glasberg and Moore, 2002).
+
+.. math::
+
+    \mathrm{out}_j &= 10 \log_{10} \sum_i 10^{(E_i - A_{ij})/10} \\
+    A_{ij} &= \begin{cases} s_u(E_i)\,(e_j - e_i) & e_j \ge e_i \\ s_l(E_i)\,(e_i - e_j) & e_j < e_i \end{cases} \\
+    s(E) &= \max(\mathrm{base} - \mathrm{per\_db}\,(E - \mathrm{level\_ref}),\, 10)
+
+over the sources i with :math:`A_{ij} \le 50` dB. For the operator E is (R, n), and ``slopes`` (5,) holds upper base,
+lower base, upper per_db, lower per_db and level_ref.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tamt.ops._register import register
+from tamt.reference import spreading as reference
+
+
+def spreading(
+    levels: Tensor,
+    upper_slope_base: Tensor,
+    lower_slope_base: Tensor,
+    upper_slope_per_db: Tensor,
+    lower_slope_per_db: Tensor,
+    level_ref: Tensor,
+    erb_step: float,
+) -> Tensor:
+    """Every band's level with what its neighbours spread into it, in dB.
+
+    Parameters
+    ----------
+    levels : Tensor (..., n)
+        Levels in dB of bands in rising frequency, float32 or float64; -inf for no power.
+    upper_slope_base, lower_slope_base : Tensor ()
+        Slopes towards higher and lower frequencies in dB/ERB of a source at ``level_ref``, of the type of ``levels``.
+    upper_slope_per_db, lower_slope_per_db : Tensor ()
+        What 1 dB of level takes from them. They never fall below 10 dB/ERB.
+    level_ref : Tensor ()
+        Level in dB.
+    erb_step : float
+        Distance of neighbouring bands in ERB.
+
+    Returns
+    -------
+    Tensor (..., n)
+
+    Notes
+    -----
+    Exact to rounding where the levels of a row lie within 400 dB of each other. In float32, a band fainter than that
+    may keep its own level. NaN and +inf spread over their row.
+
+    Where a slope is clamped, the gradients of its numbers are zero.
+    """
+    numbers = (upper_slope_base, lower_slope_base, upper_slope_per_db, lower_slope_per_db, level_ref)
+    if any(t.dim() for t in numbers):
+        shapes = ", ".join(str(tuple(t.shape)) for t in numbers)
+        raise ValueError(f"the slopes' numbers and level_ref must have shape (), got {shapes}")
+    if levels.dim() < 1 or levels.shape[-1] < 1:
+        raise ValueError(f"levels must have shape (..., n) with at least one band, got {tuple(levels.shape)}")
+    if levels.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"levels must be float32 or float64, got {levels.dtype}")
+    if not erb_step > 0:
+        raise ValueError(f"erb_step must be greater than 0, got {erb_step}")
+    slopes = torch.stack(numbers)
+    if slopes.dtype != levels.dtype or slopes.device != levels.device:
+        raise TypeError(
+            f"the slopes' numbers must have the levels' type and device, {levels.dtype} on {levels.device}, "
+            f"got {slopes.dtype} on {slopes.device}"
+        )
+    rows = levels[None] if levels.dim() == 1 else levels.flatten(0, -2)
+    return spreading_rows(rows, slopes, erb_step).reshape(levels.shape)
+
+
+def _check(levels: Tensor, slopes: Tensor) -> None:
+    torch._check_value(
+        levels.dim() == 2 and levels.shape[1] > 0 and slopes.shape == (5,),
+        lambda: (
+            "levels and slopes must have the shapes (R, n > 0) and (5,), "
+            f"got {tuple(levels.shape)} and {tuple(slopes.shape)}"
+        ),
+    )
+
+
+def _fake(levels: Tensor, slopes: Tensor, erb_step: float) -> Tensor:
+    _check(levels, slopes)
+    return levels.new_empty(levels.shape)
+
+
+def _reference(levels: Tensor, slopes: Tensor, erb_step: float) -> Tensor:
+    _check(levels, slopes)
+    return reference.spreading(levels, slopes, erb_step)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    levels, slopes, ctx.erb_step = inputs
+    ctx.save_for_backward(levels, output, slopes)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grads = spreading_backward(grad, *ctx.saved_tensors, ctx.erb_step)
+    return *(g if need else None for g, need in zip(grads, ctx.needs_input_grad, strict=False)), None
+
+
+def _fake_backward(grad: Tensor, levels: Tensor, out: Tensor, slopes: Tensor, erb_step: float) -> tuple[Tensor, Tensor]:
+    _check(levels, slopes)
+    return levels.new_empty(levels.shape), slopes.new_empty(slopes.shape)
+
+
+def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    grad, levels, _, slopes, ctx.erb_step = inputs
+    ctx.save_for_backward(grad, levels, slopes)
+
+
+def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
+        grad, levels, slopes = operands
+        out = reference.spreading_differentiable(levels, slopes, ctx.erb_step)
+        first = torch.autograd.grad(out, (levels, slopes), grad, create_graph=True)
+        second = torch.autograd.grad(first, operands, grads, create_graph=again)
+    # What depends on the output of the forward pass is in the gradients of the levels and the slopes.
+    grad_grad, grad_levels, grad_slopes = second
+    everything = (grad_grad, grad_levels, None, grad_slopes, None)
+    return tuple(g if need else None for g, need in zip(everything, ctx.needs_input_grad, strict=True))
+
+
+spreading_backward = register(
+    "spreading_backward",
+    "(Tensor grad, Tensor levels, Tensor out, Tensor slopes, float erb_step) -> (Tensor, Tensor)",
+    reference.spreading_backward,
+    "spreading:spreading_backward",
+    _fake_backward,
+    _setup_backward,
+    _double_backward,
+)
+spreading_rows = register(
+    "spreading",
+    "(Tensor levels, Tensor slopes, float erb_step) -> Tensor",
+    _reference,
+    "spreading:spreading",
+    _fake,
+    _setup,
+    _backward,
+)

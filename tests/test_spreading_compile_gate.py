@@ -1,0 +1,57 @@
+"""The spreading's kernels, compiled for four GPUs without one: no spills, registers and memory in budget."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from compile_gate import TARGETS, compiled
+
+from tamt.triton_kernels.spreading import spreading, spreading_backward
+
+REGISTERS = {"spreading_kernel": 48, "spreading_backward_kernel": 64}  # per lane, float32
+WIDE_REGISTERS = 128  # float64
+SHARED = 1 << 10  # bytes per program, to add up what lanes have summed
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has not changed since the last run is not compiled again."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(Path(tempfile.gettempdir()) / "tamt-compile-gate"))
+
+
+def launch(dtype: torch.dtype, rows: int, n: int) -> None:
+    """Forward and backward on tensors without memory."""
+    new = torch.empty(0, dtype=dtype, device="meta").new_empty
+    levels, slopes = new(rows, n), new(5)
+    spreading(levels, slopes, 0.25)
+    spreading_backward(levels, levels, levels, slopes, 0.25)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("n", [150, 1024])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("target", TARGETS)
+def test_machine_code(target: str, dtype: torch.dtype, n: int) -> None:
+    with compiled(target) as codes:
+        launch(dtype, 2000, n)
+    assert {code.name for code in codes} == set(REGISTERS)
+    for code in codes:
+        assert code.spilled == 0, code
+        assert code.stack <= 8, code
+        assert code.registers <= (REGISTERS[code.name] if dtype == torch.float32 else WIDE_REGISTERS), code
+        assert code.shared <= SHARED, code
+
+
+@pytest.mark.parametrize(("rows", "n"), [(1, 1), (1, 2), (3, 1), (16, 16)])
+def test_sizes_of_one_compile(rows: int, n: int) -> None:
+    """Triton makes a constant of every argument that is 1."""
+    with compiled("sm_90") as codes:
+        launch(torch.float32, rows, n)
+    assert {code.name for code in codes} == set(REGISTERS)
+    assert all(code.spilled == 0 for code in codes)
