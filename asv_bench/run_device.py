@@ -26,7 +26,7 @@ from benchmarks.common import timed
 
 import tamt
 
-MODULES = ("iir", "gammatone", "fft_drnl", "drnl", "multi_resolution_fft", "erb_integration", "spreading")
+MODULES = ("iir", "gammatone", "fft_drnl", "drnl", "multi_resolution_fft", "erb_integration", "spreading", "roex")
 
 
 def commit() -> str:

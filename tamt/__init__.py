@@ -1,7 +1,7 @@
 """Auditory filterbanks for PyTorch."""
 
 from .drnl import DRNLFilterbank, FastDRNLFilterbank
-from .excitation import ERBIntegration, ExcitationPattern
+from .excitation import ERBIntegration, ExcitationPattern, Moore2016ExcitationPattern
 from .gammatone import GammatoneFilterbank
 from .multiresolution import MultiResolutionFFT
 from .scales import audfiltbw, erb2fc, erbrate2f, erbspacebw, f2erb, f2erbrate, fc2erb
@@ -14,6 +14,7 @@ __all__ = [
     "ExcitationPattern",
     "FastDRNLFilterbank",
     "GammatoneFilterbank",
+    "Moore2016ExcitationPattern",
     "MultiResolutionFFT",
     "audfiltbw",
     "erb2fc",

@@ -23,6 +23,15 @@ def check_computing_type(dtype: torch.dtype) -> None:
         raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
 
 
+def computing_device(device: torch.device | str | None, dtype: torch.dtype) -> torch.device:
+    """The device, by default torch's, of a module that computes in ``dtype``; a TypeError if that cannot be."""
+    check_computing_type(dtype)
+    device = torch.device(device) if device is not None else torch.get_default_device()
+    if device.type == "mps" and dtype == torch.float64:
+        raise TypeError("MPS has no torch.float64; dtype must be torch.float32 there")
+    return device
+
+
 def centre_frequencies(fc: Any, fs: float, between: Callable[[float, float], Tensor]) -> Tensor:
     """Checked centre frequencies in float64 on the CPU; ``between(flow, fhigh)`` gives those of a tuple."""
     if isinstance(fc, tuple):

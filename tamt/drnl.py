@@ -9,7 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tamt._module import as_signal, centre_frequencies, check_computing_type, check_sampling_rate, register
+from tamt._module import (
+    as_signal,
+    centre_frequencies,
+    check_computing_type,
+    check_sampling_rate,
+    computing_device,
+    register,
+)
 from tamt.coefficients import Kept, butterworth_lowpass, classic_gammatone, modal_response
 from tamt.ops.drnl import drnl
 from tamt.ops.fft_drnl import fft_drnl, fft_length, ir_spectra
@@ -138,10 +145,7 @@ class DRNLFilterbank(nn.Module):
             raise ValueError(f"subject must be one of {SUBJECTS}, got {subject!r}")
         if model not in MODELS:
             raise ValueError(f"model must be one of {tuple(MODELS)}, got {model!r}")
-        check_computing_type(dtype)
-        device = torch.device(device) if device is not None else torch.get_default_device()
-        if device.type == "mps" and dtype == torch.float64:
-            raise TypeError("MPS has no torch.float64; dtype must be torch.float32 there")
+        device = computing_device(device, dtype)
         self.fs = fs
         self.subject = subject
         self.model = model

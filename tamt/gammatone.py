@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tamt._module import as_signal, centre_frequencies, check_computing_type, check_sampling_rate, register
+from tamt._module import (
+    as_signal,
+    centre_frequencies,
+    check_computing_type,
+    check_sampling_rate,
+    computing_device,
+    register,
+)
 from tamt.coefficients import (
     MIN_DECAY,
     Kept,
@@ -118,8 +125,7 @@ class GammatoneFilterbank(nn.Module):
             raise ValueError(f"n must be an integer of at least 1, got {n}")
         if betamul is not None and not (math.isfinite(betamul) and betamul > 0):
             raise ValueError(f"betamul must be positive, got {betamul}")
-        device = torch.empty(0, device=device).device  # None is torch's default device
-        check_computing_type(dtype)
+        device = computing_device(device, dtype)
         if implementation not in ("sos", "poly"):
             raise ValueError(f"implementation must be 'sos' or 'poly', got {implementation!r}")
         self.fs = fs

@@ -1,0 +1,225 @@
+r"""Excitation of rounded-exponential (roex) auditory filters by a sparse spectrum, after Moore et al. (2016).
+
+With :math:`\mathrm{ERB}(f) = 24.673 (0.004368 f + 1)`, :math:`p(f) = 4 f / \mathrm{ERB}(f)` and
+:math:`W(p, g) = (1 + p |g|) e^{-p |g|}`, components of frequencies :math:`f_i` and intensities
+:math:`I_i = 10^{L_i/10}` give
+
+1. ``roex_level``: :math:`Y_j = \sum_i W(p(f_i), (f_j - f_i)/f_i)\, I_i`, the power at component j per ERB, each
+   component seen through the filter at its own frequency;
+2. ``roex_excitation``: :math:`S_n = \sum_i W(b_{ni}, (f_i - f^c_n)/f^c_n)\, I_i` with the slope :math:`b_{ni} = p_n`
+   above the channel's frequency and :math:`\max(p_n s_i, 0.1)` below it.
+
+Pairs of which one frequency is more than ``ratio`` times the other do not count. For the operators ``f``,
+``intensity`` and the relative steepness ``steepness`` :math:`s` are (R, C), positive frequencies only, ``fc`` and ``p``
+(N,); results are (R, C) and (R, N).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tamt.ops._register import register
+from tamt.reference import roex as reference
+
+HIGHEST = 1e5  # Hz
+FLOOR = 1e-12  # excitation of silence
+REFERENCE_LEVEL = 51.0  # dB per ERB, where both sides of a filter are equally steep
+_MOST_OCTAVES = 60.0  # as good as no limit, and float32 can still hold the ratio
+_PADDING = 1000.0  # Hz; where a component of no intensity stands
+
+
+def roex(
+    freqs: Tensor,
+    levels: Tensor,
+    fc: Tensor,
+    p: Tensor,
+    factor: Tensor,
+    p1000: float,
+    limit: float = math.inf,
+) -> Tensor:
+    r"""Excitation level of each channel.
+
+    With :math:`X_i = 10 \log_{10} Y_i` the low-frequency side of channel n has, for component i, the slope
+    :math:`\max(p_n - \mathrm{factor}\, (p_n / p_{1000}) (X_i - 51), 0.1)`, and the result is
+    :math:`10 \log_{10}(S_n + 10^{-12})`.
+
+    Parameters
+    ----------
+    freqs, levels : Tensor (..., C)
+        Frequencies in Hz and levels in dB of the components, float32 or float64, in any order. Frequencies of 0 and
+        below mark padding.
+    fc, p : Tensor (N,)
+        Frequencies of the channels in Hz and slopes of their high-frequency sides. No gradient.
+    factor : Tensor ()
+        How much the low-frequency side depends on level.
+    p1000 : float
+        Slope of the filter at 1 kHz.
+    limit : float
+        Pairs further apart, in octaves, do not count.
+
+    Returns
+    -------
+    Tensor (..., N)
+        In dB; -120 without components. A row with a level or a frequency that is NaN, an infinite level or a frequency
+        above 100 kHz is NaN; frequencies above 100 kHz are a ValueError on the CPU, outside of ``torch.compile``.
+    """
+    if freqs.dim() < 1 or freqs.shape != levels.shape:
+        raise ValueError(
+            f"freqs and levels must have the same shape (..., C), got {tuple(freqs.shape)} and {tuple(levels.shape)}"
+        )
+    if fc.dim() != 1 or fc.shape != p.shape:
+        raise ValueError(f"fc and p must have the same shape (N,), got {tuple(fc.shape)} and {tuple(p.shape)}")
+    if freqs.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"freqs must be float32 or float64, got {freqs.dtype}")
+    for name, tensor in (("levels", levels), ("fc", fc), ("p", p), ("factor", factor)):
+        if tensor.dtype != freqs.dtype or tensor.device != freqs.device:
+            raise TypeError(
+                f"{name} must have freqs's type and device, {freqs.dtype} on {freqs.device}, got {tensor.dtype} on "
+                f"{tensor.device}"
+            )
+    if not limit > 0:
+        raise ValueError(f"limit must be a positive number of octaves, got {limit}")
+    if freqs.device.type == "cpu" and not torch.compiler.is_compiling():
+        wrong = freqs.detach()[freqs > HIGHEST]
+        if wrong.numel():
+            raise ValueError(f"freqs must not exceed {HIGHEST:g} Hz, got {wrong[0].item():g} Hz")
+
+    ratio = 2.0 ** min(limit, _MOST_OCTAVES)
+    f, level = (t[None] if t.dim() == 1 else t.flatten(0, -2) for t in (freqs, levels))
+    valid = (f > 0) & (f <= HIGHEST) & (level < math.inf)
+    unknown = ~valid & ~(f <= 0)
+    f = torch.where(valid, f, _PADDING)
+    intensity = torch.where(valid, 10 ** (torch.where(valid, level, 0.0) / 10), 0.0)
+    power = roex_level_rows(f, intensity, ratio).clamp_min(torch.finfo(f.dtype).tiny)
+    steepness = 1 - factor / p1000 * (torch.where(valid, 10 * torch.log10(power), REFERENCE_LEVEL) - REFERENCE_LEVEL)
+    total = roex_excitation_rows(f, intensity, steepness, fc, p, ratio)
+    excitation = (10 * torch.log10(total + FLOOR)).masked_fill(unknown.any(1, keepdim=True), math.nan)
+    return excitation.reshape(*freqs.shape[:-1], fc.shape[0])
+
+
+def _check_level(f: Tensor, intensity: Tensor) -> None:
+    torch._check_value(
+        f.dim() == 2 and intensity.dim() == 2 and f.shape[0] == intensity.shape[0] and f.shape[1] == intensity.shape[1],
+        lambda: f"f and intensity must have the same shape (R, C), got {tuple(f.shape)} and {tuple(intensity.shape)}",
+    )
+
+
+def _level(f: Tensor, intensity: Tensor, ratio: float) -> Tensor:
+    _check_level(f, intensity)
+    return reference.level(f, intensity, ratio)
+
+
+def _fake_level(f: Tensor, intensity: Tensor, ratio: float) -> Tensor:
+    _check_level(f, intensity)
+    return f.new_empty(f.shape)
+
+
+def _fake_level_backward(grad: Tensor, f: Tensor, intensity: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
+    _check_level(f, intensity)
+    return f.new_empty(f.shape), f.new_empty(f.shape)
+
+
+def _check_excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor) -> None:
+    _check_level(f, intensity)
+    torch._check_value(
+        steepness.dim() == 2 and steepness.shape[0] == f.shape[0] and steepness.shape[1] == f.shape[1],
+        lambda: f"steepness must have the shape {tuple(f.shape)}, got {tuple(steepness.shape)}",
+    )
+    torch._check_value(
+        fc.dim() == 1 and p.dim() == 1 and fc.shape[0] == p.shape[0],
+        lambda: f"fc and p must have the same shape (N,), got {tuple(fc.shape)} and {tuple(p.shape)}",
+    )
+
+
+def _excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float) -> Tensor:
+    _check_excitation(f, intensity, steepness, fc, p)
+    return reference.excitation(f, intensity, steepness, fc, p, ratio)
+
+
+def _fake_excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float) -> Tensor:
+    _check_excitation(f, intensity, steepness, fc, p)
+    return f.new_empty(f.shape[0], fc.shape[0])
+
+
+def _fake_excitation_backward(
+    grad: Tensor, f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    _check_excitation(f, intensity, steepness, fc, p)
+    return f.new_empty(f.shape), f.new_empty(f.shape), f.new_empty(f.shape)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *tensors, ctx.ratio = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _needed(ctx: Any, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    grads += (None,) * (len(ctx.needs_input_grad) - len(grads))
+    return tuple(g if need else None for g, need in zip(grads, ctx.needs_input_grad, strict=True))
+
+
+def _backward_level(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return _needed(ctx, roex_level_backward(grad, *ctx.saved_tensors, ctx.ratio))
+
+
+def _backward_excitation(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return _needed(ctx, roex_excitation_backward(grad, *ctx.saved_tensors, ctx.ratio))
+
+
+def _differentiable_again(forward: Any, count: int) -> Any:
+    """Backward of a backward operator, by autograd through ``forward``, to ``grad`` and the first ``count`` inputs."""
+
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        again = torch.is_grad_enabled()
+        saved = list(ctx.saved_tensors)
+        with torch.enable_grad():
+            operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in saved[: count + 1]]
+            output = forward(*operands[1:], *saved[count + 1 :], ctx.ratio)
+            first = torch.autograd.grad(output, operands[1:], operands[0], create_graph=True)
+            second = torch.autograd.grad(first, operands, grads, create_graph=again)
+        return _needed(ctx, second)
+
+    return backward
+
+
+roex_level_backward = register(
+    "roex_level_backward",
+    "(Tensor grad, Tensor f, Tensor intensity, float ratio) -> (Tensor, Tensor)",
+    reference.level_backward,
+    "roex:level_backward",
+    _fake_level_backward,
+    _setup,
+    _differentiable_again(reference.level_differentiable, 2),
+)
+roex_level_rows = register(
+    "roex_level",
+    "(Tensor f, Tensor intensity, float ratio) -> Tensor",
+    _level,
+    "roex:level",
+    _fake_level,
+    _setup,
+    _backward_level,
+)
+roex_excitation_backward = register(
+    "roex_excitation_backward",
+    "(Tensor grad, Tensor f, Tensor intensity, Tensor steepness, Tensor fc, Tensor p, float ratio) "
+    "-> (Tensor, Tensor, Tensor)",
+    reference.excitation_backward,
+    "roex:excitation_backward",
+    _fake_excitation_backward,
+    _setup,
+    _differentiable_again(reference.excitation_differentiable, 3),
+)
+roex_excitation_rows = register(
+    "roex_excitation",
+    "(Tensor f, Tensor intensity, Tensor steepness, Tensor fc, Tensor p, float ratio) -> Tensor",
+    _excitation,
+    "roex:excitation",
+    _fake_excitation,
+    _setup,
+    _backward_excitation,
+)

@@ -1,0 +1,395 @@
+"""Moore2016ExcitationPattern: AMT's numbers, spread of tones, learning, module habits, torch.compile, errors."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import assert_close
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import tamt
+from tamt.excitation import Moore2016ExcitationPattern
+from tamt.ops import roex as operators
+from tamt.reference import roex as reference
+
+GOLDEN = np.load(Path(__file__).parent / "data" / "moore2016_excitation.npz")
+
+
+def pattern(**arguments: object) -> Moore2016ExcitationPattern:
+    """In float64 unless said otherwise."""
+    return Moore2016ExcitationPattern(**{"dtype": torch.float64, **arguments})
+
+
+def few(**arguments: object) -> Moore2016ExcitationPattern:
+    """Twelve channels, quick to compute."""
+    return pattern(**{"erb_lower": 3.0, "erb_upper": 36.0, "erb_step": 3.0, **arguments})
+
+
+def sounds(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Components in no order, 20 to 90 dB, padding among them."""
+    f = 50 * 200 ** torch.rand(*shape, dtype=torch.float64)
+    f[..., 2::7] = 0
+    return f.to(dtype), (20 + 70 * torch.rand(*shape, dtype=torch.float64)).to(dtype)
+
+
+def tone(hertz: float, level: float) -> tuple[Tensor, Tensor]:
+    return torch.tensor([hertz], dtype=torch.float64), torch.tensor([level], dtype=torch.float64)
+
+
+def amt(single: bool) -> tuple[Tensor, Tensor]:
+    f, level = torch.from_numpy(GOLDEN["f"]), torch.from_numpy(GOLDEN["L"])
+    return (f.float(), level.float()) if single else (f, level)
+
+
+@pytest.mark.parametrize("least", [160, 1000])
+def test_amt(least: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With and without the grid's matrix.
+
+    AMT leaves out what a component passes on to more than five times its frequency; all but two of the channels do not
+    notice.
+    """
+    monkeypatch.setattr(reference, "GRID_LEAST", least)
+    error = np.abs(pattern(spreading_limit_octaves=10)(*amt(False)).numpy() - GOLDEN["E"])[GOLDEN["E"] > 0]
+    assert error.size > 1000
+    assert error.max() < 2e-6
+    assert (error > 1e-6).sum() <= 2
+
+
+def test_amt_levels_per_erb() -> None:
+    f, level = amt(False)
+    for case, count in enumerate(GOLDEN["count"]):
+        intensity = 10 ** (level[case : case + 1, :count] / 10)
+        power = operators.roex_level_rows(f[case : case + 1, :count], intensity, 1024.0)
+        assert np.abs(10 * np.log10(power[0].numpy()) - GOLDEN["X"][case, :count]).max() < 5e-4
+
+
+def test_amt_channels() -> None:
+    module = pattern()
+    np.testing.assert_allclose(module.erb_channels.numpy(), GOLDEN["cam"], rtol=1e-14)
+    np.testing.assert_allclose(module.fc_channels.numpy(), GOLDEN["fc"], rtol=1e-12)
+    assert module.n_channels == 150
+    assert module.p1000 == pytest.approx(30.2013, abs=1e-4)
+    erb = 24.673 * (0.004368 * GOLDEN["fc"] + 1)
+    np.testing.assert_allclose(module.p_channels.numpy(), 4 * GOLDEN["fc"] / erb, rtol=1e-12)
+
+
+def test_float32() -> None:
+    exact = pattern()(*amt(False))
+    single = Moore2016ExcitationPattern()(*amt(True))
+    assert single.dtype == torch.float32
+    loud = exact > 0
+    assert loud.sum() > 1000
+    assert (single.double() - exact).abs()[loud].max() < 1e-4
+
+
+def test_a_loud_tone_spreads_upwards() -> None:
+    """AMT, 1 kHz at 90 dB: -21.8 dB re peak 4 Cam above, -73.7 dB below."""
+    centre = tamt.f2erbrate(1000.0)
+    module = pattern(erb_lower=centre - 4, erb_upper=centre + 4.1, erb_step=4, spreading_limit_octaves=10)
+    below, peak, above = module(*tone(1000.0, 90.0)).tolist()
+    assert peak == pytest.approx(90, abs=1e-9)
+    assert above - peak == pytest.approx(-21.8, abs=0.05)
+    assert below - peak == pytest.approx(-73.7, abs=0.1)
+
+
+def test_a_tone_is_seen_at_its_own_level() -> None:
+    for hertz in (100.0, 1000, 8000):
+        erb = tamt.f2erbrate(hertz)
+        module = pattern(erb_lower=erb, erb_upper=erb + 1)
+        assert module.fc_channels[0].item() == pytest.approx(hertz)
+        for level in (0.0, 40, 100):
+            assert module(*tone(module.fc_channels[0].item(), level))[0].item() == pytest.approx(level, abs=1e-9)
+
+
+def test_monotone_in_level() -> None:
+    freqs, levels = sounds(30)
+    levels = levels + 10 * torch.arange(-3, 4, dtype=torch.float64)[:, None]
+    out = pattern()(freqs.expand(7, 30), levels)
+    assert (out.diff(dim=0) > 0).all()
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**31), st.floats(0.1, 20))
+def test_more_of_one_component_is_never_less(seed: int, step: float) -> None:
+    torch.manual_seed(seed)
+    freqs, levels = sounds(9)
+    louder = levels.clone()
+    louder[seed % 9] += step
+    module = few()
+    assert (module(freqs, louder) >= module(freqs, levels) - 1e-9).all()
+
+
+def test_components_far_apart_add_up() -> None:
+    """As powers; the level of one does not reach the slopes of the other."""
+    module = pattern(spreading_limit_octaves=10)
+    low, high = tone(100.0, 70), tone(8000.0, 60)
+    both = module(torch.cat((low[0], high[0])), torch.cat((low[1], high[1])))
+    apart = [10 ** (module(*one) / 10) for one in (low, high)]
+    assert (both - 10 * torch.log10(apart[0] + apart[1])).abs().max() < 1e-6
+    close = module(*(torch.cat((a, b)) for a, b in zip(low, tone(110.0, 70), strict=True)))
+    alone = 10 ** (module(*tone(100.0, 70)) / 10) + 10 ** (module(*tone(110.0, 70)) / 10)
+    assert (close - 10 * torch.log10(alone)).abs().max() > 0.5
+
+
+@pytest.mark.parametrize("factor", [-0.5, 0.0, 0.35, 1.0, 1.5])
+def test_level_dependence(factor: float) -> None:
+    """Clamped to [0, 1]; without it the pattern of a tone moves as a whole."""
+    module = few(learnable=True)
+    with torch.no_grad():
+        module.level_dep_factor.fill_(factor)
+    soft, loud = module(*tone(1000.0, 50)), module(*tone(1000.0, 90))
+    clamped = few()
+    clamped.level_dep_factor.fill_(min(max(factor, 0), 1))
+    assert torch.equal(loud, clamped(*tone(1000.0, 90)))
+    heard = soft > -60
+    assert heard.sum() > 3
+    assert ((loud - soft - 40).abs()[heard].max() < 1e-6) == (factor <= 0)
+
+
+def test_learning_recovers_the_factor() -> None:
+    target, module = few(), few(learnable=True)
+    target.level_dep_factor.fill_(0.27)
+    freqs, levels = sounds(8, 12)
+    wanted = target(freqs, levels)
+    optimiser = torch.optim.LBFGS(module.parameters(), lr=0.5, max_iter=50, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        error = (module(freqs, levels) - wanted).square().mean()
+        error.backward()
+        return error
+
+    assert loss() > 1
+    optimiser.step(loss)
+    assert module.level_dep_factor.item() == pytest.approx(0.27, abs=1e-4)
+
+
+def test_gradcheck() -> None:
+    module = few(learnable=True)
+    freqs = torch.tensor([[300.0, 480, 1000, 0, 4100], [700, 0, 0, 650, 90]], dtype=torch.float64)
+    levels = torch.tensor([[60.0, 75, 50, 10, 40], [85, 0, 0, 70, 66]], dtype=torch.float64, requires_grad=True)
+    factor = module.level_dep_factor.detach().clone().requires_grad_()
+
+    def function(scale: Tensor, levels: Tensor, factor: Tensor) -> Tensor:
+        return torch.func.functional_call(module, {"level_dep_factor": factor}, (freqs * scale, levels))
+
+    operands = torch.ones_like(freqs).requires_grad_(), levels, factor
+    assert torch.autograd.gradcheck(function, operands)
+    assert torch.autograd.gradgradcheck(function, operands)
+
+
+@pytest.mark.parametrize("lead", [(), (2,), (2, 3), (2, 1, 3)])
+def test_shapes(lead: tuple[int, ...]) -> None:
+    freqs, levels = sounds(*lead, 20)
+    module = few()
+    out = module(freqs, levels)
+    assert out.shape == (*lead, 12)
+    for index in np.ndindex(*lead):
+        assert_close(out[index], module(freqs[index], levels[index]), 1e-12)
+
+
+def test_slices_are_one() -> None:
+    freqs, levels = sounds(40, 60)
+    module = pattern()
+    whole = module(freqs, levels)
+    parts = [module(f, level) for f, level in zip(freqs.split(7), levels.split(7), strict=True)]
+    assert_close(torch.cat(parts), whole, 1e-13)
+
+
+def test_silence() -> None:
+    for dtype in (torch.float32, torch.float64):
+        module = few(dtype=dtype, learnable=True)
+        freqs = torch.zeros(2, 5, dtype=dtype, requires_grad=True)
+        levels = torch.zeros(2, 5, dtype=dtype, requires_grad=True)
+        out = module(freqs, levels)
+        torch.testing.assert_close(out.detach(), torch.full((2, 12), -120, dtype=dtype))
+        out.sum().backward()
+        assert not freqs.grad.any()
+        assert not levels.grad.any()
+        assert module.level_dep_factor.grad == 0
+
+
+def test_nan_stays_in_its_row() -> None:
+    freqs, levels = sounds(3, 20)
+    module = few()
+    clean = module(freqs, levels)
+    levels[1, 3] = math.nan
+    out = module(freqs, levels)
+    assert torch.isnan(out[1]).all()
+    assert torch.equal(out[::2], clean[::2])
+    levels[1, 2] = levels[1, 3] = 0
+    freqs[1, 3], levels[1, 2] = 0, math.nan  # padding may hold anything
+    assert torch.isfinite(module(freqs, levels)).all()
+
+
+@pytest.mark.parametrize("given", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_computing_type(given: torch.dtype, dtype: torch.dtype) -> None:
+    freqs, levels = sounds(20, dtype=given)
+    out = few(dtype=dtype)(freqs, levels)
+    assert out.dtype == dtype
+    assert torch.equal(out, few(dtype=dtype)(freqs.to(dtype), levels.to(dtype)))
+    assert torch.equal(few(dtype=dtype)(freqs, levels.double()), out)
+
+
+def test_autocast() -> None:
+    module, (freqs, levels) = few(dtype=torch.float32, learnable=True), sounds(3, 200, dtype=torch.float32)
+    outs, grads = [], []
+    for enabled in (True, False):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            outs.append(module(freqs, levels))
+            grads.append(torch.autograd.grad(outs[-1].sum(), module.level_dep_factor)[0])
+    assert torch.equal(*outs)
+    assert torch.equal(*grads)
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_compile(learnable: bool) -> None:
+    """One graph without breaks serves every number of rows and components, forward and backward."""
+    torch._dynamo.reset()
+    module = few(learnable=learnable)
+    compiled = torch.compile(module, fullgraph=True, dynamic=True)
+    compiled(*(t.requires_grad_() for t in sounds(2, 3, 30))).sum().backward()
+    module.zero_grad()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for shape in ((3, 2, 11), (5, 4, 200), (2, 7, 64)):
+            operands = [t.requires_grad_() for t in sounds(*shape)]
+            out, expected = compiled(*operands), module(*operands)
+            assert_close(out.detach(), expected.detach(), 1e-12)
+            inputs = [*operands, *module.parameters()]
+            weights = torch.randn_like(out)
+            actual = torch.autograd.grad(out, inputs, weights)
+            for a, e in zip(actual, torch.autograd.grad(expected, inputs, weights), strict=True):
+                assert (a - e).abs().max() <= 1e-9 * e.abs().max()
+        freqs, levels = sounds(4, 3, 20)
+        freqs[1, 0, 4] = 1e6
+        wrong = torch.isnan(compiled(freqs.requires_grad_(), levels.requires_grad_())).any(-1)
+        assert wrong.nonzero().tolist() == [[1, 0]]
+
+
+def test_export() -> None:
+    module, operands = few(), sounds(2, 30)
+    rows, count = torch.export.Dim("rows", min=1, max=1 << 20), torch.export.Dim("count", min=2, max=1 << 12)
+    shapes = {"freqs": {0: rows, 1: count}, "levels": {0: rows, 1: count}}
+    program = torch.export.export(module, operands, dynamic_shapes=shapes).module()
+    operands = sounds(5, 211)
+    assert torch.equal(program(*operands), module(*operands))
+
+
+def test_everything_stays_on_its_device() -> None:
+    """On tensors without memory: nothing is made elsewhere, nothing is read back, forward and backward."""
+    module = few(learnable=True, device="meta")
+    assert all(t.is_meta for t in (*module.parameters(), *module.buffers()))
+    operands = [torch.empty(2, 300, device="meta", requires_grad=True) for _ in range(2)]
+    out = module(*operands)
+    assert out.is_meta
+    assert out.shape == (2, 12)
+    gradients = torch.autograd.grad(out.sum(), [*operands, *module.parameters()])
+    assert [g.shape for g in gradients] == [(2, 300), (2, 300), ()]
+    with torch.device("meta"):
+        assert few()(torch.empty(9), torch.empty(9)).is_meta
+
+
+@pytest.mark.parametrize("count", [30, 200])
+def test_float32_needs_neither_float64_nor_complex(count: int, mps_safe: type) -> None:
+    module = few(learnable=True, dtype=torch.float32)
+    freqs = (reference.GRID_STEP * torch.arange(1.0, count + 1)).requires_grad_()
+    levels = (60 * torch.rand(count)).requires_grad_()
+    reference._grid_weights.cache_clear()
+    with mps_safe():
+        out = module(freqs, levels)
+    with mps_safe():
+        torch.autograd.grad(out.sum(), (freqs, levels, *module.parameters()))
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_copies(learnable: bool) -> None:
+    module, operands = few(learnable=learnable), sounds(20)
+    with torch.no_grad():
+        module.level_dep_factor.fill_(0.2)
+    expected = module(*operands).detach()
+    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert torch.equal(twin(*operands), expected)
+    other = few(learnable=not learnable)
+    assert not torch.equal(other(*operands), expected)
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(other(*operands), expected)
+    assert list(module.state_dict()) == list(other.state_dict()) == ["level_dep_factor"]
+    assert [name for name, _ in module.named_parameters()] == ["level_dep_factor"] * learnable
+
+
+def test_double() -> None:
+    operands = sounds(2, 30)
+    exact = few()(*operands)
+    widened = few(dtype=torch.float32).double()
+    assert widened.dtype == torch.float64
+    assert_close(widened(*operands), exact, 1e-6)
+    assert_close(few().float()(*operands), exact, 1e-6, torch.float32)
+    with pytest.raises(TypeError, match=re.escape("dtype must be torch.float32 or torch.float64, got torch.float16")):
+        few().half()
+
+
+def test_channels_and_repr() -> None:
+    module = Moore2016ExcitationPattern(2.0, 3.0, 0.4)
+    assert module.erb_channels.tolist() == pytest.approx([2, 2.4, 2.8])
+    assert module.n_channels == 3
+    assert Moore2016ExcitationPattern(1.0, 1.3, 0.1).n_channels == 4
+    assert Moore2016ExcitationPattern(1.0, 2.0, 5.0).n_channels == 1
+    assert "3 channels 2 ... 3 ERB in steps of 0.4, spreading_limit_octaves=4" in repr(module)
+    assert not module.learnable
+    assert module.level_dep_factor.item() == pytest.approx(0.35)
+
+
+def test_limit_of_spreading() -> None:
+    loud = tone(1000.0, 100)
+    near, far = pattern(spreading_limit_octaves=1), pattern(spreading_limit_octaves=math.inf)
+    octaves = torch.log2(near.fc_channels / 1000).abs()
+    out = near(*loud)
+    assert_close(out[octaves < 1], far(*loud)[octaves < 1], 1e-12)
+    assert (out[octaves > 1] + 120).abs().max() < 1e-6
+    assert (far(*loud)[octaves > 1] > -100).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"erb_lower": 39.0}, "0 < erb_lower < erb_upper, got 39.0 and 39.0"),
+        ({"erb_lower": 0.0}, "0 < erb_lower < erb_upper, got 0.0 and 39.0"),
+        ({"erb_upper": math.nan}, "0 < erb_lower < erb_upper, got 1.75 and nan"),
+        ({"erb_upper": math.inf}, "0 < erb_lower < erb_upper, got 1.75 and inf"),
+        ({"erb_step": 0}, "erb_step must be a positive number, got 0"),
+        ({"erb_step": -0.25}, "erb_step must be a positive number, got -0.25"),
+        ({"spreading_limit_octaves": 0}, "spreading_limit_octaves must be positive, got 0"),
+        ({"spreading_limit_octaves": math.nan}, "spreading_limit_octaves must be positive, got nan"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Moore2016ExcitationPattern(**arguments)
+
+
+def test_bad_types() -> None:
+    with pytest.raises(TypeError, match=re.escape("dtype must be torch.float32 or torch.float64, got torch.float16")):
+        Moore2016ExcitationPattern(dtype=torch.float16)
+    with pytest.raises(TypeError, match=re.escape("MPS has no torch.float64")):
+        pattern(device="mps")
+    module, (freqs, levels) = few(), sounds(5)
+    with pytest.raises(TypeError, match=re.escape("freqs must be of a floating type, got torch.int64")):
+        module(freqs.long(), levels)
+    with pytest.raises(TypeError, match=re.escape("levels must be of a floating type, got torch.complex128")):
+        module(freqs, levels.to(torch.complex128))
+    with pytest.raises(TypeError, match=re.escape("freqs must be a torch.Tensor, got list")):
+        module([1000.0], levels)
+    with pytest.raises(ValueError, match=re.escape("the same shape (..., C), got (5,) and (4,)")):
+        module(freqs, levels[1:])
+    with pytest.raises(ValueError, match=re.escape("freqs must not exceed 100000 Hz, got 2e+06 Hz")):
+        module(torch.full_like(freqs, 2e6), levels)

@@ -1,0 +1,371 @@
+"""The roex operators: definition, gradients, blocks, the grid's matrix, padding, limits, torch.compile, errors."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+import torch
+from helpers import assert_close
+from torch import Tensor
+
+from tamt.ops import roex as ops
+from tamt.ops.roex import roex
+from tamt.reference import roex as reference
+
+P1000 = 4000 / (24.673 * 5.368)
+
+
+def slope(f: Tensor) -> Tensor:
+    return 4 * f / (24.673 * (0.004368 * f + 1))
+
+
+def channels(count: int = 12, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    fc = torch.logspace(1.8, 4.1, count, dtype=torch.float64)
+    return fc.to(dtype), slope(fc).to(dtype)
+
+
+def components(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Frequencies from 20 Hz to 16 kHz in no order, levels from -10 to 90 dB, some of them padding."""
+    f = 20 * 800 ** torch.rand(*shape, dtype=torch.float64)
+    level = 100 * torch.rand(*shape, dtype=torch.float64) - 10
+    f[..., 2::7] = 0
+    return f.to(dtype), level.to(dtype)
+
+
+def rows(count: int, length: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    """What the operators take: frequencies, intensities and steepnesses on both sides of the clamp."""
+    f, level = components(count, length, dtype=dtype)
+    steepness = (1.5 * torch.rand(count, length, dtype=torch.float64) - 0.2).to(dtype)
+    return torch.where(f > 0, f, 1000.0), torch.where(f > 0, 10 ** (level / 10), 0.0), steepness
+
+
+def on_grid(count: int, length: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Components of Moore2016Spectrum's grid, some of a row twice."""
+    index = torch.randint(1, reference.GRID_BINS + 1, (count, length))
+    f = (reference.GRID_STEP * index).to(dtype)
+    return f, (10 ** (8 * torch.rand(count, length, dtype=torch.float64))).to(dtype)
+
+
+def by_loops(freqs: list[float], levels: list[float], fc: list[float], factor: float, limit: float) -> list[float]:
+    """The definition of one row, number by number."""
+    erb = lambda f: 24.673 * (4.368 * f / 1000 + 1)  # noqa: E731
+    p = lambda f: 4 * f / erb(f)  # noqa: E731
+    weight = lambda p, g: (1 + p * abs(g)) * math.exp(-p * abs(g))  # noqa: E731
+    near = lambda f, g: abs(math.log2(f / g)) <= limit  # noqa: E731
+    given = [(f, 10 ** (level / 10)) for f, level in zip(freqs, levels, strict=True) if f > 0]
+    per_erb = [
+        10 * math.log10(sum(weight(p(f), (at - f) / f) * power for f, power in given if near(f, at))) for at, _ in given
+    ]
+    output = []
+    for centre in fc:
+        total = 1e-12
+        for (f, power), level in zip(given, per_erb, strict=True):
+            low = max(p(centre) - factor * p(centre) / p(1000) * (level - 51), 0.1)
+            if near(f, centre):
+                total += weight(p(centre) if f >= centre else low, (f - centre) / centre) * power
+        output.append(10 * math.log10(total))
+    return output
+
+
+@pytest.mark.parametrize("limit", [0.5, 4, 10, math.inf])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+def test_definition(limit: float, dtype: torch.dtype, tolerance: float) -> None:
+    freqs, levels = components(2, 3, 40, dtype=dtype)
+    levels[0, 0] += 90  # beyond the least slope
+    fc, p = channels(dtype=dtype)
+    out = roex(freqs, levels, fc, p, torch.tensor(0.35, dtype=dtype), P1000, limit)
+    assert out.shape == (2, 3, 12)
+    assert out.dtype == dtype
+    for i in range(2):
+        for j in range(3):
+            expected = by_loops(freqs[i, j].tolist(), levels[i, j].tolist(), fc.tolist(), 0.35, limit)
+            difference = (out[i, j].double() - torch.tensor(expected, dtype=torch.float64)).abs()
+            assert difference.max() < tolerance
+
+
+@pytest.mark.parametrize("ratio", [1.5, 16.0, 2.0**60])
+def test_operators_and_their_gradients(ratio: float) -> None:
+    f, intensity, steepness = (t.requires_grad_() for t in rows(3, 30))
+    fc, p = channels()
+    lists = (
+        (ops.roex_level_rows(f, intensity, ratio), reference.level_differentiable(f, intensity, ratio)),
+        (
+            ops.roex_excitation_rows(f, intensity, steepness, fc, p, ratio),
+            reference.excitation_differentiable(f, intensity, steepness, fc, p, ratio),
+        ),
+    )
+    for (actual, expected), given in zip(lists, ([f, intensity], [f, intensity, steepness]), strict=True):
+        assert_close(actual.detach(), expected.detach(), 1e-12)
+        weights = torch.randn_like(expected)
+        for a, e in zip(
+            torch.autograd.grad(actual, given, weights), torch.autograd.grad(expected, given, weights), strict=True
+        ):
+            assert_close(a, e, 1e-11)
+
+
+def test_the_clamp_of_the_slope_is_met_in_these_tests() -> None:
+    _, _, steepness = rows(3, 30)
+    _, p = channels()
+    clamped = steepness[..., None] * p < reference.LEAST_SLOPE
+    assert 0.05 < clamped.double().mean() < 0.5
+
+
+@pytest.mark.parametrize("block", [1, 400, 3000, 1 << 20])
+def test_blocks_are_one(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    f, intensity, steepness = rows(3, 23)
+    fc, p = channels()
+    grad = torch.randn(3, 23, dtype=torch.float64), torch.randn(3, 12, dtype=torch.float64)
+
+    def everything() -> list[Tensor]:
+        return [
+            reference.level(f, intensity, 16.0),
+            *reference.level_backward(grad[0], f, intensity, 16.0),
+            reference.excitation(f, intensity, steepness, fc, p, 16.0),
+            *reference.excitation_backward(grad[1], f, intensity, steepness, fc, p, 16.0),
+        ]
+
+    whole = everything()
+    monkeypatch.setattr(reference, "BLOCK_BYTES", block)
+    assert len(list(reference._Blocks(f, 3, 23, 23, 1))) == {1: 69, 400: 36, 3000: 6, 1 << 20: 1}[block]
+    for actual, expected in zip(everything(), whole, strict=True):
+        assert_close(actual, expected, 1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+@pytest.mark.parametrize("ratio", [16.0, 2.0**60])
+def test_the_grid_is_the_pairs(
+    dtype: torch.dtype, tolerance: float, ratio: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways agree, forward and backward; components off the grid take the other way."""
+    f, intensity = on_grid(5, 200, dtype)
+    grad = torch.rand(5, 200, dtype=dtype)
+    assert reference._grid_index(f) is not None
+    monkeypatch.setattr(reference, "SLICE", 2)
+    fast = reference.level(f, intensity, ratio), *reference.level_backward(grad, f, intensity, ratio)
+    monkeypatch.setattr(reference, "GRID_LEAST", 201)
+    assert reference._grid_index(f) is None
+    for actual, expected in zip(
+        fast, (reference.level(f, intensity, ratio), *reference.level_backward(grad, f, intensity, ratio)), strict=True
+    ):
+        assert_close(actual, expected, tolerance)
+
+
+@pytest.mark.parametrize("off", [15.5, 15000.1, 15015.625])
+def test_what_is_not_on_the_grid(off: float) -> None:
+    f, intensity = on_grid(2, 200)
+    f[1, 7] = off
+    assert reference._grid_index(f) is None
+    assert_close(ops.roex_level_rows(f, intensity, 16.0), reference.level_differentiable(f, intensity, 16.0), 1e-12)
+
+
+def test_grid_and_pairs_in_the_whole() -> None:
+    f, intensity = on_grid(3, 300)
+    f[:, 250:] = 0
+    level = 10 * torch.log10(intensity)
+    fc, p = channels()
+    factor = torch.tensor(0.35, dtype=torch.float64)
+    whole = roex(f, level, fc, p, factor, P1000, 4)
+    halves = roex(f[:, 100:250], level[:, 100:250], fc, p, factor, P1000, 4)
+    assert (whole > halves - 1e-9).all()
+    extra = torch.cat((f, torch.full((3, 1), 1e5, dtype=torch.float64)), 1)  # off the grid, and out of reach
+    level = torch.cat((level, torch.full((3, 1), -200.0, dtype=torch.float64)), 1)
+    assert (roex(extra, level, fc, p, factor, P1000, 4) - whole).abs().max() < 1e-9
+
+
+def test_gradcheck() -> None:
+    """Away from clamps and from coincident frequencies; padding included."""
+    freqs = torch.tensor([[300.0, 480, 1000, 0, 4100], [700, 0, 0, 650, 90]], dtype=torch.float64)
+    levels = torch.tensor([[60.0, 75, 50, 10, 40], [85, 0, 0, 70, 66]], dtype=torch.float64)
+    fc, p = channels(6)
+    factor = torch.tensor(0.35, dtype=torch.float64, requires_grad=True)
+
+    def function(scale: Tensor, levels: Tensor, factor: Tensor) -> Tensor:
+        return roex(freqs * scale, levels, fc, p, factor, P1000, 4)
+
+    given = torch.ones_like(freqs).requires_grad_(), levels.requires_grad_(), factor
+    assert torch.autograd.gradcheck(function, given)
+    assert torch.autograd.gradgradcheck(function, given)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_gradients_of_padding_silence_and_coincidence(dtype: torch.dtype) -> None:
+    fc, p = channels(dtype=dtype)
+    factor = torch.tensor(0.35, dtype=dtype, requires_grad=True)
+    freqs = torch.tensor([[0.0] * 4, [1000, 1000, float(fc[5]), -3], [1000, 2000, 0, 0]], dtype=dtype)
+    levels = torch.tensor([[0.0] * 4, [60, 60, -200, math.nan], [-math.inf, -math.inf, 0, 0]], dtype=dtype)
+    freqs.requires_grad_()
+    levels.requires_grad_()
+    out = roex(freqs, levels, fc, p, factor, P1000, 4)
+    silent = torch.full((12,), -120.0, dtype=dtype)
+    torch.testing.assert_close(out[0].detach(), silent)
+    torch.testing.assert_close(out[2].detach(), silent)
+    of_f, of_l, of_factor = torch.autograd.grad(out[:2].sum(), (freqs, levels, factor))
+    assert torch.isfinite(of_f).all()
+    assert torch.isfinite(of_l).all()
+    assert torch.isfinite(of_factor)
+    assert not of_f[0].any()
+    assert of_f[1, 3] == of_l[1, 3] == 0
+    assert of_f[1, 0] == of_f[1, 1] != 0
+    assert of_l[1, 0] == of_l[1, 1] > 0
+
+
+def test_extreme_levels() -> None:
+    """From -200 to 200 dB in float32: within 1e-4 dB of float64, gradients finite."""
+    freqs = torch.tensor([[100.0, 400, 2000, 9000], [100.0, 400, 2000, 9000], [100.0, 400, 2000, 9000]])
+    levels = torch.tensor([[200.0, 199, 180, 200], [-200, -150, -190, -170], [0, 150, -200, 60]])
+    fc, p = channels(40)
+    exact = roex(freqs.double(), levels.double(), fc, p, torch.tensor(0.35).double(), P1000, 4)
+    given = [freqs.requires_grad_(), levels.requires_grad_(), torch.tensor(0.35, requires_grad=True)]
+    out = roex(*given[:2], fc.float(), p.float(), given[2], P1000, 4)
+    assert (out.double() - exact).abs().max() < 1e-4
+    assert all(torch.isfinite(g).all() for g in torch.autograd.grad(out.sum(), given))
+
+
+def test_float32() -> None:
+    """950 components over 60 dB, of no grid: 1e-4 dB, and gradients to 1e-4 of their greatest."""
+    freqs = 15 + 14985 * torch.rand(4, 950)
+    levels = 60 * torch.rand(4, 950)
+    wide, outs, grads = torch.float64, [], []
+    weights = torch.randn(4, 12)
+    for dtype in (torch.float32, wide):
+        fc, p = channels(dtype=dtype)
+        given = [t.detach().to(dtype).requires_grad_() for t in (freqs, levels, torch.tensor(0.35))]
+        outs.append(roex(*given[:2], fc, p, given[2], P1000, 4))
+        grads.append(torch.autograd.grad(outs[-1], given, weights.to(dtype)))
+    assert (outs[0].double() - outs[1]).abs().max() < 1e-4
+    for single, exact in zip(*grads, strict=True):
+        assert (single.double() - exact).abs().max() < 1e-4 * exact.abs().max()
+
+
+def test_beyond_the_limit() -> None:
+    """Exactly four octaves count; more do not, in either stage, and pass no gradient on."""
+    fc = torch.tensor([4000.0], dtype=torch.float64)
+    p, factor = slope(fc), torch.tensor(0.35, dtype=torch.float64)
+    loud = torch.tensor([120.0], dtype=torch.float64)
+    assert roex(torch.tensor([250.0]).double(), loud, fc, p, factor, P1000, 4).item() > 50
+    assert roex(torch.tensor([249.99]).double(), loud, fc, p, factor, P1000, 4).item() == -120
+    f = torch.tensor([[100.0, 1601]], dtype=torch.float64, requires_grad=True)
+    intensity = torch.tensor([[1e10, 1e10]], dtype=torch.float64)
+    power = ops.roex_level_rows(f, intensity, 16.0)
+    assert torch.equal(power, intensity)
+    assert not torch.autograd.grad(power.sum(), f)[0].any()
+    assert not torch.equal(ops.roex_level_rows(f, intensity, 17.0), intensity)
+
+
+def test_order_and_padding_do_not_matter() -> None:
+    freqs, levels = components(2, 40)
+    fc, p = channels()
+    factor = torch.tensor(0.35, dtype=torch.float64)
+    out = roex(freqs, levels, fc, p, factor, P1000, 4)
+    order = torch.randperm(40)
+    assert_close(roex(freqs[:, order], levels[:, order], fc, p, factor, P1000, 4), out, 1e-12)
+    for padding in (0.0, -5.0, -math.inf):
+        more = [torch.nn.functional.pad(t, (3, 30), value=v) for t, v in ((freqs, padding), (levels, math.nan))]
+        assert_close(roex(*more, fc, p, factor, P1000, 4), out, 1e-12)
+
+
+def test_rows_are_independent() -> None:
+    freqs, levels = components(5, 40)
+    fc, p = channels()
+    factor = torch.tensor(0.35, dtype=torch.float64)
+    whole = roex(freqs, levels, fc, p, factor, P1000, 4)
+    parts = torch.cat([roex(freqs[i], levels[i], fc, p, factor, P1000, 4)[None] for i in range(5)])
+    assert_close(parts, whole, 1e-13)
+    for wrong in (math.nan, math.inf):
+        levels[3, 0], freqs[3, 0] = wrong, 500.0
+        out = roex(freqs, levels, fc, p, factor, P1000, 4)
+        assert torch.isnan(out[3]).all()
+        assert torch.equal(out[[0, 1, 2, 4]], whole[[0, 1, 2, 4]])
+    levels[3, 0], freqs[3, 0] = 50, math.nan
+    assert torch.equal(torch.isnan(roex(freqs, levels, fc, p, factor, P1000, 4)).any(1), torch.arange(5) == 3)
+
+
+@pytest.mark.parametrize("lead", [(), (0,), (2, 0), (2,)])
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_nothing_or_little_to_do(lead: tuple[int, ...], count: int) -> None:
+    fc, p = channels()
+    given = [torch.full((*lead, count), v, dtype=torch.float64, requires_grad=True) for v in (500.0, 60)]
+    factor = torch.tensor(0.35, dtype=torch.float64, requires_grad=True)
+    out = roex(*given, fc, p, factor, P1000, 4)
+    assert out.shape == (*lead, 12)
+    if not count:
+        assert torch.equal(out, torch.full_like(out, -120))
+    gradients = torch.autograd.grad(out.sum(), [*given, factor])
+    assert all(g.shape == t.shape and torch.isfinite(g).all() for g, t in zip(gradients, [*given, factor], strict=True))
+    assert roex(*given, fc[:0], p[:0], factor, P1000, 4).shape == (*lead, 0)
+
+
+def test_layouts() -> None:
+    f, intensity, steepness = rows(2, 30)
+    fc, p = channels()
+    strided = [t.repeat_interleave(2, -1)[..., ::2] for t in (f, intensity, steepness, fc, p)]
+    power = ops.roex_level_rows(*strided[:2], 16.0)
+    assert power.is_contiguous()
+    assert_close(power, ops.roex_level_rows(f, intensity, 16.0), 1e-13)
+    assert_close(
+        ops.roex_excitation_rows(*strided, 16.0), ops.roex_excitation_rows(f, intensity, steepness, fc, p, 16.0), 1e-13
+    )
+    one = torch.ones((), dtype=torch.float64)
+    for actual, expected in zip(
+        ops.roex_excitation_backward(one.expand(2, 12), *strided, 16.0),
+        ops.roex_excitation_backward(torch.ones(2, 12).double(), f, intensity, steepness, fc, p, 16.0),
+        strict=True,
+    ):
+        assert actual.is_contiguous()
+        assert_close(actual, expected, 1e-12)
+
+
+@pytest.mark.parametrize("length", [6, 170])
+def test_opcheck(length: int) -> None:
+    f, intensity, steepness = (t.requires_grad_() for t in rows(2, length))
+    if length > reference.GRID_LEAST:
+        f, intensity = (t.requires_grad_() for t in on_grid(2, length))
+    fc, p = channels()
+    torch.library.opcheck(ops.roex_level_rows, (f, intensity, 16.0))
+    torch.library.opcheck(ops.roex_excitation_rows, (f, intensity, steepness, fc, p, 16.0))
+    grad = torch.randn(2, length, dtype=torch.float64, requires_grad=True)
+    torch.library.opcheck(ops.roex_level_backward, (grad, f, intensity, 16.0))
+    grad = torch.randn(2, 12, dtype=torch.float64, requires_grad=True)
+    torch.library.opcheck(ops.roex_excitation_backward, (grad, f, intensity, steepness, fc, p, 16.0))
+
+
+@pytest.mark.parametrize("length", [50, 200])
+def test_float32_needs_neither_float64_nor_complex(length: int, mps_safe: type) -> None:
+    freqs, intensity = on_grid(2, length, torch.float32)
+    given = [freqs.requires_grad_(), intensity.log10().requires_grad_(), torch.tensor(0.35, requires_grad=True)]
+    fc, p = channels(dtype=torch.float32)
+    reference._grid_weights.cache_clear()
+    with mps_safe():
+        torch.autograd.grad(roex(*given[:2], fc, p, given[2], P1000, 4).sum(), given)
+
+
+def test_errors() -> None:
+    freqs, levels = components(2, 5)
+    fc, p = channels()
+    factor = torch.tensor(0.35, dtype=torch.float64)
+    message = "freqs and levels must have the same shape (..., C), got (2, 5) and (5,)"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        roex(freqs, levels[0], fc, p, factor, P1000)
+    with pytest.raises(ValueError, match=re.escape("same shape (..., C), got () and ()")):
+        roex(freqs[0, 0], levels[0, 0], fc, p, factor, P1000)
+    with pytest.raises(ValueError, match=re.escape("fc and p must have the same shape (N,), got (12,) and (11,)")):
+        roex(freqs, levels, fc, p[1:], factor, P1000)
+    with pytest.raises(TypeError, match=re.escape("freqs must be float32 or float64, got torch.float16")):
+        roex(freqs.half(), levels, fc, p, factor, P1000)
+    with pytest.raises(TypeError, match=re.escape("p must have freqs's type and device, torch.float64 on cpu, got")):
+        roex(freqs, levels, fc, p.float(), factor, P1000)
+    with pytest.raises(ValueError, match="limit must be a positive number of octaves, got nan"):
+        roex(freqs, levels, fc, p, factor, P1000, math.nan)
+    for high in (100001.0, math.inf):
+        freqs[1, 2] = high
+        with pytest.raises(ValueError, match=re.escape("freqs must not exceed 100000 Hz, got")):
+            roex(freqs, levels, fc, p, factor, P1000)
+    f, intensity, steepness = rows(2, 5)
+    with pytest.raises(ValueError, match=re.escape("f and intensity must have the same shape (R, C), got (2, 5)")):
+        ops.roex_level_rows(f, intensity[:, 1:], 16.0)
+    with pytest.raises(ValueError, match=re.escape("steepness must have the shape (2, 5), got (2, 4)")):
+        ops.roex_excitation_rows(f, intensity, steepness[:, 1:], fc, p, 16.0)
+    with pytest.raises(ValueError, match=re.escape("fc and p must have the same shape (N,), got (12,) and (11,)")):
+        ops.roex_excitation_rows(f, intensity, steepness, fc, p[1:], 16.0)

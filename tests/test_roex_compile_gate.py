@@ -1,0 +1,63 @@
+"""Every roex kernel, compiled for four GPUs without one: no spills, registers and memory in budget."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from compile_gate import TARGETS, compiled
+
+from tamt.triton_kernels.roex import excitation, excitation_backward, level, level_backward
+
+# The most registers per lane, float32: the many pairs of a lane hide each other's latency, so few warps will do.
+REGISTERS = {
+    "roex_level_kernel": 168,
+    "roex_level_backward_kernel": 96,
+    "roex_excitation_kernel": 128,
+    "roex_excitation_backward_kernel": 96,
+}
+WIDE_REGISTERS = 128  # float64
+SHARED = 1 << 10
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has not changed since the last run is not compiled again."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(Path(tempfile.gettempdir()) / "tamt-compile-gate"))
+
+
+def launch(dtype: torch.dtype, rows: int, components: int, channels: int) -> None:
+    """Forward and backward on tensors without memory."""
+    new = torch.empty(0, dtype=dtype, device="meta").new_empty
+    f, fc = new(rows, components), new(channels)
+    level(f, f, 16.0)
+    level_backward(f, f, f, 16.0)
+    excitation(f, f, f, fc, fc, 16.0)
+    excitation_backward(new(rows, channels), f, f, f, fc, fc, 16.0)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("target", TARGETS)
+def test_machine_code(target: str, dtype: torch.dtype) -> None:
+    with compiled(target) as codes:
+        launch(dtype, 16000, 950, 150)
+    assert {code.name for code in codes} == set(REGISTERS)
+    for code in codes:
+        assert code.spilled == 0, code
+        assert code.registers <= (REGISTERS[code.name] if dtype == torch.float32 else WIDE_REGISTERS), code
+        assert code.shared <= SHARED, code
+
+
+@pytest.mark.parametrize(("rows", "components", "channels"), [(1, 1, 1), (1, 960, 160), (3, 1, 150), (3, 40, 1)])
+def test_sizes_of_one_compile(rows: int, components: int, channels: int) -> None:
+    """Triton makes a constant of every argument that is 1, and knows which ones 16 divides."""
+    with compiled("sm_90") as codes:
+        launch(torch.float32, rows, components, channels)
+    assert {code.name for code in codes} == set(REGISTERS)
+    assert all(code.spilled == 0 for code in codes)
