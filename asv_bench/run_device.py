@@ -26,7 +26,19 @@ from benchmarks.common import timed
 
 import tamt
 
-MODULES = ("iir", "gammatone", "fft_drnl", "drnl", "multi_resolution_fft", "erb_integration", "spreading", "roex")
+MODULES = (
+    "iir",
+    "gammatone",
+    "fft_drnl",
+    "drnl",
+    "windowed_dft",
+    "compaction",
+    "multi_resolution_fft",
+    "moore2016_spectrum",
+    "erb_integration",
+    "spreading",
+    "roex",
+)
 
 
 def commit() -> str:

@@ -1,0 +1,95 @@
+"""The windowed DFT of Moore2016Spectrum's bands: forward, training step, memory, error, and the ratio to whole FFTs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from tamt.ops.windowed_dft import dft_tables, windowed_dft
+
+from .common import DEVICES, DTYPES, peak_memory, ratio_of_times, relative_error, require, timed
+
+FS, HOP, SIZE = 32000, 32, 2048
+BANDS = [(2048, 1, 4), (1024, 5, 31), (512, 32, 79), (256, 80, 161), (128, 162, 258), (64, 259, 960)]
+LOADS = {"cpu": (2, 1), "cuda": (32, 10)}  # rows, seconds
+LIMITS = {"float64": 1e-12, "float32": 1e-5}
+
+
+def noise(device: str, dtype: str) -> Tensor:
+    rows, seconds = LOADS[device]
+    x = torch.randn(rows, seconds * FS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return x.to(device, DTYPES[dtype])
+
+
+def by_fft(x: Tensor, bands: list[tuple[int, int, int]] = BANDS, hop: int = HOP) -> Tensor:
+    """Six whole FFTs of windowed frames that are written out."""
+    frames = x.unfold(-1, SIZE, hop)
+    parts = []
+    for length, first, last in bands:
+        window = torch.hann_window(length, periodic=False, dtype=x.dtype, device=x.device)
+        around = (SIZE - length) // 2
+        windowed = frames * torch.nn.functional.pad(window, (around, around))
+        parts.append(torch.fft.rfft(windowed)[..., first : last + 1].abs().square())
+    return torch.cat(parts, -1)
+
+
+class _Load:
+    params = (DEVICES, list(DTYPES))
+    param_names = ("device", "dtype")
+    timeout = 300
+
+    def setup(self, device: str, dtype: str) -> None:
+        self.device = device
+        self.x = noise(device, dtype).requires_grad_()
+        self.tables = dft_tables(BANDS, SIZE, dtype=DTYPES[dtype], device=device)
+        require(self.error(), LIMITS[dtype], f"windowed DFT {device} {dtype}")
+        self.weights = torch.randn_like(self.forward())
+
+    def error(self) -> float:
+        part = self.x[:1, :FS]
+        power = windowed_dft(part, BANDS, HOP, SIZE, tables=self.tables)
+        return relative_error(power, by_fft(part.detach().double().cpu()))
+
+    def forward(self) -> Tensor:
+        with torch.no_grad():
+            return windowed_dft(self.x, BANDS, HOP, SIZE, tables=self.tables)
+
+    def training_step(self) -> None:
+        torch.autograd.grad(windowed_dft(self.x, BANDS, HOP, SIZE, tables=self.tables), self.x, self.weights)
+
+
+class WindowedDFT(_Load):
+    def time_forward(self, *_: object) -> None:
+        timed(self.forward, self.device)
+
+    def time_training_step(self, *_: object) -> None:
+        timed(self.training_step, self.device)
+
+    def track_training_over_forward(self, *_: object) -> float:
+        return ratio_of_times(self.forward, self.training_step, self.device)
+
+    track_training_over_forward.unit = "x"
+
+    def track_error(self, *_: object) -> float:
+        return self.error()
+
+    track_error.unit = "of the frame's peak"
+
+    def track_peak_memory(self, *_: object) -> float:
+        return peak_memory(self.forward, self.device) / self.weights.nbytes
+
+    track_peak_memory.unit = "outputs"
+
+
+class WindowedDFTAgainstFFTs(_Load):
+    """How many times longer six FFTs of zero-padded frames take. On a GPU a tenth of the load, for want of memory."""
+
+    def track_ratio_to_ffts(self, device: str, *_: object) -> float:
+        x = self.x.detach()[: 2 if device == "cpu" else 3]
+        return ratio_of_times(
+            partial(windowed_dft, x, BANDS, HOP, SIZE, tables=self.tables), partial(by_fft, x), self.device
+        )
+
+    track_ratio_to_ffts.unit = "x"

@@ -1,0 +1,161 @@
+r"""The relevant components of every row to its front: a sparse spectrum as lists of frequencies and levels.
+
+A component is relevant if its intensity is above the threshold of its row. For the operator intensities are (R, F),
+thresholds (R,), and the rows of the result have ``count`` columns; ``limited`` says that a row may have more relevant
+components than that, which takes a search for the strongest. On CUDA it runs on Triton kernels: torch
+has nothing that does this in one pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tamt.ops._register import register
+from tamt.reference import compaction as reference
+
+
+def compaction(
+    intensity: Tensor, frequencies: Tensor, threshold: Tensor, max_components: int | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""Frequencies and levels of the components above the threshold, in the order of their index.
+
+    Parameters
+    ----------
+    intensity : Tensor (..., F)
+        Intensities, not negative, float32 or float64.
+    frequencies : Tensor (F,)
+        Frequencies of the components in Hz, of the same type.
+    threshold : Tensor (...)
+        A component stays if its intensity is greater; of the same type, not negative.
+    max_components : int, optional
+        Columns C of the result. If more components of a row are relevant, the strongest stay, and of equally strong
+        ones those of lower index. If not given, C is what the fullest row needs, at least 1; that number is read back
+        from the device.
+
+    Returns
+    -------
+    freqs : Tensor (..., C)
+        In Hz, 0 behind the last component. No gradient flows through it.
+    levels : Tensor (..., C)
+        :math:`10 \log_{10} I` in dB, 0 behind the last component.
+
+    Notes
+    -----
+    The gradient of ``intensity`` is that of the levels; which components stay is constant, and so is the threshold.
+    NaN counts as relevant and as the strongest, so that it is seen in the result.
+    """
+    if intensity.dim() < 1 or intensity.shape[-1] < 1:
+        raise ValueError(f"intensity must have shape (..., F) with F >= 1, got {tuple(intensity.shape)}")
+    _check_like("frequencies", frequencies, intensity, intensity.shape[-1:])
+    _check_like("threshold", threshold, intensity, intensity.shape[:-1])
+    if intensity.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"intensity must be float32 or float64, got {intensity.dtype}")
+    if max_components is None:
+        dropped = (intensity.detach() <= threshold.detach()[..., None]).sum(-1)
+        count, limited = max(1, intensity.shape[-1] - int(dropped.amin())) if dropped.numel() else 1, False
+    elif max_components < 1:
+        raise ValueError(f"max_components must be at least 1, got {max_components}")
+    else:
+        count, limited = max_components, max_components < intensity.shape[-1]
+    rows = intensity.reshape(-1, intensity.shape[-1])
+    freqs, levels = compaction_rows(rows, frequencies.detach(), threshold.detach().reshape(-1), count, limited)
+    shape = (*intensity.shape[:-1], count)
+    return freqs.detach().reshape(shape), levels.reshape(shape)
+
+
+def _check_like(name: str, tensor: Tensor, intensity: Tensor, shape: torch.Size) -> None:
+    if tensor.shape != shape:
+        raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
+    if tensor.dtype != intensity.dtype or tensor.device != intensity.device:
+        raise TypeError(
+            f"{name} must have intensity's type and device, {intensity.dtype} on {intensity.device}, "
+            f"got {tensor.dtype} on {tensor.device}"
+        )
+
+
+def _check(intensity: Tensor, threshold: Tensor, count: int) -> None:
+    torch._check_value(
+        intensity.dim() == 2 and threshold.dim() == 1 and threshold.shape[0] == intensity.shape[0],
+        lambda: (
+            f"intensity and threshold must have the shapes (R, F) and (R,), got {tuple(intensity.shape)} and "
+            f"{tuple(threshold.shape)}"
+        ),
+    )
+    torch._check_value(count >= 1, lambda: f"count must be at least 1, got {count}")
+
+
+def _check_forward(intensity: Tensor, frequencies: Tensor, threshold: Tensor, count: int) -> None:
+    _check(intensity, threshold, count)
+    torch._check_value(
+        frequencies.dim() == 1 and frequencies.shape[0] == intensity.shape[1],
+        lambda: f"frequencies must have shape ({intensity.shape[1]},), got {tuple(frequencies.shape)}",
+    )
+
+
+def _fake(
+    intensity: Tensor, frequencies: Tensor, threshold: Tensor, count: int, limited: bool
+) -> tuple[Tensor, Tensor]:
+    _check_forward(intensity, frequencies, threshold, count)
+    shape = intensity.shape[0], count
+    return intensity.new_empty(shape), intensity.new_empty(shape)
+
+
+def _reference(
+    intensity: Tensor, frequencies: Tensor, threshold: Tensor, count: int, limited: bool
+) -> tuple[Tensor, Tensor]:
+    _check_forward(intensity, frequencies, threshold, count)
+    return reference.compaction(intensity, frequencies, threshold, count, limited)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    intensity, _, threshold, *ctx.room = inputs
+    ctx.save_for_backward(intensity, threshold)
+
+
+def _backward(ctx: Any, _: Tensor, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return compaction_backward(grad, *ctx.saved_tensors, *ctx.room), None, None, None, None
+
+
+def _fake_backward(grad: Tensor, intensity: Tensor, threshold: Tensor, count: int, limited: bool) -> Tensor:
+    _check(intensity, threshold, count)
+    return intensity.new_empty(intensity.shape)
+
+
+def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.room = inputs[3:]
+
+
+def _double_backward(ctx: Any, grad_of_gradient: Tensor) -> tuple[Tensor | None, ...]:
+    again = torch.is_grad_enabled()
+    grad, intensity, threshold = ctx.saved_tensors
+    with torch.enable_grad():
+        operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in (grad, intensity)]
+        grad, intensity = operands
+        levels = reference.compaction_differentiable(intensity, threshold, *ctx.room)
+        (first,) = torch.autograd.grad(levels, intensity, grad, create_graph=True)
+        second = torch.autograd.grad(first, operands, grad_of_gradient, create_graph=again)
+    return *(g if need else None for g, need in zip(second, ctx.needs_input_grad, strict=False)), None, None, None
+
+
+compaction_backward = register(
+    "compaction_backward",
+    "(Tensor grad, Tensor intensity, Tensor threshold, SymInt count, bool limited) -> Tensor",
+    reference.compaction_backward,
+    "compaction:compaction_backward",
+    _fake_backward,
+    _setup_backward,
+    _double_backward,
+)
+compaction_rows = register(
+    "compaction",
+    "(Tensor intensity, Tensor frequencies, Tensor threshold, SymInt count, bool limited) -> (Tensor, Tensor)",
+    _reference,
+    "compaction:compaction",
+    _fake,
+    _setup,
+    _backward,
+)

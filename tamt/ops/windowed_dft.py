@@ -1,0 +1,224 @@
+r"""Powers of DFT bins seen through windows of different lengths in one frame, only the wanted bins of each window.
+
+.. math::
+
+    I[s, k] = \sum_b w_b[k] \Bigl| \sum_n h_b[n]\, x[s\,\mathrm{hop} + n]\, e^{-2\pi i k n / \mathrm{size}} \Bigr|^2
+
+over the bands b that hold bin k; :math:`h_b` is a symmetric Hann window in the middle of the frame of ``size`` samples.
+This equals FFTs of the zero-padded windowed frames, but as matrix products with tables of cosines and sines: few bins
+of short windows cost less than whole FFTs, and no complex numbers are needed.
+
+For the operator ``x`` is (R, N) and the bands are lists of lengths, first and last bins. ``tables`` are those of
+:func:`dft_tables`, and ``weight`` holds the weights of all bands one after the other. On CUDA it runs on Triton kernels
+in float32; in float64 it is composed of cuBLAS's products over slices, as Triton's are slow there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tamt.ops._register import register
+from tamt.reference import windowed_dft as reference
+
+Bands = Sequence[tuple[int, int, int]]
+
+
+def windowed_dft(
+    x: Tensor, bands: Bands, hop: int, size: int, *, weight: Tensor | None = None, tables: Tensor | None = None
+) -> Tensor:
+    r"""Powers of some bins of every frame, each through the windows of the bands that hold it.
+
+    Parameters
+    ----------
+    x : Tensor (..., N)
+        Signal of at least ``size`` samples, float32 or float64.
+    bands : sequence of (length, first, last)
+        Length of a window in samples, an even number up to ``size``, and its first and last bin (included) in
+        [0, size/2].
+    hop : int
+        Samples from one frame to the next.
+    size : int
+        Samples of a frame, an even number.
+    weight : Tensor (W,), optional
+        Weights of the bands' bins, one band after the other, of ``x``'s type; 1 if not given. Bins of several bands are
+        weighted sums.
+    tables : Tensor, optional
+        ``dft_tables(bands, size)`` of ``x``'s type, to be kept between calls; made here if not given.
+
+    Returns
+    -------
+    Tensor (..., S, F)
+        Powers in the S = (N - size)//hop + 1 frames of the F bins from the first of all bands to the last; 0 where no
+        band holds a bin.
+
+    Notes
+    -----
+    Gradients reach ``x`` and ``weight``. Memory beside the result is a few MB on the CPU whatever the length.
+    """
+    _check_bands(bands, hop, size)
+    if x.dim() < 1 or x.shape[-1] < size:
+        raise ValueError(f"x must have shape (..., N) with N >= {size}, got {tuple(x.shape)}")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"x must be float32 or float64, got {x.dtype}")
+    if tables is None:
+        tables = dft_tables(bands, size, dtype=x.dtype, device=x.device)
+    if weight is None:
+        weight = x.new_ones(sum(last - first + 1 for _, first, last in bands))
+    for name, tensor in (("tables", tables), ("weight", weight)):
+        if tensor.dtype != x.dtype or tensor.device != x.device:
+            raise TypeError(
+                f"{name} must have x's type and device, {x.dtype} on {x.device}, got {tensor.dtype} on {tensor.device}"
+            )
+    lengths, first, last = ([int(n) for n in column] for column in zip(*bands, strict=True))
+    rows = x[None] if x.dim() == 1 else x.flatten(0, -2)
+    power = windowed_dft_rows(rows, tables, weight, lengths, first, last, hop, size)
+    return power.reshape(*x.shape[:-1], *power.shape[1:])
+
+
+def dft_tables(
+    bands: Bands, size: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
+) -> Tensor:
+    r"""Tables of :func:`windowed_dft` (P,): windowed cosines and sines of each band, made in float64.
+
+    Row d of a band holds :math:`h \cos\theta` (and then :math:`h \sin\theta`) of its bins at the distance d + 1/2 from
+    the middle of the frame, :math:`\theta = 2\pi k (d + 1/2) / \mathrm{size}`. The phase is exact: the integer
+    ``k (2 d + 1)`` is reduced first.
+    """
+    _check_bands(bands, 1, size)
+    parts = []
+    with torch.device("cpu"):
+        turn = torch.arange(2 * size, dtype=torch.float64) * (math.pi / size)
+        cosine, sine = turn.cos(), turn.sin()
+        for band, (length, first, last) in zip(
+            reference.layout(*map(list, zip(*bands, strict=True))), bands, strict=True
+        ):
+            distance = torch.arange(band.half)[:, None]
+            window = 0.5 - 0.5 * torch.cos(2 * math.pi / (length - 1) * (band.half + distance).double())
+            phase = (2 * distance + 1) * torch.arange(first, last + 1) % (2 * size)
+            table = torch.zeros(2, band.half, band.pitch, dtype=torch.float64)
+            table[0, :, : band.n_bins] = window * cosine[phase]
+            table[1, :, : band.n_bins] = window * sine[phase]
+            parts.append(table.flatten().to(dtype))
+        return torch.cat(parts).to(device or torch.get_default_device())
+
+
+def _check_bands(bands: Bands, hop: int, size: int) -> None:
+    if size < 2 or size % 2:
+        raise ValueError(f"size must be an even number of at least 2, got {size}")
+    if hop < 1:
+        raise ValueError(f"hop must be at least 1, got {hop}")
+    if len(bands) == 0:
+        raise ValueError("bands must hold at least one (length, first, last)")
+    for length, first, last in bands:
+        if length % 2 or not (2 <= length <= size and 0 <= first <= last <= size // 2):
+            raise ValueError(
+                f"bands must be (length, first, last) with an even length in [2, {size}] and "
+                f"0 <= first <= last <= {size // 2}, got {(length, first, last)}"
+            )
+
+
+def _check(
+    x: Tensor,
+    tables: Tensor,
+    weight: Tensor,
+    lengths: list[int],
+    first: list[int],
+    last: list[int],
+    hop: int,
+    size: int,
+) -> None:
+    _check_bands(list(zip(lengths, first, last, strict=True)), hop, size)
+    end = reference.layout(lengths, first, last)[-1]
+    torch._check_value(
+        x.dim() == 2 and x.shape[1] >= size,
+        lambda: f"x must have shape (R, N) with N >= {size}, got {tuple(x.shape)}",
+    )
+    torch._check_value(
+        weight.shape == (end.weights.stop,),
+        lambda: f"weight must have shape ({end.weights.stop},), got {tuple(weight.shape)}",
+    )
+    count = end.offset + 2 * end.half * end.pitch
+    torch._check_value(
+        tables.shape == (count,) and tables.is_contiguous(),
+        lambda: f"tables must be contiguous and have shape ({count},), got {tuple(tables.shape)}",
+    )
+
+
+def _fake(x: Tensor, tables: Tensor, weight: Tensor, *plan: Any) -> Tensor:
+    _check(x, tables, weight, *plan)
+    _, first, last, hop, size = plan
+    return x.new_empty(x.shape[0], reference.n_frames(x.shape[1], size, hop), max(last) - min(first) + 1)
+
+
+def _reference(x: Tensor, tables: Tensor, weight: Tensor, *plan: Any) -> Tensor:
+    _check(x, tables, weight, *plan)
+    return reference.windowed_dft(x, tables, weight, *plan)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.plan = inputs[3:]
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    need_x, _, need_weight = ctx.needs_input_grad[:3]
+    grad_x, grad_weight = windowed_dft_backward(grad, *ctx.saved_tensors, *ctx.plan, need_x, need_weight)
+    return grad_x if need_x else None, None, grad_weight if need_weight else None, *(None,) * 5
+
+
+def _fake_backward(grad: Tensor, x: Tensor, tables: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    *plan, need_x, need_weight = rest
+    _check(x, tables, weight, *plan)
+    return x.new_empty(x.shape if need_x else 0), weight.new_empty(weight.shape if need_weight else 0)
+
+
+def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.plan = inputs[4:9]
+    ctx.needs = inputs[9:]
+
+
+def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    """The backward of the backward: autograd through the reference, written out of place."""
+    again = torch.is_grad_enabled()
+    grad, x, tables, weight = ctx.saved_tensors
+    with torch.enable_grad():
+        operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in (grad, x, weight)]
+        grad, x, weight = operands
+        power = reference.windowed_dft_differentiable(x, tables, weight, *ctx.plan)
+        wanted = [(t, g) for t, g, need in zip((x, weight), grads, ctx.needs, strict=True) if need]
+        targets, cotangents = zip(*wanted, strict=True)
+        first = torch.autograd.grad(power, targets, grad, create_graph=True)
+        second = torch.autograd.grad(
+            first, operands, cotangents, create_graph=again, allow_unused=True, materialize_grads=True
+        )
+    needs = [ctx.needs_input_grad[i] for i in (0, 1, 3)]
+    of_grad, of_x, of_weight = (g if need else None for g, need in zip(second, needs, strict=True))
+    return of_grad, of_x, None, of_weight, *(None,) * 7
+
+
+_PLAN = "int[] lengths, int[] first, int[] last, int hop, int size"
+windowed_dft_backward = register(
+    "windowed_dft_backward",
+    f"(Tensor grad, Tensor x, Tensor tables, Tensor weight, {_PLAN}, bool need_x, bool need_weight) "
+    "-> (Tensor, Tensor)",
+    reference.windowed_dft_backward,
+    "windowed_dft:windowed_dft_backward",
+    _fake_backward,
+    _setup_backward,
+    _double_backward,
+)
+windowed_dft_rows = register(
+    "windowed_dft",
+    f"(Tensor x, Tensor tables, Tensor weight, {_PLAN}) -> Tensor",
+    _reference,
+    "windowed_dft:windowed_dft",
+    _fake,
+    _setup,
+    _backward,
+)

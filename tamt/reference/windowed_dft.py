@@ -1,0 +1,172 @@
+"""Windowed DFTs in plain torch. Definition and shapes: :mod:`tamt.ops.windowed_dft`.
+
+A window is symmetric and so are the DFT's cosines and sines about the middle of the frame: samples at equal distances
+from the middle go into the products as their sum and their difference, which halves the work. One pair of framed
+signals, as long as half the longest window, serves all bands: a shorter window is its first columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SLICE = 1 << 19  # samples of overlapping frames taken at a time, so that they and their products stay in the cache
+PITCH = 16  # a table's rows start at multiples of so many numbers, so that GPUs load them in vectors
+
+
+class Band(NamedTuple):
+    """Where the tables, the weights and the results of a window are."""
+
+    half: int  # rows of its tables: samples on either side of the middle
+    bins: slice  # its columns of the spectrum
+    weights: slice  # its part of the weights
+    offset: int  # of its cosine table (half, pitch) among the tables; the sine table follows
+    pitch: int
+
+    @property
+    def n_bins(self) -> int:
+        """Number of bins."""
+        return self.bins.stop - self.bins.start
+
+    def tables(self, tables: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine table, (half, n_bins) each."""
+        both = tables[self.offset : self.offset + 2 * self.half * self.pitch].view(2, self.half, self.pitch)
+        return both[0, :, : self.n_bins], both[1, :, : self.n_bins]
+
+
+def layout(lengths: list[int], first: list[int], last: list[int]) -> list[Band]:
+    """The bands of windows of these lengths, each with the bins ``first`` to ``last``, both included."""
+    bands, weights, offset = [], 0, 0
+    for length, low, high in zip(lengths, first, last, strict=True):
+        count = high - low + 1
+        pitch = -(-count // PITCH) * PITCH
+        start = low - min(first)
+        bands.append(Band(length // 2, slice(start, start + count), slice(weights, weights + count), offset, pitch))
+        weights += count
+        offset += length * pitch
+    return bands
+
+
+def n_frames(n_samples: int, size: int, hop: int) -> int:
+    """Number of whole frames of ``size`` samples."""
+    return (n_samples - size) // hop + 1
+
+
+def slices(rows: int, frames: int, half: int, samples: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and frames of about so many ``samples`` taken together; frames of one row, or rows with all their frames."""
+    at_once = max(1, samples // (2 * half))
+    rows_at_once = max(1, at_once // max(1, frames))
+    for row in range(0, rows, rows_at_once):
+        for frame in range(0, frames, at_once):
+            yield slice(row, min(rows, row + rows_at_once)), slice(frame, min(frames, frame + at_once))
+
+
+def _even_and_odd(x: Tensor, half: int, hop: int, size: int, frames: slice) -> tuple[Tensor, Tensor]:
+    """Sums and differences of samples at equal distances from the middle of the frames, (rows, frames, half) each."""
+    begin, end = frames.start * hop + size // 2, (frames.stop - 1) * hop + size // 2
+    right = x[:, begin : end + half].unfold(1, half, hop)
+    left = x[:, begin - half : end].unfold(1, half, hop).flip(-1)
+    return right + left, right - left
+
+
+def windowed_dft(
+    x: Tensor,
+    tables: Tensor,
+    weight: Tensor,
+    lengths: list[int],
+    first: list[int],
+    last: list[int],
+    hop: int,
+    size: int,
+    samples: int = SLICE,
+) -> Tensor:
+    """Weighted powers (R, S, F) of ``x`` (R, N), at most about ``samples`` framed samples at a time."""
+    bands, half = layout(lengths, first, last), max(lengths) // 2
+    frames = n_frames(x.shape[1], size, hop)
+    out = x.new_zeros(x.shape[0], frames, max(last) - min(first) + 1)
+    for r, s in slices(x.shape[0], frames, half, samples):
+        even, odd = (t.flatten(0, 1) for t in _even_and_odd(x[r], half, hop, size, s))
+        for band in bands:
+            cosine, sine = band.tables(tables)
+            power = torch.mm(even[:, : band.half], cosine).square_()
+            im = torch.mm(odd[:, : band.half], sine)
+            target = out[r, s, band.bins]
+            target.addcmul_(power.addcmul_(im, im).view(target.shape), weight[band.weights])
+    return out
+
+
+def windowed_dft_backward(
+    grad: Tensor,
+    x: Tensor,
+    tables: Tensor,
+    weight: Tensor,
+    lengths: list[int],
+    first: list[int],
+    last: list[int],
+    hop: int,
+    size: int,
+    need_x: bool,
+    need_weight: bool,
+    samples: int = SLICE,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of ``x`` and ``weight``, empty where they are not needed."""
+    bands, half = layout(lengths, first, last), max(lengths) // 2
+    grad_x = x.new_zeros(x.shape if need_x else 0)
+    grad_weight = weight.new_zeros(weight.shape if need_weight else 0)
+    for r, s in slices(x.shape[0], grad.shape[1], half, samples):
+        framed = _even_and_odd(x[r], half, hop, size, s)
+        even, odd = (t.flatten(0, 1) for t in framed)
+        grad_even, grad_odd = torch.zeros_like(even), torch.zeros_like(odd)
+        for band in bands:
+            cosine, sine = band.tables(tables)
+            re, im = even[:, : band.half] @ cosine, odd[:, : band.half] @ sine
+            g = grad[r, s, band.bins].reshape(re.shape)
+            if need_weight:
+                grad_weight[band.weights] += torch.addcmul(re * re, im, im).mul_(g).sum(0)
+            if need_x:
+                g = g * (2 * weight[band.weights])
+                grad_even[:, : band.half].addmm_(re.mul_(g), cosine.mT)
+                grad_odd[:, : band.half].addmm_(im.mul_(g), sine.mT)
+        if need_x:
+            right, left = (grad_even + grad_odd).view_as(framed[0]), (grad_even - grad_odd).view_as(framed[0]).flip(-1)
+            added = _overlap_add(torch.cat((left, right), -1), hop)
+            begin = s.start * hop + size // 2 - half
+            target = grad_x[r, begin : begin + added.shape[1]]
+            target += added[:, : target.shape[1]]
+    return grad_x, grad_weight
+
+
+def _overlap_add(frames: Tensor, hop: int) -> Tensor:
+    """Frames (R, M, K) laid ``hop`` samples apart and added, with less than ``hop`` zeros at the end."""
+    rows, count, length = frames.shape
+    shifts = -(-length // hop)
+    out = frames.new_zeros(rows, count + shifts - 1, hop)
+    for j in range(shifts):
+        part = frames[..., j * hop : (j + 1) * hop]
+        out[:, j : j + count, : part.shape[-1]] += part
+    return out.flatten(1)
+
+
+def windowed_dft_differentiable(
+    x: Tensor,
+    tables: Tensor,
+    weight: Tensor,
+    lengths: list[int],
+    first: list[int],
+    last: list[int],
+    hop: int,
+    size: int,
+) -> Tensor:
+    """:func:`windowed_dft` for autograd: out of place and in one go."""
+    half, frames = max(lengths) // 2, n_frames(x.shape[1], size, hop)
+    even, odd = _even_and_odd(x, half, hop, size, slice(0, frames))
+    total = x.new_zeros(x.shape[0], frames, max(last) - min(first) + 1)
+    for band in layout(lengths, first, last):
+        cosine, sine = band.tables(tables)
+        power = (even[..., : band.half] @ cosine).square() + (odd[..., : band.half] @ sine).square()
+        outside = (band.bins.start, total.shape[-1] - band.bins.stop)
+        total = total + torch.nn.functional.pad(power * weight[band.weights], outside)
+    return total

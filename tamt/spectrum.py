@@ -1,0 +1,248 @@
+"""Sparse short-time spectra of both ears, the first stage of the binaural loudness model of Moore et al. (2016)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tamt._module import as_signal, check_computing_type, computing_device, register
+from tamt.ops.compaction import compaction
+from tamt.ops.windowed_dft import dft_tables, windowed_dft
+
+FS = 32000
+FRAME = 2048
+BIN = FS / FRAME  # Hz
+WINDOWS = (2048, 1024, 512, 256, 128, 64)
+LIMITS = ((20, 80), (80, 500), (500, 1250), (1250, 2540), (2540, 4050), (4050, 15000))  # Hz
+HANN_DB = 3.32  # what the long window takes from a tone's power, as AMT rounds it
+SHARPNESS = 1.0  # dB: width of the smooth thresholds
+MARGIN = 0.1  # of the threshold: learnable modules keep what is above this part of it
+
+
+class Moore2016Spectrum(nn.Module):
+    r"""Relevant components of stereo signals: six Hann windows, each for its own band, every millisecond or slower.
+
+    A frame of 2048 samples is seen through windows of 2048, 1024 ... 64 samples in its middle. With
+    :math:`S = 2 |X| / 2048` (at half the sampling rate without the 2) of window k = 0 ... 5 the intensity is
+
+    .. math:: I = S^2 \cdot 10^{0.332} \cdot 2^k \cdot 10^{\mathrm{db\_max}/10},
+
+    and a component is relevant if it is less than ``threshold_max_minus`` dB below the frame's strongest one and above
+    ``threshold_absolute`` dB.
+
+    Parameters
+    ----------
+    fs : float
+        Sampling rate in Hz, always 32000.
+    segment_duration : int
+        Time from one frame to the next in ms.
+    db_max : float
+        Level of a tone of amplitude 1 in dB SPL.
+    learnable : bool
+        Whether ``freq_limits``, ``threshold_max_minus`` and ``threshold_absolute`` are parameters (else buffers of the
+        same names). Limits and thresholds are smooth then, see the notes.
+    dtype : torch.float32 or torch.float64
+        Computing type; signals of another floating type are converted.
+    max_components : int, optional
+        Length C of the lists; of fuller frames the strongest components are kept. If not given, C is what the fullest
+        frame of the call needs, which is read back from the device.
+    joint_threshold : bool
+        Whether the strongest component of both ears counts, as in AMT, or each ear's own.
+    device : torch.device, optional
+        Where the tensors are made.
+
+    Attributes
+    ----------
+    freq_limits : Tensor (6, 2)
+        Band of each window in Hz. A limit counts from the bin that contains it; the last band includes its upper one.
+    threshold_max_minus, threshold_absolute : Tensor ()
+        60 dB and -30 dB.
+    hop : int
+        Samples from one frame to the next.
+
+    Raises
+    ------
+    ValueError
+        An argument outside its range, a signal that is not (B, 2, N), or shorter than a frame and a hop.
+    TypeError
+        A signal that is not floating, or an unsupported ``dtype``, also float64 on MPS.
+
+    Notes
+    -----
+    A fixed module takes its bins from ``freq_limits`` at construction and in ``load_state_dict``. Gradients reach the
+    signal through the levels; frequencies, and which components are kept, are constant.
+
+    With ``learnable=True`` every window computes all bins. Its weight rises from 0 to 1 within one bin spacing
+    (sampling rate over length) on either side of its lower limit, and falls likewise at the upper one; the spacing is
+    that of the shorter of the two windows that meet there, and equal limits of neighbours give weights that sum to one.
+    The thresholds become weights :math:`1 / (1 + e^{-d})` for d dB above each; components down to 10 dB below them are
+    listed. More than 10 dB above, and away from the limits, levels are those of the fixed module to 0.01 dB.
+
+    References
+    ----------
+    B. C. J. Moore, B. R. Glasberg, A. Varathanathan, J. Schlittenlacher (2016), "A loudness model for time-varying
+    sounds incorporating binaural inhibition"; AMT function ``moore2016_spectrum``.
+
+    Examples
+    --------
+    >>> import torch, tamt
+    >>> spectrum = tamt.Moore2016Spectrum(segment_duration=2, max_components=400)
+    >>> freqs_left, levels_left, freqs_right, levels_right = spectrum(1e-3 * torch.randn(3, 2, 16000))
+    >>> levels_left.shape
+    torch.Size([3, 218, 400])
+    """
+
+    freq_limits: Tensor
+    threshold_max_minus: Tensor
+    threshold_absolute: Tensor
+    _frequencies: Tensor
+    _tables: Tensor
+    _weight: Tensor
+
+    def __init__(
+        self,
+        fs: float = FS,
+        segment_duration: int = 1,
+        db_max: float = 93.98,
+        learnable: bool = False,
+        dtype: torch.dtype = torch.float32,
+        max_components: int | None = None,
+        joint_threshold: bool = False,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        if fs != FS:
+            raise ValueError(f"fs must be {FS} Hz, got {fs}")
+        _check_count("segment_duration", segment_duration)
+        if max_components is not None:
+            _check_count("max_components", max_components)
+        if not math.isfinite(db_max):
+            raise ValueError(f"db_max must be a finite level in dB, got {db_max}")
+        device = computing_device(device, dtype)
+        self.fs = fs
+        self.segment_duration = int(segment_duration)
+        self.db_max = db_max
+        self.learnable = learnable
+        self.max_components = max_components if max_components is None else int(max_components)
+        self.joint_threshold = joint_threshold
+        self.hop = FS // 1000 * self.segment_duration
+        values = {"freq_limits": LIMITS, "threshold_max_minus": 60.0, "threshold_absolute": -30.0}
+        tensors = {name: torch.tensor(value, dtype=dtype, device=device) for name, value in values.items()}
+        register(self, tensors, tensors if learnable else ())
+        self._design(LIMITS)
+        self.register_load_state_dict_post_hook(_follow_limits)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Computing type."""
+        return self.freq_limits.dtype
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Components of ``audio`` (B, 2, N): their frequencies in Hz and levels in dB, of the left and the right ear.
+
+        Returns
+        -------
+        freqs_left, levels_left, freqs_right, levels_right : Tensor (B, S, C)
+            S = (N - 2048) // hop frames. Components in rising frequency, then 0 Hz and 0 dB.
+        """
+        audio = as_signal(audio, self.dtype)
+        if audio.dim() != 3 or audio.shape[1] != 2:
+            raise ValueError(f"audio must have shape (B, 2, N), got {tuple(audio.shape)}")
+        if audio.shape[2] < FRAME + self.hop:
+            raise ValueError(f"audio must have at least {FRAME + self.hop} samples, got {audio.shape[2]}")
+        # AMT counts one frame less than there is room for.
+        ears = audio[..., : audio.shape[2] - self.hop].transpose(0, 1)
+        weight = self._band_weights().flatten() * self._weight if self.learnable else self._weight
+        intensity = windowed_dft(ears, self._bands, self.hop, FRAME, weight=weight, tables=self._tables)
+        peak = (intensity if self.learnable else intensity.detach()).amax(-1)
+        if self.joint_threshold:
+            peak = peak.amax(0, keepdim=True).expand(peak.shape)
+        threshold = torch.maximum(peak * 10 ** (-self.threshold_max_minus / 10), 10 ** (self.threshold_absolute / 10))
+        threshold = threshold.clamp_max(torch.finfo(self.dtype).max)  # what is infinite is above it
+        if self.learnable:
+            freqs, levels = compaction(intensity, self._frequencies, MARGIN * threshold, self.max_components)
+            levels = torch.where(freqs > 0, levels + self._threshold_weights(levels, peak), torch.zeros_like(levels))
+        else:
+            freqs, levels = compaction(intensity, self._frequencies, threshold, self.max_components)
+        return freqs[0], levels[0], freqs[1], levels[1]
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return (
+            f"fs={self.fs}, segment_duration={self.segment_duration}, db_max={self.db_max}, "
+            f"learnable={self.learnable}, dtype={self.dtype}, max_components={self.max_components}, "
+            f"joint_threshold={self.joint_threshold}"
+        )
+
+    def _band_weights(self) -> Tensor:
+        """Weights (6, 1024) of the bins in the bands of the windows."""
+        # A limit counts from the bin that contains it: halfway between a bin and the next, on average.
+        middle = self._frequencies + BIN / 2
+        spacing = [FS / length for length in WINDOWS]
+        widths = zip(self.freq_limits, spacing, [*spacing[1:], spacing[-1]], strict=True)
+        rows = [
+            _step((middle - low) / at_low) - _step((middle - high) / at_high) for (low, high), at_low, at_high in widths
+        ]
+        return torch.stack(rows).clamp_min(0)
+
+    def _threshold_weights(self, levels: Tensor, peak: Tensor) -> Tensor:
+        """What the smooth thresholds add to ``levels`` (..., C) in dB; ``peak`` (...) is the largest intensity."""
+        below_peak = 10 * torch.log10(peak.clamp_min(1e-30))[..., None] - self.threshold_max_minus
+        over = torch.stack((levels - below_peak, levels - self.threshold_absolute))
+        return 10 / math.log(10) * nn.functional.logsigmoid(over / SHARPNESS).sum(0)
+
+    def _design(self, limits: Any) -> None:
+        """Bands, and the tensors that belong to them, from limits (6, 2) in Hz."""
+        bands, scales = [], []
+        for k, (length, (low, high)) in enumerate(zip(WINDOWS, limits, strict=True)):
+            if self.learnable:
+                first, last = 1, FRAME // 2
+            else:
+                first = max(1, math.floor(low / BIN))
+                last = min(FRAME // 2, math.floor(high / BIN) - (length != WINDOWS[-1]))
+            if first <= last:
+                bands.append((length, first, last))
+                scale = torch.full((last - first + 1,), (2 / FRAME) ** 2 * 2**k, dtype=torch.float64, device="cpu")
+                scale[torch.arange(first, last + 1, device="cpu") == FRAME // 2] /= 4
+                scales.append(scale * 10 ** ((HANN_DB + self.db_max) / 10))
+        if not bands:
+            raise ValueError(f"freq_limits must leave at least one window a bin, got {limits}")
+        self._bands = tuple(bands)
+        low_bin, high_bin = min(first for _, first, _ in bands), max(last for _, _, last in bands)
+        with torch.device("cpu"):
+            tensors = {
+                "_frequencies": BIN * torch.arange(low_bin, high_bin + 1, dtype=torch.float64),
+                "_tables": dft_tables(bands, FRAME, dtype=torch.float64),
+                "_weight": torch.cat(scales),
+            }
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor.to(self.dtype).to(self.freq_limits.device), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Moore2016Spectrum:
+        before = self.dtype
+        check_computing_type(fn(torch.empty(0, dtype=before, device=self.freq_limits.device)).dtype)
+        super()._apply(fn, recurse)
+        if self.dtype != before:  # rounded tables do not widen
+            _follow_limits(self, None)
+        return self
+
+
+def _follow_limits(module: Moore2016Spectrum, _: object) -> None:
+    limits = module.freq_limits
+    module._design(LIMITS if limits.is_meta else limits.detach().tolist())
+
+
+def _step(t: Tensor) -> Tensor:
+    """Smooth step from 0 at -1 to 1 at 1 whose first two derivatives are continuous; ``_step(t) + _step(-t) = 1``."""
+    u = (0.5 * t + 0.5).clamp(0, 1)
+    return u * u * u * (10 + u * (6 * u - 15))
+
+
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value}")
