@@ -50,8 +50,8 @@ both = pytest.mark.parametrize("kind", [Glasberg2002, Moore2016])
 def test_a_tone_excites_its_channel() -> None:
     """1 kHz at 60 dB SPL: the excitation peaks there.
 
-    The windows spread a tone over an ERB, which takes up to 3 dB; in the older model bands a quarter of an ERB apart add
-    what they spread into each other, which gives about 4.
+    The windows spread a tone over an ERB, which takes up to 3 dB. In the older model bands a quarter of an ERB apart
+    add what they spread into each other, which gives about 4.
     """
     time = torch.arange(FS) / FS
     tone = math.sqrt(2) * 20e-6 * 10 ** (60 / 20) * torch.sin(2 * math.pi * 1000 * time)
