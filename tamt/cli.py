@@ -23,22 +23,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamt import ERBIntegration, ExcitationPattern, MultiResolutionFFT
-from tamt.moore2016_excitation import Moore2016ExcitationPattern
-from tamt.spectrum import Moore2016Spectrum
-
 from . import __version__, plot
 from .drnl import MODELS, SUBJECTS, DRNLFilterbank, FastDRNLFilterbank
+from .excitation import ERBIntegration, ExcitationPattern, Moore2016ExcitationPattern
 from .gammatone import GammatoneFilterbank
+from .multiresolution import MultiResolutionFFT
 from .ops._register import backend
 from .scales import erb2fc, erbspacebw, fc2erb
+from .spectrum import Moore2016Spectrum
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from soundfile import SoundFile
 
-# Numbers of output or intermediate results held at once while a file is analysed: this bounds memory whatever the file's length.
+# Numbers of output or intermediate results held at once while a file is analysed: this bounds memory whatever the
+# file's length.
 _BLOCK_ELEMENTS = 4_000_000
 # A picture of more sound channels than this would be too tall to look at.
 _MOST_PANELS = 4
@@ -77,11 +77,11 @@ That of a spectrum or an excitation pattern has times, fs, source_fs and source 
 _SPECTRUM_NOTE = """\
 --spectrum and --excitation take the place of the filterbank. They work at 32 kHz, to which files of other rates are
 resampled as by --fs, and on sound pressure: --full-scale-db says how loud a file was. multires and glasberg2002
-(MultiResolutionFFT, ERBIntegration, ExcitationPattern) give a frame every 32 ms, moore2016 (Moore2016Spectrum,
-Moore2016ExcitationPattern) one per --frame, which has to be whole milliseconds; the model itself takes 0.001. moore2016
-is for two ears, to both of which a mono file goes: C is then 1, as both are alike. The sound is analysed piece by piece,
-but its results are in memory until they are written: a minute of one channel takes 8 MB with multires, and with
-moore2016 and frames of 10 ms up to 46 MB where it is full of components, as noise is.
+(MultiResolutionFFT, ERBIntegration, ExcitationPattern) give a frame every 32 ms; moore2016 (Moore2016Spectrum,
+Moore2016ExcitationPattern) gives one per --frame, in whole milliseconds (the model itself takes 0.001). moore2016 has
+two ears, and a mono file goes to both; as they are then alike, C is 1. The sound is analysed piece by piece, but its
+results are in memory until they are written: a minute of one channel takes 9 MB with multires, and with moore2016 and
+frames of 10 ms up to 46 MB where it is full of components, as noise is.
 """
 
 _DRNL_NOTE = """\
@@ -227,11 +227,23 @@ def _parser() -> argparse.ArgumentParser:
         help="for all but gammatone: dB SPL of a full-scale sine, 0 to 200, see below (default: 100)",
     )
     option("--out", type=Path, required=True, metavar="DIR", help="folder for the results; made if there is none")
-    option("--fs", type=_positive, metavar="HZ", help="resample to this rate first (default: the file's own)")
-    option("--flow", type=_positive, metavar="HZ", help="lowest centre frequency (default: 80, of a DRNL 250)")
-    option("--fhigh", type=_positive, metavar="HZ", help="highest (default: 8000, or 0.45 times the rate if lower)")
-    option("--channels", type=_count, metavar="N", help="number of filters, even in ERB (default: 64, of a DRNL 50)")
-    option("--frame", type=_frame, metavar="S", help="seconds per frame, at most 1 (default: 0.01)")
+    option(
+        "--fs", type=_positive, metavar="HZ", help="of a filterbank: resample to this rate (default: the file's own)"
+    )
+    option("--flow", type=_positive, metavar="HZ", help="of a filterbank: lowest centre (default: 80, of a DRNL 250)")
+    option(
+        "--fhigh",
+        type=_positive,
+        metavar="HZ",
+        help="likewise highest (default: 8000, or 0.45 times the rate if lower)",
+    )
+    option("--channels", type=_count, metavar="N", help="likewise number, even in ERB (default: 64, of a DRNL 50)")
+    option(
+        "--frame",
+        type=_frame,
+        metavar="S",
+        help="of a filterbank or moore2016: seconds per frame, at most 1 (default: 0.01)",
+    )
     option("--device", type=_device, default=torch.device("cpu"), help="torch device, such as cuda (default: cpu)")
     analyze.set_defaults(command=_analyze)
 
@@ -388,7 +400,7 @@ def _analyze(arguments: argparse.Namespace) -> int:
 
 
 def _settle(arguments: argparse.Namespace) -> None:
-    """Say in ``arguments.analysis`` what to do, put in the defaults for it, and refuse options that it does not have."""
+    """Say in ``arguments.analysis`` what to do, put in its defaults, and refuse options that it does not have."""
     if arguments.spectrum:
         arguments.analysis = f"--spectrum {arguments.spectrum}"
     elif arguments.excitation:
@@ -508,8 +520,8 @@ def _multiresolution(sound: SoundFile, arguments: argparse.Namespace) -> Spectra
         _expect_samples(start + len(piece), hop + 1, sound, arguments)
         x = torch.from_numpy(piece.T.copy()).to(arguments.device)
         psd, freqs = fft(pressure * x)
-        # The longest window reaches one hop to either side. Where the piece ends but not the sound, frames closer to the
-        # end than that saw a reflection: they are left to the neighbouring piece.
+        # The longest window reaches one hop to either side. Where the piece ends but not the sound, frames closer to
+        # the end than that saw a reflection: they are left to the neighbouring piece.
         psd = psd[:, 1 if start else 0 : None if last else count + 1]
         level = integration(psd, freqs)
         if arguments.spectrum:
@@ -734,9 +746,10 @@ def _blocks(pieces: Iterator[NDArray], length: int) -> Iterator[NDArray]:
 
 
 def _overlapping(sound: SoundFile, length: int, overlap: int) -> Iterator[tuple[int, NDArray, bool]]:
-    """Cut a sound, at the rate of the spectra, into pieces that begin with the `overlap` last samples of the one before.
+    """Cut a sound, at the rate of the spectra, into pieces of `length` samples of which neighbours share `overlap`.
 
-    Gives each one's position and whether it is the last. The last has what is left; the others have `length` samples.
+    Gives each one's position and whether it is the last, which has what is left: at least `overlap` samples, if others
+    came before.
     """
     start, rest = 0, np.empty((0, sound.channels), dtype=np.float32)
     for piece in _resampled(_samples(sound, length), sound, _SPECTRUM_FS):

@@ -27,7 +27,7 @@ _SILENCE_DB = -200.0
 _LEAST_TOP_SPL = 40.0
 _INK = "#22252b"
 _WAVE = "#3b5b8c"
-_COMPONENT_RANGE = (20.0, 15000.0)  # Hz
+_COMPONENT_RANGE = (10.0, 15500.0)  # Hz: all bins of Moore2016Spectrum
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#8a8f98",
     "axes.labelcolor": _INK,
@@ -187,14 +187,15 @@ def components(
     Parameters
     ----------
     freqs, levels : array_like
-        Frequencies in Hz and levels in dB SPL of each frame's components, shape ``(N, K)``, or ``(C, N, K)`` for C ears,
-        which are drawn one below the other. Where a frequency is 0 there is no component.
+        Frequencies in Hz and levels in dB SPL of each frame's components, shape ``(N, K)``, or ``(C, N, K)`` for C
+        ears, which are drawn one below the other. Where a frequency is 0 there is no component.
     times : array_like
         Middle of each frame in seconds, shape ``(N,)``.
     title : str, optional
         Text above the picture.
     dynamic_range : float
-        Levels further than this many dB below the highest one get the darkest colour.
+        Levels further than this many dB below the highest one, or below 40 dB SPL if that is higher, get the lightest
+        colour.
     most_frames : int
         Of more frames than this, every second, third ... is drawn.
 
@@ -239,7 +240,9 @@ def components(
             height, pitch = level[channel, loudest][chosen], hertz[channel, loudest][chosen]
             frame.hlines(pitch, top - 1.1 * dynamic_range, height, color="#c9ccd2", linewidth=0.6, zorder=1)
             frame.scatter(height, pitch, c=height, s=9, linewidths=0, zorder=2, **colours)
-            _erb_axis(over_time, "y", *_COMPONENT_RANGE)
+            # Labels from 50 Hz on: one at 20 Hz would touch the next.
+            _erb_axis(over_time, "y", 50, _COMPONENT_RANGE[1])
+            over_time.set_ylim(*_COMPONENT_RANGE)
             frame.grid(axis="x", color="#e3e5e8", linewidth=0.7)
             frame.set_axisbelow(True)
             if count > 1:

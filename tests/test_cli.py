@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from tamt import DRNLFilterbank, FastDRNLFilterbank, GammatoneFilterbank, cli, erb2fc, fc2erb
+from tamt import (
+    DRNLFilterbank,
+    ERBIntegration,
+    ExcitationPattern,
+    FastDRNLFilterbank,
+    GammatoneFilterbank,
+    Moore2016ExcitationPattern,
+    Moore2016Spectrum,
+    MultiResolutionFFT,
+    cli,
+    erb2fc,
+    fc2erb,
+)
 
 # `make gpu` uses a Python that may lack the extras.
 soundfile = pytest.importorskip("soundfile")
@@ -14,6 +26,9 @@ pytest.importorskip("soxr")
 pytest.importorskip("matplotlib")
 
 DRNL = {"drnl": DRNLFilterbank, "fast-drnl": FastDRNLFilterbank}
+MULTIRES, MOORE = ["--spectrum", "multires"], ["--spectrum", "moore2016"]
+GLASBERG_EXCITATION, MOORE_EXCITATION = ["--excitation", "glasberg2002"], ["--excitation", "moore2016"]
+SPECTRA = [MULTIRES, MOORE, GLASBERG_EXCITATION, MOORE_EXCITATION]
 
 
 def run(capsys, *arguments):
@@ -173,15 +188,33 @@ def test_pictures_say_what_levels_refer_to(capsys, tmp_path, out, monkeypatch, f
     assert named["title"] == f"x.wav: {described}, 4 filters, 16000 Hz"
 
 
-@pytest.mark.parametrize(
-    ("option", "value"), [("--subject", "NH"), ("--model", "paulick2024"), ("--full-scale-db", "100")]
+WITH_LEVELS = (
+    "drnl, fast-drnl, --spectrum multires, --spectrum moore2016, --excitation glasberg2002 and --excitation moore2016"
 )
-def test_options_of_drnl_are_refused_elsewhere(capsys, tmp_path, out, option, value):
+WITH_FRAMES = "drnl, fast-drnl, gammatone, --spectrum moore2016 and --excitation moore2016"
+
+
+@pytest.mark.parametrize(
+    ("analysis", "option", "value", "having"),
+    [
+        ([], "--subject", "NH", "drnl and fast-drnl"),
+        ([], "--model", "paulick2024", "drnl and fast-drnl"),
+        ([], "--full-scale-db", "100", WITH_LEVELS),
+        (MULTIRES, "--subject", "NH", "drnl and fast-drnl"),
+        (MULTIRES, "--frame", "0.01", WITH_FRAMES),
+        (MULTIRES, "--fs", "32000", "drnl, fast-drnl and gammatone"),
+        (MOORE, "--flow", "100", "drnl, fast-drnl and gammatone"),
+        (MOORE, "--fs", "16000", "drnl, fast-drnl and gammatone"),
+        (GLASBERG_EXCITATION, "--channels", "30", "drnl, fast-drnl and gammatone"),
+        (MOORE_EXCITATION, "--fhigh", "9000", "drnl, fast-drnl and gammatone"),
+    ],
+)
+def test_options_are_refused_where_they_do_nothing(capsys, tmp_path, out, analysis, option, value, having):
     path = tmp_path / "sound.wav"
     soundfile.write(path, noise(0.1, 16000), 16000)
-    status, _, errors = run(capsys, "analyze", path, "--out", out, option, value)
+    status, _, errors = run(capsys, "analyze", path, "--out", out, *analysis, option, value)
     assert status == 1
-    assert errors == f"tamt: {option} is for drnl and fast-drnl, not for gammatone\n"
+    assert errors == f"tamt: {option} is for {having}, not for {' '.join(analysis) or 'gammatone'}\n"
     assert not out.exists()
 
 
@@ -195,6 +228,176 @@ def test_analyze_drnl_keeps_its_paths_below_nyquist(capsys, tmp_path, out, filte
     assert f"{path}: fc must keep the paths' centre frequencies below fs/2 = 8000 Hz" in errors
     assert "--fhigh" in errors
     assert files_in(out) == []
+
+
+def chord(seconds, fs, channels):
+    """Tones: few components, as an excitation pattern takes time proportional to the square of their number."""
+    t, hertz = np.arange(round(seconds * fs)), np.array([[300.0, 700, 3000], [400, 900, 5000]])[:channels]
+    return 0.2 * np.sin(2 * np.pi * hertz * t[:, None, None] / fs).sum(-1)
+
+
+def one_shot(analysis, samples, full_scale_db, milliseconds=10):
+    """What the modules give for `samples` (T, C) of full scale 1 at 32 kHz."""
+    given = modules(analysis, torch.from_numpy(samples.T.astype(np.float32)), full_scale_db, milliseconds)
+    return {name: values.numpy() for name, values in given.items()}
+
+
+def modules(analysis, x, full_scale_db, milliseconds):
+    if "moore2016" in analysis:
+        ears = Moore2016Spectrum(segment_duration=milliseconds, db_max=full_scale_db)(x.expand(2, -1)[None])
+        freqs, levels = (torch.cat(pair)[: len(x)] for pair in (ears[::2], ears[1::2]))
+        if analysis == MOORE:
+            return {"freqs": freqs, "levels": levels}
+        pattern = Moore2016ExcitationPattern()
+        return {"levels": pattern(freqs, levels), "fc": pattern.fc_channels}
+    psd, freqs = MultiResolutionFFT()(20e-6 * 10 ** (full_scale_db / 20) * np.sqrt(2) * x)
+    bands = ERBIntegration()
+    if analysis == MULTIRES:
+        return {"psd": psd, "freqs": freqs, "levels": bands(psd, freqs), "fc": bands.fc_erb}
+    return {"levels": ExcitationPattern()(bands(psd, freqs)), "fc": bands.fc_erb}
+
+
+@pytest.mark.parametrize("analysis", SPECTRA)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_spectra_are_those_of_the_modules(capsys, tmp_path, out, analysis, channels):
+    fs, path = 32000, tmp_path / "sound.wav"
+    samples = (chord if analysis == MOORE_EXCITATION else noise)(0.1, fs, channels) * [1, 0.1][:channels]
+    soundfile.write(path, samples, fs, subtype="FLOAT")
+    moore = "moore2016" in analysis
+    options = ["--frame", "0.002"] if moore else []
+    status, printed, errors = run(capsys, "analyze", path, "--out", out, *analysis, "--full-scale-db", 80, *options)
+    assert (status, errors) == (0, "")
+    assert "0.10 s of sound" in printed
+    assert files_in(out) == ["sound.npz", "sound.png"]
+    assert is_picture(out / "sound.png")
+
+    result = np.load(out / "sound.npz")
+    expected = one_shot(analysis, samples, 80.0, milliseconds=2)
+    common = {"times", "hop", "full_scale_db", "fs", "source_fs", "source"}
+    assert set(result) == {*expected, *common, analysis[0].removeprefix("--")}
+    for name, values in expected.items():
+        assert result[name].dtype == np.float32
+        np.testing.assert_allclose(result[name], values, rtol=1e-5, atol=1e-30, err_msg=name)
+    assert (result["fs"], result["source_fs"], result["full_scale_db"]) == (fs, fs, 80)
+    assert (result["source"], result[analysis[0].removeprefix("--")]) == ("sound.wav", analysis[1])
+    frames = result["levels"].shape[1]
+    hop, first = (64, 1024) if moore else (1024, 0)
+    assert result["hop"] == hop
+    np.testing.assert_allclose(result["times"], (first + hop * np.arange(frames)) / fs)
+
+
+@pytest.mark.parametrize(
+    ("analysis", "samples"),
+    [
+        *((analysis, 16001) for analysis in SPECTRA),
+        # The sound ends with a piece, or one sample after it.
+        *((MULTIRES, samples) for samples in (12 * 1024, 12 * 1024 + 1)),
+        # Nothing is left for another frame, or one sample less than it takes.
+        *((MOORE, samples) for samples in (30 * 320 + 2048, 31 * 320 + 2047)),
+    ],
+)
+def test_spectra_have_no_seams(capsys, tmp_path, out, monkeypatch, analysis, samples):
+    fs, path = 32000, tmp_path / "long.wav"
+    # Its level rises: frames that saw other samples than they should stand out, and lists of components get longer.
+    x = (chord if analysis == MOORE_EXCITATION else noise)(1, fs, 2)[:samples]
+    x = x * 10 ** np.linspace(-3, 0, samples)[:, None]
+    soundfile.write(path, x, fs, subtype="FLOAT")
+    monkeypatch.setattr(cli, "_BLOCK_ELEMENTS", 2 * 12 * 1024 * 2 if "moore2016" not in analysis else 8 * 2 * 960 * 3)
+    cut, pieces = cli._overlapping, []
+    monkeypatch.setattr(cli, "_overlapping", lambda *given: (pieces.append(p) or p for p in cut(*given)))
+    status, _, errors = run(capsys, "analyze", path, "--out", out, *analysis)
+    assert (status, errors) == (0, "")
+    assert len(pieces) > 3
+    result = np.load(out / "long.npz")
+    for name, values in one_shot(analysis, x, 100.0).items():
+        np.testing.assert_allclose(result[name], values, rtol=1e-4, atol=1e-4 * np.abs(values).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("fs", [32000, 44100])
+def test_spectra_read_the_level_of_a_tone(capsys, tmp_path, out, fs):
+    # Away from 1 kHz, where two windows meet; 60 dB below a full scale of 120 dB SPL.
+    tone, path = 1500.0, tmp_path / "tone.wav"
+    soundfile.write(path, 1e-3 * np.sin(2 * np.pi * tone * np.arange(fs // 4) / fs), fs, subtype="FLOAT")
+    results = []
+    for analysis in SPECTRA:
+        status, _, _ = run(capsys, "analyze", path, "--out", out, *analysis, "--full-scale-db", 120)
+        assert status == 0
+        results.append(dict(np.load(out / "tone.npz")))
+        assert (results[-1]["fs"], results[-1]["source_fs"]) == (32000, fs)
+    multires, sparse, *patterns = results
+
+    power = multires["psd"][0, 4].sum() * multires["freqs"][1]
+    assert 10 * np.log10(power / 20e-6**2) == pytest.approx(60, abs=0.1)
+    # AMT's factor for the Hann window, 3.32 dB, is less than the 3/8 that the window takes.
+    levels = sparse["levels"][0, 10][sparse["freqs"][0, 10] > 0]
+    assert 10 * np.log10((10 ** (levels / 10)).sum()) == pytest.approx(60 + 3.32 + 10 * np.log10(3 / 8), abs=0.1)
+    assert abs(sparse["freqs"][0, 10, levels.argmax()] - tone) < 16
+    # Spreading adds up what neighbouring bands have, which overlap.
+    for result, frame, most in ((multires, 4, 60.0), (patterns[0], 4, 64.0), (patterns[1], 10, 60.0)):
+        levels = result["levels"][0, frame]
+        assert most - 3 < levels.max() <= most
+        assert abs(fc2erb(float(result["fc"][levels.argmax()])) - fc2erb(tone)) < 0.6
+
+
+@pytest.mark.parametrize("analysis", SPECTRA)
+def test_spectra_of_silence(capsys, tmp_path, out, analysis):
+    path = tmp_path / "silence.wav"
+    soundfile.write(path, np.zeros(16000), 32000)
+    status, _, errors = run(capsys, "analyze", path, "--out", out, *analysis)
+    assert (status, errors) == (0, "")
+    assert np.isfinite(np.load(out / "silence.npz")["levels"]).all()
+    assert is_picture(out / "silence.png")
+
+
+@pytest.mark.parametrize(
+    ("analysis", "fs", "samples", "reason"),
+    [
+        (MULTIRES, 32000, 1024, "holds 1024 samples, which makes 1024 at 32000 Hz; --spectrum multires needs 1025"),
+        (GLASBERG_EXCITATION, 16000, 500, "which makes 1000 at 32000 Hz; --excitation glasberg2002 needs 1025"),
+        (MOORE, 32000, 2367, "--spectrum moore2016 needs 2368 or more"),
+        (MOORE_EXCITATION, 32000, 0, "--excitation moore2016 needs 2368 or more"),
+    ],
+)
+def test_spectra_need_some_samples(capsys, tmp_path, out, analysis, fs, samples, reason):
+    enough = int(re.search(r"needs (\d+)", reason)[1])
+    soundfile.write(tmp_path / "short.wav", noise(1, fs)[:samples], fs)
+    soundfile.write(tmp_path / "enough.wav", noise(1, 32000)[:enough], 32000)
+    status, _, errors = run(capsys, "analyze", tmp_path / "short.wav", tmp_path / "enough.wav", "--out", out, *analysis)
+    assert status == 1
+    assert reason in errors
+    assert files_in(out) == ["enough.npz", "enough.png"]
+
+
+@pytest.mark.parametrize("analysis", SPECTRA)
+def test_spectra_of_many_channels(capsys, tmp_path, out, analysis):
+    path = tmp_path / "many.wav"
+    soundfile.write(path, noise(0.1, 32000, 5), 32000)
+    status, _, errors = run(capsys, "analyze", path, "--out", out, *analysis)
+    if "moore2016" in analysis:
+        assert status == 1
+        assert f"has 5 channels, but {' '.join(analysis)} is for one or two: it has two ears" in errors
+        assert files_in(out) == []
+    else:
+        assert status == 0
+        assert len(np.load(out / "many.npz")["levels"]) == 5
+
+
+@pytest.mark.parametrize("analysis", SPECTRA)
+def test_spectra_refuse_samples_beyond_single_precision(capsys, tmp_path, out, analysis):
+    path = tmp_path / "huge.wav"
+    soundfile.write(path, 1e30 * noise(0.1, 32000), 32000, subtype="FLOAT")
+    status, _, errors = run(capsys, "analyze", path, "--out", out, *analysis)
+    assert status == 1
+    assert re.search(r"has samples as large as 4\.9\d*e\+29, too large for single precision", errors)
+    assert files_in(out) == []
+
+
+@pytest.mark.parametrize("frame", ["0.0015", "0.0001"])
+def test_moore2016_takes_whole_milliseconds(capsys, out, frame):
+    status, _, errors = run(capsys, "analyze", "x.wav", "--out", out, *MOORE, "--frame", frame)
+    assert status == 1
+    assert f"--frame is {1000 * float(frame):g} ms, but has to be whole ones for --spectrum moore2016" in errors
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("samples", [1, 7, 159, 160, 161])
@@ -333,6 +536,10 @@ def test_out_has_to_be_a_folder(capsys, tmp_path):
         ["analyze", "x.wav", "--out", "y", "--channels", "0"],
         ["analyze", "x.wav", "--out", "y", "--channels", "1.5"],
         ["analyze", "x.wav", "--out", "y", "--filterbank", "mel"],
+        ["analyze", "x.wav", "--out", "y", "--spectrum", "glasberg2002"],
+        ["analyze", "x.wav", "--out", "y", "--excitation", "multires"],
+        ["analyze", "x.wav", "--out", "y", "--spectrum", "multires", "--filterbank", "gammatone"],
+        ["analyze", "x.wav", "--out", "y", "--spectrum", "multires", "--excitation", "glasberg2002"],
         ["analyze", "x.wav", "--out", "y", "--device", "toaster"],
         ["analyze", "x.wav", "--out", "y", "--filterbank", "drnl", "--subject", "HI"],
         ["analyze", "x.wav", "--out", "y", "--filterbank", "drnl", "--model", "casp"],

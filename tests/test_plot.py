@@ -51,6 +51,68 @@ def test_cochleagram_says_what_levels_refer_to():
         assert figure.axes[-1].get_ylabel() == label
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("frames", [1, 2, 5000])
+def test_level_map(channels, frames):
+    levels = torch.full((channels, frames, 4), 70.0, requires_grad=True)
+    axes = drawn(plot.level_map(levels, 0.01 * np.arange(frames), FC, label="Excitation level (dB SPL)"))
+    assert len(axes) == channels
+    image = axes[0].collections[0]
+    assert image.get_clim() == pytest.approx((10, 70))
+    np.testing.assert_allclose(image.get_array(), 70, rtol=1e-6)
+
+
+def test_level_map_keeps_bands_and_frames_apart():
+    levels = np.arange(12.0).reshape(3, 4) + 40
+    (axes,) = drawn(plot.level_map(levels, np.arange(3.0), FC, title="Levels"))
+    np.testing.assert_allclose(axes.collections[0].get_array(), levels.T)
+    assert axes.figure.axes[-1].get_ylabel() == "Level (dB SPL)"
+    assert axes.figure.get_suptitle() == "Levels"
+
+
+@pytest.mark.parametrize("silence", [-26.0, -np.inf])
+def test_level_map_draws_silence_dark(silence):
+    (axes,) = drawn(plot.level_map(np.full((3, 4), silence), np.arange(3.0), FC))
+    image = axes.collections[0]
+    assert image.get_clim() == (-20, 40)
+    assert (image.get_array() < -20).all()
+
+
+def test_components():
+    # The second frame has the stronger component, the third more power in all.
+    freqs = np.array([[100.0, 0, 0], [1000, 0, 0], [500, 1000, 2000]])
+    levels = np.array([[20.0, 0, 0], [60, 0, 0], [58, 59, 58]])
+    times = np.array([0.1, 0.2, 0.3])
+    over_time, frame = drawn(plot.components(freqs, levels, times, title="Components"))
+    np.testing.assert_allclose(
+        over_time.collections[0].get_offsets(), [[0.1, 100], [0.3, 500], [0.3, 2000], [0.3, 1000], [0.2, 1000]]
+    )
+    assert over_time.lines[0].get_xdata() == [0.3, 0.3]
+    assert over_time.get_xlim() == pytest.approx((0.05, 0.35))
+    assert frame.get_xlabel() == "Level at 0.300 s\n(dB SPL)"
+    stems, dots = frame.collections
+    np.testing.assert_allclose(dots.get_offsets(), [[58, 500], [59, 1000], [58, 2000]])
+    assert len(stems.get_segments()) == 3
+
+
+@pytest.mark.parametrize(("channels", "names"), [(1, [""]), (2, ["left ear", "right ear"]), (3, ["channel 1"])])
+def test_components_of_ears(channels, names):
+    freqs = torch.full((channels, 2500, 2), 1000.0)
+    axes = drawn(plot.components(freqs, torch.full_like(freqs, 50), np.arange(2500.0)))
+    assert len(axes) == 2 * channels
+    assert [panel.get_title(loc="left") for panel in axes[::2]][: len(names)] == names
+    # Every third frame.
+    assert len(axes[0].collections[0].get_offsets()) == 2 * 834
+
+
+@pytest.mark.parametrize("components", [0, 2])
+def test_components_of_silence(components):
+    nothing = np.zeros((1, 3, components))
+    over_time, frame = drawn(plot.components(nothing, nothing, np.arange(3.0)))
+    assert len(over_time.collections[0].get_offsets()) == 0
+    assert frame.get_xlim() == pytest.approx((-26, 45))
+
+
 def test_io_functions():
     levels = torch.arange(-180.0, -19.0, 10.0)
     bent = torch.where(levels < -100, levels + 40, 0.25 * levels - 35)
@@ -99,6 +161,12 @@ def test_wrong_shapes_are_refused():
         plot.cochleagram(np.ones((5, 3)), np.arange(3), FC)
     with pytest.raises(ValueError, match=r"response has the shape \(3, 4\), but has to have \(4, 3\)"):
         plot.filter_responses([100, 200, 300], np.ones((3, 4)), FC)
+    with pytest.raises(ValueError, match=r"levels has the shape \(1, 4, 3\), but has to have \(1, 3, 4\)"):
+        plot.level_map(np.ones((4, 3)), np.arange(3), FC)
+    with pytest.raises(ValueError, match=r"freqs has the shape \(1, 3, 4\), but has to have \(1, 5, 4\)"):
+        plot.components(np.ones((3, 4)), np.ones((3, 4)), np.arange(5))
+    with pytest.raises(ValueError, match=r"levels has the shape \(1, 3, 5\), but has to have \(1, 3, 4\)"):
+        plot.components(np.ones((3, 4)), np.ones((3, 5)), np.arange(3))
 
 
 def test_pictures_do_without_pyplot():
