@@ -38,6 +38,7 @@ MODULES = (
     "erb_integration",
     "spreading",
     "roex",
+    "front_ends",
 )
 
 

@@ -1,0 +1,83 @@
+"""The front ends of two loudness models, from sound to excitation: forward, training step, real-time factor, error."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+import tamt
+
+from .common import DEVICES, ratio_of_times, relative_error, require, timed
+
+FS = 32000
+LOADS = {"cpu": (1, 1), "cuda": (16, 10)}  # batch, seconds
+
+
+class Glasberg2002(nn.Module):
+    """Sound of both ears (B, 2, T) as one batch of signals in pascal."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.spectrum = tamt.MultiResolutionFFT(FS)
+        self.bands, self.spread = tamt.ERBIntegration(FS), tamt.ExcitationPattern(FS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.spread(self.bands(*self.spectrum(x.to(self.dtype).flatten(0, 1))))
+
+
+class Moore2016(nn.Module):
+    """Sound of both ears (B, 2, T), a frame every 10 ms."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.spectrum = tamt.Moore2016Spectrum(FS, 10, dtype=dtype, max_components=960, joint_threshold=True)
+        self.pattern = tamt.Moore2016ExcitationPattern(dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left_freqs, left_levels, right_freqs, right_levels = self.spectrum(x)
+        return torch.stack((self.pattern(left_freqs, left_levels), self.pattern(right_freqs, right_levels)))
+
+
+KINDS = {"glasberg2002": Glasberg2002, "moore2016": Moore2016}
+
+
+class FrontEnds:
+    params = (DEVICES, list(KINDS))
+    param_names = ("device", "model")
+    timeout = 300
+
+    def setup(self, device: str, model: str) -> None:
+        self.device = device
+        batch, self.seconds = LOADS[device]
+        generator = torch.Generator().manual_seed(0)
+        self.x = (1e-2 * torch.randn(batch, 2, self.seconds * FS, generator=generator)).to(device).requires_grad_()
+        self.module = KINDS[model](torch.float32).to(device)
+        part = self.x.detach()[:1, :, :FS]
+        expected = KINDS[model](torch.float64)(part.cpu().double())
+        require(relative_error(self.module(part), expected), 1e-5, f"{model} {device}")
+        self.weights = torch.randn_like(self.forward())
+
+    def forward(self) -> Tensor:
+        with torch.no_grad():
+            return self.module(self.x)
+
+    def training_step(self) -> None:
+        torch.autograd.grad(self.module(self.x), self.x, self.weights)
+
+    def time_forward(self, *_: object) -> None:
+        timed(self.forward, self.device)
+
+    def time_training_step(self, *_: object) -> None:
+        timed(self.training_step, self.device)
+
+    def track_real_time(self, *_: object) -> float:
+        self.forward()
+        return self.x.shape[0] * self.seconds / min(timed(self.forward, self.device) for _ in range(5))
+
+    track_real_time.unit = "x"
+
+    def track_training_over_forward(self, *_: object) -> float:
+        return ratio_of_times(self.forward, self.training_step, self.device)
+
+    track_training_over_forward.unit = "x"
