@@ -82,7 +82,7 @@ class Roex(_Load):
         timed(self.forward, self.device)
 
     def track_real_time_factor(self, *_: object) -> float:
-        return median_times(self.forward, device=self.device, rounds=7)[0] / (1e-3 * len(self.freqs))
+        return 1e-3 * len(self.freqs) / median_times(self.forward, device=self.device, rounds=7)[0]
 
     track_real_time_factor.unit = "x real time"
 
