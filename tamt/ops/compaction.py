@@ -54,7 +54,7 @@ def compaction(
     if intensity.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"intensity must be float32 or float64, got {intensity.dtype}")
     if max_components is None:
-        dropped = (intensity.detach() <= threshold.detach()[..., None]).sum(-1)
+        dropped = (intensity.detach() <= threshold.detach()[..., None]).sum(-1, dtype=torch.int32)
         count, limited = max(1, intensity.shape[-1] - int(dropped.amin())) if dropped.numel() else 1, False
     elif max_components < 1:
         raise ValueError(f"max_components must be at least 1, got {max_components}")
