@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tamt.scales import erbspacebw, fc2erb
+
 
 def check_sampling_rate(fs: float) -> None:
     """A positive number of Hz, or a ValueError."""
@@ -49,6 +51,12 @@ def centre_frequencies(fc: Any, fs: float, between: Callable[[float, float], Ten
     if wrong.numel():
         raise ValueError(f"fc must lie in (0, fs/2] = (0, {fs / 2:g}] Hz, got {wrong[0].item():g}")
     return centre
+
+
+def erb_spaced(flow: float, fhigh: float, count: int) -> Tensor:
+    """``count`` frequencies from ``flow`` to ``fhigh``, even on the scale of ``fc2erb``; ``flow`` if it is one."""
+    steps = count - 1 or 0.5
+    return erbspacebw(flow, fhigh, (fc2erb(fhigh) - fc2erb(flow)) / steps, dtype=torch.float64)
 
 
 def register(module: nn.Module, tensors: dict[str, Tensor], learnable: Container[str]) -> None:

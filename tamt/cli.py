@@ -24,12 +24,15 @@ import torch
 from torch import Tensor
 
 from . import __version__, plot
+from ._module import erb_spaced
 from .drnl import MODELS, SUBJECTS, DRNLFilterbank, FastDRNLFilterbank
-from .excitation import ERBIntegration, ExcitationPattern, Moore2016ExcitationPattern
+from .excitation import REFERENCE_PRESSURE, ERBIntegration, ExcitationPattern, Moore2016ExcitationPattern
 from .gammatone import GammatoneFilterbank
 from .multiresolution import MultiResolutionFFT
 from .ops._register import backend
-from .scales import erb2fc, erbspacebw, fc2erb
+from .scales import erbspacebw
+from .spectrum import FRAME as MOORE2016_FRAME
+from .spectrum import FS as SPECTRUM_FS
 from .spectrum import Moore2016Spectrum
 
 if TYPE_CHECKING:
@@ -45,9 +48,6 @@ _MOST_PANELS = 4
 # Peak velocity of the stapes in m/s for a tone of 1 kHz at 0 dB SPL: 4.24e-4 m/s per Pa, the gain there of AMT's
 # middleearfilter, whose ground are the measurements of Goode et al., Am. J. Otol. 15, 145-154, 1994.
 _STAPES_AT_0_DB = 1.2e-8
-# The sampling rate of the spectra and excitation patterns in Hz, and samples per frame of moore2016.
-_SPECTRUM_FS = 32000
-_MOORE2016_FRAME = 2048
 SPECTRA = ("multires", "moore2016")
 EXCITATIONS = ("glasberg2002", "moore2016")
 
@@ -165,7 +165,7 @@ class Spectra(NamedTuple):
     arrays: dict[str, NDArray]  # as in the .npz file
     times: NDArray  # middle of each frame in s, (N,)
     hop: int  # samples from one frame to the next
-    samples: int  # of the sound, at _SPECTRUM_FS
+    samples: int  # of the sound, at SPECTRUM_FS
     peak: float  # the largest magnitude of a sample
 
 
@@ -496,25 +496,25 @@ def _spectra_file(path: Path, npz: Path, png: Path, arguments: argparse.Namespac
         "times": found.times,
         "hop": found.hop,
         "full_scale_db": full_scale,
-        "fs": _SPECTRUM_FS,
+        "fs": SPECTRUM_FS,
         "source_fs": source_fs,
         "source": path.name,
         kind: arguments.spectrum or arguments.excitation,
     }
     _write(npz, png, arrays, figure)
-    return found.samples / _SPECTRUM_FS
+    return found.samples / SPECTRUM_FS
 
 
 @torch.no_grad()
 def _multiresolution(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
-    fft = MultiResolutionFFT(_SPECTRUM_FS, device=arguments.device)
-    integration = ERBIntegration(_SPECTRUM_FS, device=arguments.device)
-    spreading = ExcitationPattern(_SPECTRUM_FS, device=arguments.device)
+    fft = MultiResolutionFFT(SPECTRUM_FS, device=arguments.device)
+    integration = ERBIntegration(SPECTRUM_FS, device=arguments.device)
+    spreading = ExcitationPattern(SPECTRUM_FS, device=arguments.device)
     hop = fft.hop_lengths[fft.window_lengths[0]]
     # Six windows, whose frames overlap by half, make the signal twelve times as large.
     count = max(1, _BLOCK_ELEMENTS // (12 * hop * sound.channels))
     # Full scale is the peak of a sine.
-    pressure = math.sqrt(2) * 20e-6 * 10 ** (arguments.full_scale_db / 20)
+    pressure = math.sqrt(2) * REFERENCE_PRESSURE * 10 ** (arguments.full_scale_db / 20)
     psds, levels, peak = [], [], 0.0
     for start, piece, last in _overlapping(sound, (count + 2) * hop, 2 * hop):
         _expect_samples(start + len(piece), hop + 1, sound, arguments)
@@ -533,7 +533,7 @@ def _multiresolution(sound: SoundFile, arguments: argparse.Namespace) -> Spectra
     arrays = {"levels": np.concatenate(levels, axis=1), "fc": integration.fc_erb.cpu().numpy()}
     if arguments.spectrum:
         arrays |= {"psd": np.concatenate(psds, axis=1), "freqs": freqs.cpu().numpy()}
-    times = np.arange(arrays["levels"].shape[1]) * hop / _SPECTRUM_FS
+    times = np.arange(arrays["levels"].shape[1]) * hop / SPECTRUM_FS
     return Spectra(arrays, times, hop, start + len(piece), peak)
 
 
@@ -544,19 +544,19 @@ def _moore2016(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
             f"has {sound.channels} channels, but {arguments.analysis} is for one or two: it has two ears"
         )
     spectrum = Moore2016Spectrum(
-        _SPECTRUM_FS, round(1000 * arguments.frame), arguments.full_scale_db, device=arguments.device
+        SPECTRUM_FS, round(1000 * arguments.frame), arguments.full_scale_db, device=arguments.device
     )
     pattern = Moore2016ExcitationPattern(device=arguments.device)
     hop = spectrum.hop
     # Per frame and ear 960 intensities, their levels, frequencies, and what it takes to choose among them.
     count = max(1, _BLOCK_ELEMENTS // (8 * 2 * 960))
     parts, peak = [], 0.0
-    for start, piece, _ in _overlapping(sound, count * hop + _MOORE2016_FRAME, _MOORE2016_FRAME):
-        _expect_samples(start + len(piece), _MOORE2016_FRAME + hop, sound, arguments)
+    for start, piece, _ in _overlapping(sound, count * hop + MOORE2016_FRAME, MOORE2016_FRAME):
+        _expect_samples(start + len(piece), MOORE2016_FRAME + hop, sound, arguments)
         x = torch.from_numpy(piece.T.copy()).to(arguments.device)
         peak = max(peak, float(x.abs().max()))
         # What is left of the sound may be too short for another frame.
-        if len(piece) >= _MOORE2016_FRAME + hop:
+        if len(piece) >= MOORE2016_FRAME + hop:
             freqs_left, levels_left, freqs_right, levels_right = spectrum(x.expand(2, -1)[None])
             freqs = torch.cat((freqs_left, freqs_right))[: sound.channels]
             levels = torch.cat((levels_left, levels_right))[: sound.channels]
@@ -567,7 +567,7 @@ def _moore2016(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
     else:
         arrays = {"levels": np.concatenate([level for (level,) in parts], axis=1)}
         arrays["fc"] = pattern.fc_channels.cpu().numpy()
-    times = (np.arange(arrays["levels"].shape[1]) * hop + _MOORE2016_FRAME / 2) / _SPECTRUM_FS
+    times = (np.arange(arrays["levels"].shape[1]) * hop + MOORE2016_FRAME / 2) / SPECTRUM_FS
     return Spectra(arrays, times, hop, start + len(piece), peak)
 
 
@@ -580,7 +580,7 @@ def _joined(parts: Sequence[NDArray]) -> NDArray:
 def _expect_samples(samples: int, least: int, sound: SoundFile, arguments: argparse.Namespace) -> None:
     if samples < least:
         raise CommandError(
-            f"holds {sound.frames} samples, which makes {samples} at {_SPECTRUM_FS} Hz; {arguments.analysis} needs "
+            f"holds {sound.frames} samples, which makes {samples} at {SPECTRUM_FS} Hz; {arguments.analysis} needs "
             f"{least} or more"
         )
 
@@ -623,11 +623,7 @@ def _centre_frequencies(flow: float, fhigh: float | None, count: int, fs: float)
             f"filters from {flow:g} Hz (--flow) to {fhigh:g} Hz (--fhigh) do not suit its sampling rate of {fs:g} Hz, "
             f"which allows 0 < flow < fhigh <= {fs / 2:g}"
         )
-    fc = erb2fc(torch.linspace(fc2erb(flow), fc2erb(fhigh), count, dtype=torch.float64))
-    # Rounding must not move the ends: fhigh may be the highest that is allowed, and a DRNL changes just above 1 kHz.
-    fc[-1] = fhigh
-    fc[0] = flow
-    return fc
+    return erb_spaced(flow, fhigh, count)
 
 
 @torch.no_grad()
@@ -752,7 +748,7 @@ def _overlapping(sound: SoundFile, length: int, overlap: int) -> Iterator[tuple[
     came before.
     """
     start, rest = 0, np.empty((0, sound.channels), dtype=np.float32)
-    for piece in _resampled(_samples(sound, length), sound, _SPECTRUM_FS):
+    for piece in _resampled(_samples(sound, length), sound, SPECTRUM_FS):
         rest = np.concatenate((rest, piece))
         while len(rest) >= length:
             yield start, rest[:length], False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,13 +16,13 @@ from tamt._module import (
     check_computing_type,
     check_sampling_rate,
     computing_device,
+    erb_spaced,
     register,
 )
 from tamt.coefficients import Kept, butterworth_lowpass, classic_gammatone, modal_response
 from tamt.ops.drnl import drnl
 from tamt.ops.fft_drnl import fft_drnl, fft_length, ir_spectra
 from tamt.ops.iir import modal_cascade
-from tamt.scales import erbspacebw, fc2erb
 
 SUBJECTS = ("NH", "HIx")
 # Gammatone orders and numbers of low-passes: linear path, then nonlinear path (the gammatone on both sides).
@@ -150,13 +151,8 @@ class DRNLFilterbank(nn.Module):
         self.subject = subject
         self.model = model
         self.learnable = learnable
-
-        def between(flow: float, fhigh: float) -> Tensor:
-            steps = n_channels - 1 or 0.5  # of one channel, flow
-            return erbspacebw(flow, fhigh, (fc2erb(fhigh) - fc2erb(flow)) / steps, dtype=torch.float64)
-
         with torch.device("cpu"):  # the design is in float64, which not every device has
-            centre = centre_frequencies(fc, fs, between)
+            centre = centre_frequencies(fc, fs, partial(erb_spaced, count=int(n_channels)))
             tensors = _parameters(centre, subject)
         for name in ("CF_lin", "CF_nlin"):
             wrong = tensors[name] >= fs / 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -29,6 +29,14 @@ def _own_precision(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args)
 
     return wrapped
+
+
+def aliases(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """What the backward of a backward differentiates in place of its saved tensors.
+
+    Aliases, because one may depend on another (a loss gradient on the operands): that is not counted there.
+    """
+    return [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in tensors]
 
 
 def register(

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.ops._register import register
+from tamt.ops._checks import check_same_kind
+from tamt.ops._register import aliases, register
 from tamt.reference import broken_stick as reference
 
 
@@ -42,10 +43,7 @@ def broken_stick(v: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     if v.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"v must be float32 or float64, got {v.dtype}")
     stick = torch.stack((a, b, c), 1)
-    if stick.dtype != v.dtype or stick.device != v.device:
-        raise TypeError(
-            f"a, b and c must have v's type and device, {v.dtype} on {v.device}, got {stick.dtype} on {stick.device}"
-        )
+    check_same_kind({"a, b and c": stick}, v, "v's")
     return broken_stick_rows(v[None] if v.dim() == 2 else v.flatten(0, -3), stick).reshape(v.shape)
 
 
@@ -83,8 +81,7 @@ def _fake_backward(grad: Tensor, v: Tensor, stick: Tensor) -> tuple[Tensor, Tens
 def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
-        grad, v, stick = operands
+        operands = grad, v, stick = aliases(ctx.saved_tensors)
         w = reference.broken_stick_differentiable(v, stick)
         first = torch.autograd.grad(w, (v, stick), grad, create_graph=True)
         second = torch.autograd.grad(first, operands, grads, create_graph=again)

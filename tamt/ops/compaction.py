@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.ops._register import register
+from tamt.ops._checks import check_same_kind
+from tamt.ops._register import aliases, register
 from tamt.reference import compaction as reference
 
 
@@ -69,11 +70,7 @@ def compaction(
 def _check_like(name: str, tensor: Tensor, intensity: Tensor, shape: torch.Size) -> None:
     if tensor.shape != shape:
         raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
-    if tensor.dtype != intensity.dtype or tensor.device != intensity.device:
-        raise TypeError(
-            f"{name} must have intensity's type and device, {intensity.dtype} on {intensity.device}, "
-            f"got {tensor.dtype} on {tensor.device}"
-        )
+    check_same_kind({name: tensor}, intensity, "intensity's")
 
 
 def _check(intensity: Tensor, threshold: Tensor, count: int) -> None:
@@ -133,8 +130,7 @@ def _double_backward(ctx: Any, grad_of_gradient: Tensor) -> tuple[Tensor | None,
     again = torch.is_grad_enabled()
     grad, intensity, threshold = ctx.saved_tensors
     with torch.enable_grad():
-        operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in (grad, intensity)]
-        grad, intensity = operands
+        operands = grad, intensity = aliases((grad, intensity))
         levels = reference.compaction_differentiable(intensity, threshold, *ctx.room)
         (first,) = torch.autograd.grad(levels, intensity, grad, create_graph=True)
         second = torch.autograd.grad(first, operands, grad_of_gradient, create_graph=again)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamt.ops._checks import check_same_kind
 from tamt.ops._register import register
 from tamt.ops.broken_stick import broken_stick_backward, broken_stick_rows
 from tamt.ops.iir import block_vjp, check_sections, iir, iir_backward
@@ -57,12 +58,8 @@ def drnl(
         state = tuple(x.new_zeros(shape) for shape in shapes)
     if [tuple(s.shape) for s in state] != shapes:
         raise ValueError(f"state must have the shapes {shapes}, got {[tuple(s.shape) for s in state]}")
-    for name, tensor in {**filters, "stick": stick, **{f"state[{i}]": s for i, s in enumerate(state)}}.items():
-        if tensor.dtype != x.dtype or tensor.device != x.device:
-            raise TypeError(
-                f"{name} must have the signal's type and device, {x.dtype} on {x.device}, "
-                f"got {tensor.dtype} on {tensor.device}"
-            )
+    given = {**filters, "stick": stick, **{f"state[{i}]": s for i, s in enumerate(state)}}
+    check_same_kind(given, x, "the signal's")
     rows = x.flatten(0, -2) if lead else x[None]
     states = [s.flatten(0, -3) if lead else s[None] for s in state]
     y, *last = drnl_rows(rows, *(sections.flatten(1) for sections in filters.values()), stick, *states)

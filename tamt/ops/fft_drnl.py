@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.ops._register import register
+from tamt.ops._checks import check_same_kind
+from tamt.ops._register import aliases, register
 from tamt.reference import fft_drnl as reference
 
 
@@ -96,12 +97,8 @@ def fft_drnl(
     ):
         if tensor.shape != torch.Size(shape):
             raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
-    for name, tensor in (("spectra", spectra), ("stick", stick), ("state[0]", past_x), ("state[1]", past_w)):
-        if tensor.dtype != x.dtype or tensor.device != x.device:
-            raise TypeError(
-                f"{name} must have the signal's type and device, {x.dtype} on {x.device}, "
-                f"got {tensor.dtype} on {tensor.device}"
-            )
+    given = {"spectra": spectra, "stick": stick, "state[0]": past_x, "state[1]": past_w}
+    check_same_kind(given, x, "the signal's")
     if lead:
         last = len(lead) - 1
         rows = x.flatten(0, last), spectra, stick, past_x.flatten(0, last), past_w.flatten(0, last)
@@ -186,8 +183,7 @@ def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     """The backward of the backward: autograd through the reference, written out of place."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        # Aliases, because one may depend on another (a loss gradient on the output): that is not counted here.
-        operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
+        operands = aliases(ctx.saved_tensors)
         outputs = reference.fft_drnl_differentiable(*operands[3:])
         x, _, stick, past_x, past_w = operands[3:]
         wanted = [(stick, grads[1]), (past_w, grads[3])] + [(x, grads[0]), (past_x, grads[2])] * ctx.need_x

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from tamt.coefficients import Blocks, block_shapes, iir_blocks
-from tamt.ops._register import register
+from tamt.ops._checks import check_same_kind
+from tamt.ops._register import aliases, register
 from tamt.reference import iir as reference
 
 KINDS = ("onepole", "biquad", "allpole", "modal")
@@ -176,12 +177,7 @@ def _filter(
     if state is None:
         state = x.new_zeros(*lead, channels, 2 * order)
     _check_shape("state", state, (*lead, channels, 2 * order))
-    for name, tensor in (("coefficients", coef), ("state", state)):
-        if tensor.dtype != x.dtype or tensor.device != x.device:
-            raise TypeError(
-                f"{name} must have the signal's type and device, {x.dtype} on {x.device}, "
-                f"got {tensor.dtype} on {tensor.device}"
-            )
+    check_same_kind({"coefficients": coef, "state": state}, x, "the signal's")
     if lead:
         rows, states = x.flatten(0, len(lead) - 1), state.flatten(0, len(lead) - 1)
     else:
@@ -285,10 +281,8 @@ def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     """The backward of the backward: autograd through the reference, written out of place."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        # Aliases, because one may depend on another (a loss gradient on the coefficients, one block matrix on the
-        # next): that is not counted here.
-        operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
-        grad_y, grad_final, x, coef, state = operands
+        operands = grad_y, grad_final, x, coef, state = aliases(ctx.saved_tensors)
+        # Aliases of these too: a block matrix depends on the one before.
         blocks = Blocks(*(m.view_as(m) for m in iir_blocks(coef, *ctx.filter)))
         outputs = reference.iir_differentiable(x, blocks, state)
         need_x, need_coef = ctx.needs

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.ops._register import register
+from tamt.ops._checks import check_same_kind
+from tamt.ops._register import aliases, register
 from tamt.reference import roex as reference
 
 HIGHEST = 1e5  # Hz
@@ -75,12 +76,7 @@ def roex(
         raise ValueError(f"fc and p must have the same shape (N,), got {tuple(fc.shape)} and {tuple(p.shape)}")
     if freqs.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"freqs must be float32 or float64, got {freqs.dtype}")
-    for name, tensor in (("levels", levels), ("fc", fc), ("p", p), ("factor", factor)):
-        if tensor.dtype != freqs.dtype or tensor.device != freqs.device:
-            raise TypeError(
-                f"{name} must have freqs's type and device, {freqs.dtype} on {freqs.device}, got {tensor.dtype} on "
-                f"{tensor.device}"
-            )
+    check_same_kind({"levels": levels, "fc": fc, "p": p, "factor": factor}, freqs, "freqs's")
     if not limit > 0:
         raise ValueError(f"limit must be a positive number of octaves, got {limit}")
     if freqs.device.type == "cpu" and not torch.compiler.is_compiling():
@@ -177,7 +173,7 @@ def _differentiable_again(forward: Any, count: int) -> Any:
         again = torch.is_grad_enabled()
         saved = list(ctx.saved_tensors)
         with torch.enable_grad():
-            operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in saved[: count + 1]]
+            operands = aliases(saved[: count + 1])
             output = forward(*operands[1:], *saved[count + 1 :], ctx.ratio)
             first = torch.autograd.grad(output, operands[1:], operands[0], create_graph=True)
             second = torch.autograd.grad(first, operands, grads, create_graph=again)

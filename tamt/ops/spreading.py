@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.ops._register import register
+from tamt.ops._checks import check_same_kind
+from tamt.ops._register import aliases, register
 from tamt.reference import spreading as reference
 
 
@@ -67,11 +68,7 @@ def spreading(
     if not erb_step > 0:
         raise ValueError(f"erb_step must be greater than 0, got {erb_step}")
     slopes = torch.stack(numbers)
-    if slopes.dtype != levels.dtype or slopes.device != levels.device:
-        raise TypeError(
-            f"the slopes' numbers must have the levels' type and device, {levels.dtype} on {levels.device}, "
-            f"got {slopes.dtype} on {slopes.device}"
-        )
+    check_same_kind({"the slopes' numbers": slopes}, levels, "the levels'")
     rows = levels[None] if levels.dim() == 1 else levels.flatten(0, -2)
     return spreading_rows(rows, slopes, erb_step).reshape(levels.shape)
 
@@ -119,8 +116,7 @@ def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
-        grad, levels, slopes = operands
+        operands = grad, levels, slopes = aliases(ctx.saved_tensors)
         out = reference.spreading_differentiable(levels, slopes, ctx.erb_step)
         first = torch.autograd.grad(out, (levels, slopes), grad, create_graph=True)
         second = torch.autograd.grad(first, operands, grads, create_graph=again)

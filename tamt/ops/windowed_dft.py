@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.ops._register import register
+from tamt.ops._checks import check_same_kind
+from tamt.ops._register import aliases, register
 from tamt.reference import windowed_dft as reference
 
 Bands = Sequence[tuple[int, int, int]]
@@ -69,11 +70,7 @@ def windowed_dft(
         tables = dft_tables(bands, size, dtype=x.dtype, device=x.device)
     if weight is None:
         weight = x.new_ones(sum(last - first + 1 for _, first, last in bands))
-    for name, tensor in (("tables", tables), ("weight", weight)):
-        if tensor.dtype != x.dtype or tensor.device != x.device:
-            raise TypeError(
-                f"{name} must have x's type and device, {x.dtype} on {x.device}, got {tensor.dtype} on {tensor.device}"
-            )
+    check_same_kind({"tables": tables, "weight": weight}, x, "x's")
     lengths, first, last = ([int(n) for n in column] for column in zip(*bands, strict=True))
     rows = x[None] if x.dim() == 1 else x.flatten(0, -2)
     power = windowed_dft_rows(rows, tables, weight, lengths, first, last, hop, size)
@@ -188,8 +185,7 @@ def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     again = torch.is_grad_enabled()
     grad, x, tables, weight = ctx.saved_tensors
     with torch.enable_grad():
-        operands = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in (grad, x, weight)]
-        grad, x, weight = operands
+        operands = grad, x, weight = aliases((grad, x, weight))
         power = reference.windowed_dft_differentiable(x, tables, weight, *ctx.plan)
         wanted = [(t, g) for t, g, need in zip((x, weight), grads, ctx.needs, strict=True) if need]
         targets, cotangents = zip(*wanted, strict=True)
