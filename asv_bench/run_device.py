@@ -6,27 +6,22 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib
 import inspect
 import itertools
 import json
-import platform
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import torch
-from benchmarks.common import timed
-
-import tamt
+from asv_bench import environment
+from asv_bench.benchmarks.common import timed
 
 MODULES = (
+    "importing",
+    "modules",
+    "broken_stick",
     "iir",
     "gammatone",
     "fft_drnl",
@@ -40,46 +35,6 @@ MODULES = (
     "roex",
     "front_ends",
 )
-
-
-def commit() -> str:
-    """Commit of the checkout, "unknown" outside one, with "-dirty" where files differ from it."""
-    call = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True)
-    return call.stdout.strip() if call.returncode == 0 else "unknown"
-
-
-def processor() -> str:
-    """Name of the processor, as Linux knows it."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def environment(device: str) -> dict[str, Any]:
-    found = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "tamt": tamt.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": device,
-        "name": processor(),
-        "threads": torch.get_num_threads(),
-    }
-    if device == "cuda":
-        import triton
-
-        found |= {"name": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "triton": triton.__version__}
-        found["copy bandwidth, bytes/s"] = copy_bandwidth()
-    return found
-
-
-def copy_bandwidth() -> float:
-    source = torch.randn(1 << 29, device="cuda")
-    target = torch.empty_like(source)
-    seconds = statistics.median(timed(lambda: target.copy_(source), "cuda") for _ in range(20))
-    return 2 * source.nbytes / seconds
 
 
 def combinations(benchmark: type) -> Iterator[tuple[Any, ...]]:
@@ -131,9 +86,8 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     parser.add_argument("--only", default="", help="part of a benchmark's name")
     arguments = parser.parse_args()
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA device here; --device cpu runs the CPU's benchmarks")
-    result = environment(arguments.device) | {"results": list(run(arguments.device, arguments.only))}
+    environment.require(parser, arguments.device)
+    result = environment.describe(arguments.device) | {"results": list(run(arguments.device, arguments.only))}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written to {arguments.out}")

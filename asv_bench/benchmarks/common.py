@@ -40,10 +40,10 @@ def median_times(*functions: Callable[[], object], device: str = "cpu", rounds: 
     return [statistics.median(column) for column in zip(*samples, strict=True)]
 
 
-def ratio_of_times(function: Callable[[], object], peer: Callable[[], object], device: str = "cpu") -> float:
-    """How many times longer ``peer`` takes than ``function``."""
-    mine, other = median_times(function, peer, device=device)
-    return other / mine
+def ratio_of_times(one: Callable[[], object], other: Callable[[], object], device: str = "cpu") -> float:
+    """Time of ``other`` over that of ``one``. A peer comes first: asv takes whatever has grown for a regression."""
+    first, second = median_times(one, other, device=device)
+    return second / first
 
 
 def peak_memory(function: Callable[[], object], device: str) -> int:

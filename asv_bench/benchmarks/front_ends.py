@@ -1,4 +1,4 @@
-"""The front ends of two loudness models, from sound to excitation: forward, training step, real-time factor, error."""
+"""The front ends of two loudness models, from sound to excitation: forward, training step, real time, error."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ class FrontEnds:
     def time_training_step(self, *_: object) -> None:
         timed(self.training_step, self.device)
 
-    def track_real_time(self, *_: object) -> float:
+    def track_time_over_real_time(self, *_: object) -> float:
         self.forward()
-        return self.x.shape[0] * self.seconds / min(timed(self.forward, self.device) for _ in range(5))
+        return min(timed(self.forward, self.device) for _ in range(5)) / (self.x.shape[0] * self.seconds)
 
-    track_real_time.unit = "x"
+    track_time_over_real_time.unit = "x"
 
     def track_training_over_forward(self, *_: object) -> float:
         return ratio_of_times(self.forward, self.training_step, self.device)

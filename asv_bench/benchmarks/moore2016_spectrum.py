@@ -1,4 +1,4 @@
-"""Moore2016Spectrum: forward, training step, real-time factor, memory, error, and the ratio to whole FFTs and sorts."""
+"""Moore2016Spectrum: forward, training step, memory, error, and the time over that of whole FFTs and sorts."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ class Spectrum(_Load):
 
     track_training_over_forward.unit = "x"
 
-    def track_real_time_factor(self, *_: object) -> float:
+    def track_time_over_real_time(self, *_: object) -> float:
         batch, seconds = self.seconds
-        return batch * seconds / median_times(self.forward, device=self.device)[0]
+        return median_times(self.forward, device=self.device)[0] / (batch * seconds)
 
-    track_real_time_factor.unit = "x real time"
+    track_time_over_real_time.unit = "x"
 
     def track_error(self, *_: object) -> float:
         return self.error()
@@ -106,7 +106,7 @@ class Spectrum(_Load):
 
 
 class SpectrumAgainstComposition(_Load):
-    """How many times longer six FFTs of zero-padded frames and two sorts take. On a GPU a part of the load."""
+    """Time over that of six FFTs of zero-padded frames and two sorts. On a GPU a part of the load."""
 
     def composition(self) -> None:
         with torch.no_grad():
@@ -116,11 +116,11 @@ class SpectrumAgainstComposition(_Load):
         with torch.no_grad():
             self.module(self.part)
 
-    def track_ratio_to_composition(self, *_: object) -> float:
+    def track_time_over_composition(self, *_: object) -> float:
         self.part = self.audio[:1]
-        return ratio_of_times(self.forward_of_part, self.composition, self.device)
+        return ratio_of_times(self.composition, self.forward_of_part, self.device)
 
-    track_ratio_to_composition.unit = "x"
+    track_time_over_composition.unit = "x"
 
 
 class LearnableSpectrum:

@@ -81,10 +81,10 @@ class Roex(_Load):
     def time_forward(self, *_: object) -> None:
         timed(self.forward, self.device)
 
-    def track_real_time_factor(self, *_: object) -> float:
-        return 1e-3 * len(self.freqs) / median_times(self.forward, device=self.device, rounds=7)[0]
+    def track_time_over_real_time(self, *_: object) -> float:
+        return median_times(self.forward, device=self.device, rounds=7)[0] / (1e-3 * len(self.freqs))
 
-    track_real_time_factor.unit = "x real time"
+    track_time_over_real_time.unit = "x"
 
     def track_peak_memory(self, *_: object) -> float:
         return peak_memory(self.forward, self.device) / 1e6
@@ -125,7 +125,7 @@ class RoexTraining(_Load):
 
 
 class RoexAgainstAllPairs:
-    """How many times longer the definition takes with tensors of all pairs, in slices of frames that fit in memory."""
+    """Time over that of the definition with tensors of all pairs, in slices of frames that fit in memory."""
 
     params = (DEVICES, list(DTYPES), KINDS)
     param_names = ("device", "dtype", "frequencies")
@@ -143,7 +143,7 @@ class RoexAgainstAllPairs:
         slices = zip(self.freqs.split(size), self.levels.split(size), strict=True)
         return [all_pairs(freqs, levels, self.module) for freqs, levels in slices]
 
-    def track_ratio_to_all_pairs(self, *_: object) -> float:
-        return ratio_of_times(partial(self.module, self.freqs, self.levels), self.in_slices, self.device)
+    def track_time_over_all_pairs(self, *_: object) -> float:
+        return ratio_of_times(self.in_slices, partial(self.module, self.freqs, self.levels), self.device)
 
-    track_ratio_to_all_pairs.unit = "x"
+    track_time_over_all_pairs.unit = "x"

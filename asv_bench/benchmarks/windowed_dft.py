@@ -1,4 +1,4 @@
-"""The windowed DFT of Moore2016Spectrum's bands: forward, training step, memory, error, and the ratio to whole FFTs."""
+"""The windowed DFT of Moore2016Spectrum's bands: forward, training step, memory, error, and the time over whole FFTs'."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ class WindowedDFT(_Load):
 
 
 class WindowedDFTAgainstFFTs(_Load):
-    """How many times longer six FFTs of zero-padded frames take. On a GPU a tenth of the load, for want of memory."""
+    """Time over that of six FFTs of zero-padded frames. On a GPU a tenth of the load, for want of memory."""
 
-    def track_ratio_to_ffts(self, device: str, *_: object) -> float:
+    def track_time_over_ffts(self, device: str, *_: object) -> float:
         x = self.x.detach()[: 2 if device == "cpu" else 3]
         return ratio_of_times(
-            partial(windowed_dft, x, BANDS, HOP, SIZE, tables=self.tables), partial(by_fft, x), self.device
+            partial(by_fft, x), partial(windowed_dft, x, BANDS, HOP, SIZE, tables=self.tables), self.device
         )
 
-    track_ratio_to_ffts.unit = "x"
+    track_time_over_ffts.unit = "x"

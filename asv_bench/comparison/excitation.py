@@ -1,0 +1,112 @@
+"""Band levels and excitation patterns of the loudness models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asv_bench.benchmarks import erb_integration as bands_bench
+from asv_bench.benchmarks import roex as roex_bench
+from asv_bench.benchmarks import spreading as spreading_bench
+from asv_bench.benchmarks.common import DTYPES
+from tamt import ERBIntegration, ExcitationPattern, Moore2016ExcitationPattern
+
+from .filters import on_cpu, without_gradient
+from .measure import Work, largest_difference
+from .peers import torch_amt
+
+LIMITS = {"float32": 0.01, "float64": 1e-6}  # dB
+
+
+def erb_integration(device: str, dtype: str) -> Work:
+    """Levels of 150 bands from spectra of 1025 bins."""
+    psd, freqs = bands_bench.spectrum(8, 32, dtype, device)
+    module = ERBIntegration(device=device)
+    centres = ERBIntegration().exact("centres", torch.float64)
+    widths = 24.673 * (4.368e-3 * centres + 1)
+    own = [t.to(device, DTYPES[dtype]) for t in (centres, widths)]
+    inside = (freqs.double().cpu() - centres[:, None]).abs() <= widths[:, None] / 2
+    table = (inside.double() * (freqs[1] - freqs[0]).item()).numpy().T
+
+    def by_numpy(psd: np.ndarray, table: np.ndarray) -> np.ndarray:
+        return 10 * np.log10(np.maximum(psd @ table, 1e-12) / 20e-6**2)
+
+    def amt() -> Callable[[], Tensor]:
+        return without_gradient(torch_amt("ERBIntegration", device=device), psd, freqs)
+
+    return Work(
+        "8 x 32 spectra",
+        bands_bench.band_by_band(psd.double().cpu(), freqs.double().cpu(), centres, widths),
+        largest_difference,
+        LIMITS[dtype],
+        "dB",
+        lambda: without_gradient(module, psd, freqs),
+        on_cpu(device, {"numpy.matmul": lambda: partial(by_numpy, psd.numpy(), table.astype(psd.numpy().dtype))})
+        | {
+            "torch, a mask and a sum per band": lambda: without_gradient(bands_bench.band_by_band, psd, freqs, *own),
+            "torch_amt": amt,
+        },
+    )
+
+
+def glasberg2002(device: str, dtype: str) -> Work:
+    """Spreading of 150 band levels."""
+    levels = spreading_bench.excitation((1, 1000), dtype, device)
+    pattern = ExcitationPattern(device=device)
+    exact = ExcitationPattern()
+
+    def amt() -> Callable[[], Tensor]:
+        return without_gradient(torch_amt("ExcitationPattern", device=device), levels)
+
+    return Work(
+        "1 x 1000 frames",
+        spreading_bench.composition(levels.double().cpu(), exact),
+        largest_difference,
+        LIMITS[dtype],
+        "dB",
+        lambda: without_gradient(pattern, levels),
+        {
+            "torch, all pairs of bands": lambda: without_gradient(spreading_bench.composition, levels, pattern),
+            "torch_amt": amt,
+        },
+    )
+
+
+def moore2016(device: str, dtype: str, kind: str) -> Work:
+    frames = 32 if device == "cpu" else 2000
+    freqs, levels = roex_bench.spectra(frames, kind, device, dtype)
+    module = Moore2016ExcitationPattern(dtype=DTYPES[dtype], device=device)
+    exact = Moore2016ExcitationPattern(dtype=torch.float64)
+    size = 8 if device == "cpu" else 500
+
+    def sliced(freqs: Tensor, levels: Tensor, module: Moore2016ExcitationPattern) -> Tensor:
+        slices = zip(freqs.split(size), levels.split(size), strict=True)
+        return torch.cat([roex_bench.all_pairs(f, level, module) for f, level in slices])
+
+    def amt() -> Callable[[], Tensor]:
+        peer = torch_amt("Moore2016ExcitationPattern", dtype=DTYPES[dtype], device=device)
+        return without_gradient(lambda: peer(freqs[None], levels[None])[0])
+
+    return Work(
+        f"{frames} frames of {roex_bench.COMPONENTS} components",
+        sliced(freqs.double().cpu(), levels.double().cpu(), exact),
+        largest_difference,
+        LIMITS[dtype],
+        "dB",
+        lambda: without_gradient(module, freqs, levels),
+        {"torch, all pairs of components": lambda: without_gradient(sliced, freqs, levels, module), "torch_amt": amt},
+    )
+
+
+def moore2016_grid(device: str, dtype: str) -> Work:
+    """Excitation of components on the grid of Moore2016Spectrum."""
+    return moore2016(device, dtype, "grid")
+
+
+def moore2016_any(device: str, dtype: str) -> Work:
+    """Excitation of components of any frequencies."""
+    return moore2016(device, dtype, "any")

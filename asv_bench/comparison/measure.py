@@ -1,0 +1,80 @@
+"""One piece of work that several libraries can do: their errors, their times in turn, their memory."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asv_bench.benchmarks.common import peak_memory, timed
+
+from .peers import Absent
+
+SECONDS_PER_PAIR = 2.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """A load, what comes out in float64, and who computes it.
+
+    A contender is a function that sets up and returns the call to be timed; it raises :class:`Absent` where the library
+    is not at hand. ``error`` compares what a call returns with ``expected``.
+    """
+
+    load: str
+    expected: Any
+    error: Callable[[Any, Any], float]
+    limit: float  # beyond this a result is another one than was asked for, and its time is no figure
+    unit: str  # of error and limit
+    tamt: Callable[[], Callable[[], Any]]
+    peers: dict[str, Callable[[], Callable[[], Any]]] = field(default_factory=dict)
+
+
+def compared(work: Work, device: str) -> Iterator[dict[str, Any]]:
+    """A row for tamt, then one per peer: error, memory, and where the error allows it the time beside tamt's."""
+    ours = work.tamt()
+    row, seconds = _checked("tamt", ours, work, device)
+    if row["error"] is None or row["error"] > work.limit:
+        raise RuntimeError(
+            f"tamt, {work.load}: error {row['error']} exceeds {work.limit:.0e} {work.unit}; not measured"
+        )
+    yield row | {"seconds": statistics.median(timed(ours, device) for _ in range(_rounds(seconds)))}
+    for name, set_up in work.peers.items():
+        try:
+            peer = set_up()
+        except Absent as reason:
+            yield {"contender": name, "absent": str(reason)}
+            continue
+        row, other = _checked(name, peer, work, device)
+        if row["error"] is not None and row["error"] <= work.limit:
+            pairs = [(timed(ours, device), timed(peer, device)) for _ in range(_rounds(seconds + other))]
+            mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+            row |= {"seconds": theirs, "tamt_seconds": mine, "ratio": theirs / mine}
+        yield row
+
+
+def _checked(name: str, call: Callable[[], Any], work: Work, device: str) -> tuple[dict[str, Any], float]:
+    """Error (None where it is infinite) and memory of a contender, and about how long a call takes."""
+    error = work.error(call(), work.expected)
+    seconds = timed(call, device)
+    try:
+        peak = peak_memory(call, device)
+    except NotImplementedError:
+        peak = None
+    row = {"contender": name, "error": error if math.isfinite(error) else None, "peak_bytes": peak}
+    return row, seconds
+
+
+def _rounds(seconds: float) -> int:
+    return max(2, min(25, int(SECONDS_PER_PAIR / seconds)))
+
+
+def largest_difference(actual: Tensor, expected: Tensor) -> float:
+    """In the unit of the two; NaN counts as infinite."""
+    difference = (torch.as_tensor(actual).detach().double().cpu() - expected).abs()
+    return torch.nan_to_num(difference, nan=math.inf).max().item()

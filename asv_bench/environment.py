@@ -1,0 +1,63 @@
+"""What a result file says of where it comes from."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+import statistics
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import tamt
+from asv_bench.benchmarks.common import timed
+
+
+def describe(device: str) -> dict[str, Any]:
+    """Date, commit, versions and machine."""
+    found = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "tamt": tamt.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device,
+        "name": processor(),
+        "threads": torch.get_num_threads(),
+    }
+    if device == "cuda":
+        import triton
+
+        found |= {"name": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "triton": triton.__version__}
+        found["copy bandwidth, bytes/s"] = copy_bandwidth()
+    return found
+
+
+def require(parser: argparse.ArgumentParser, device: str) -> None:
+    """The device, or an error of the command line."""
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA device here; --device cpu runs the CPU's benchmarks")
+
+
+def commit() -> str:
+    """Commit of the checkout, "unknown" outside one, with "-dirty" where files differ from it."""
+    call = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True)
+    return call.stdout.strip() if call.returncode == 0 else "unknown"
+
+
+def processor() -> str:
+    """Name of the processor, as Linux knows it."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def copy_bandwidth() -> float:
+    source = torch.randn(1 << 29, device="cuda")
+    target = torch.empty_like(source)
+    seconds = statistics.median(timed(lambda: target.copy_(source), "cuda") for _ in range(20))
+    return 2 * source.nbytes / seconds

@@ -1,0 +1,80 @@
+"""Markdown tables of results, for the terminal and for the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up as text too."""
+    cells = [list(head), *[list(row) for row in rows]]
+    widths = [max(3, *(len(row[k]) for row in cells)) for k in range(len(head))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    rule = "| " + " | ".join("-" * width for width in widths) + " |"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def seconds(value: float) -> str:
+    """In the unit that suits, three digits."""
+    for factor, unit in ((1, "s"), (1e3, "ms")):
+        if value * factor >= 1:
+            return f"{value * factor:.3g} {unit}"
+    return f"{value * 1e6:.3g} us"
+
+
+def size(value: float | None) -> str:
+    """Bytes in MiB."""
+    return "" if value is None else f"{value / 2**20:.3g} MiB"
+
+
+def times(value: float) -> str:
+    """A ratio, two digits."""
+    return f"{value:.1f}x" if value < 99.5 else f"{value:.0f}x"
+
+
+def error(value: float | None) -> str:
+    """Two digits; None is infinite."""
+    return "infinite" if value is None else f"{value:.1e}"
+
+
+def where(result: dict[str, Any]) -> str:
+    """One line on the machine and the versions of a result file."""
+    threads = f", {result['threads']} threads" if result["device"] == "cpu" else ""
+    return f"{result['name']}{threads}, torch {result['torch']}, {result['date'][:10]}, commit {result['commit']}"
+
+
+def comparison_table(result: dict[str, Any]) -> str:
+    """Rows of tamt and its peers, operation by operation, and the peers that are absent."""
+    rows, before = [], None
+    for row in result["results"]:
+        if "absent" in row:
+            continue
+        work = row["operation"], row["load"], row["dtype"]
+        head = [f"{work[0]}: {work[1]}, {work[2]}" if work != before else ""]
+        before = work
+        if "seconds" in row:
+            measured = [seconds(row["seconds"]), times(row["ratio"]) if "ratio" in row else ""]
+        else:
+            measured = ["wrong result, not timed", ""]
+        rows.append(
+            [*head, row["contender"], *measured, f"{error(row['error'])} {row['unit']}", size(row["peak_bytes"])]
+        )
+    columns = ("work", "by", "time", "times tamt's", "error", "peak memory")
+    return "\n\n".join([where(result), table(columns, rows), *absentees(result)])
+
+
+def absentees(result: dict[str, Any]) -> list[str]:
+    """The list of peers, each with its version or why it is absent."""
+    listed = [f"{name} {version}" for name, version in result["peers"].items() if not version.startswith("absent")]
+    rows = {(row["contender"], row["absent"]) for row in result["results"] if "absent" in row}
+    absent = {
+        name: version.removeprefix("absent: ")
+        for name, version in result["peers"].items()
+        if version.startswith("absent")
+    }
+    absent |= {name: reason for name, reason in sorted(rows) if name not in absent}
+    lines = [f"Peers: {', '.join(listed)}."] if listed else []
+    return lines + [f"Absent: {'; '.join(f'{name} ({reason})' for name, reason in absent.items())}."] * bool(absent)
