@@ -14,17 +14,14 @@ import json
 import platform
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 import torch
-from benchmarks.common import timed
 
 import tamt
+from asv_bench.benchmarks.common import timed
 
 MODULES = (
     "iir",
@@ -56,10 +53,13 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def origin() -> dict[str, str]:
+    """When and from what a result was made."""
+    return {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "commit": commit()}
+
+
 def environment(device: str) -> dict[str, Any]:
-    found = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": commit(),
+    found = origin() | {
         "tamt": tamt.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -104,7 +104,7 @@ def measure(instance: Any, method: str, combination: tuple[Any, ...], device: st
 
 def run(device: str, only: str) -> Iterator[dict[str, Any]]:
     for stem in MODULES:
-        module = importlib.import_module(f"benchmarks.{stem}")
+        module = importlib.import_module(f"asv_bench.benchmarks.{stem}")
         for name, benchmark in inspect.getmembers(module, inspect.isclass):
             if name.startswith("_") or benchmark.__module__ != module.__name__ or only not in f"{stem}.{name}":
                 continue
@@ -129,11 +129,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="result file, JSON")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
-    parser.add_argument("--only", default="", help="part of a benchmark's name")
+    parser.add_argument("--only", default="", help="part of a benchmark's, or of a kernel operation's, name")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device here; --device cpu runs the CPU's benchmarks")
     result = environment(arguments.device) | {"results": list(run(arguments.device, arguments.only))}
+    if arguments.device == "cuda":
+        from asv_bench.kernel_times import measured
+
+        result["kernels"] = list(measured(arguments.only))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written to {arguments.out}")
