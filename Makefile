@@ -8,7 +8,7 @@ DEMO_OUT ?= tamt-demo
 RESULTS ?= results
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench cpu gpu wheel clean
+.PHONY: help demo test lint format bench cpu kernels gpu wheel clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench: $(STAMP)  ## run the benchmarks on this machine with asv
 
 cpu: $(STAMP)  ## measure on the CPU what the README reports
 	PYTHONPATH=. $(BIN)/python asv_bench/run_device.py --device cpu --out $(RESULTS)/cpu.json
+
+kernels: $(STAMP)  ## compile every GPU kernel at its reference load; registers, code, bytes moved
+	PYTHONPATH=. $(BIN)/python asv_bench/kernels.py --out $(RESULTS)/kernels.json
 
 gpu:  ## test and measure on the GPU, with the torch of PYTHON (default python3)
 	PYTHONPATH=. $(PYTHON) -m pytest tests --ignore=tests/interpreter -m gpu

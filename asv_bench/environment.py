@@ -16,11 +16,14 @@ import tamt
 from asv_bench.benchmarks.common import timed
 
 
+def origin() -> dict[str, str]:
+    """When and from what a result was made."""
+    return {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "commit": commit()}
+
+
 def describe(device: str) -> dict[str, Any]:
-    """Date, commit, versions and machine."""
-    found = {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": commit(),
+    """Origin, versions and machine."""
+    found: dict[str, Any] = origin() | {
         "tamt": tamt.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -32,9 +32,8 @@ def plot_comparison(result: dict[str, Any], path: Path) -> None:
     axes.set_yticks(range(len(timed)), labels, fontsize=7)
     axes.set_ylim(len(timed) - 0.4, -0.6)
     axes.set_xlabel("time of the peer over that of tamt")
-    axes.legend(
-        [plt.Rectangle((0, 0), 1, 1, color=c) for c in colours.values()], colours, loc="lower right", fontsize=8
-    )
+    patches = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()]
+    axes.legend(patches, list(colours), loc="lower right", fontsize=8)
     axes.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=130)
     plt.close(figure)

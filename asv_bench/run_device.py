@@ -59,7 +59,7 @@ def measure(instance: Any, method: str, combination: tuple[Any, ...], device: st
 
 def run(device: str, only: str) -> Iterator[dict[str, Any]]:
     for stem in MODULES:
-        module = importlib.import_module(f"benchmarks.{stem}")
+        module = importlib.import_module(f"asv_bench.benchmarks.{stem}")
         for name, benchmark in inspect.getmembers(module, inspect.isclass):
             if name.startswith("_") or benchmark.__module__ != module.__name__ or only not in f"{stem}.{name}":
                 continue
@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="result file, JSON")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
-    parser.add_argument("--only", default="", help="part of a benchmark's name")
+    parser.add_argument("--only", default="", help="part of a benchmark's, or of a kernel operation's, name")
     arguments = parser.parse_args()
     environment.require(parser, arguments.device)
     result = environment.describe(arguments.device) | {"results": list(run(arguments.device, arguments.only))}

@@ -10,11 +10,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table whose columns line up as text too."""
     cells = [list(head), *[list(row) for row in rows]]
     widths = [max(3, *(len(row[k]) for row in cells)) for k in range(len(head))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
-    ]
-    rule = "| " + " | ".join("-" * width for width in widths) + " |"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    cells.insert(1, ["-" * width for width in widths])
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in cells)
+    return "\n".join(f"| {' | '.join(row)} |" for row in padded)
 
 
 def seconds(value: float) -> str:
@@ -59,22 +57,19 @@ def comparison_table(result: dict[str, Any]) -> str:
             measured = [seconds(row["seconds"]), times(row["ratio"]) if "ratio" in row else ""]
         else:
             measured = ["wrong result, not timed", ""]
-        rows.append(
-            [*head, row["contender"], *measured, f"{error(row['error'])} {row['unit']}", size(row["peak_bytes"])]
-        )
+        wrong = f"{error(row['error'])} {row['unit']}"
+        rows.append([*head, row["contender"], *measured, wrong, size(row["peak_bytes"])])
     columns = ("work", "by", "time", "times tamt's", "error", "peak memory")
     return "\n\n".join([where(result), table(columns, rows), *absentees(result)])
 
 
 def absentees(result: dict[str, Any]) -> list[str]:
     """The list of peers, each with its version or why it is absent."""
-    listed = [f"{name} {version}" for name, version in result["peers"].items() if not version.startswith("absent")]
-    rows = {(row["contender"], row["absent"]) for row in result["results"] if "absent" in row}
-    absent = {
-        name: version.removeprefix("absent: ")
-        for name, version in result["peers"].items()
-        if version.startswith("absent")
-    }
-    absent |= {name: reason for name, reason in sorted(rows) if name not in absent}
-    lines = [f"Peers: {', '.join(listed)}."] if listed else []
-    return lines + [f"Absent: {'; '.join(f'{name} ({reason})' for name, reason in absent.items())}."] * bool(absent)
+    versions = result["peers"].items()
+    listed = [f"{name} {version}" for name, version in versions if not version.startswith("absent")]
+    absent = {name: version.removeprefix("absent: ") for name, version in versions if version.startswith("absent")}
+    for row in result["results"]:
+        if "absent" in row:
+            absent.setdefault(row["contender"], row["absent"])
+    reasons = "; ".join(f"{name} ({reason})" for name, reason in absent.items())
+    return [f"Peers: {', '.join(listed)}."] * bool(listed) + [f"Absent: {reasons}."] * bool(absent)

@@ -1,5 +1,7 @@
 import os
+import tempfile
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -31,6 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def compile_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels that have not changed since the last run are not compiled again."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(Path(tempfile.gettempdir()) / "tamt-compile-gate"))
 
 
 class ForbidWideTypes(TorchDispatchMode):

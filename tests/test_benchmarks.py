@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from asv_bench.benchmarks.common import relative_error, require
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -39,9 +41,6 @@ def test_run_device_on_the_cpu(tmp_path: Path) -> None:
 
 
 def test_a_wrong_result_is_not_measured() -> None:
-    sys.path.insert(0, str(ROOT / "asv_bench"))
-    from benchmarks.common import relative_error, require
-
     assert relative_error(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, float("nan")]])) == float("inf")
     with pytest.raises(RuntimeError, match="not measured"):
         require(float("inf"), 1e-6, "filter")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +10,14 @@ import torch
 
 pytest.importorskip("triton")
 
-from compile_gate import TARGETS, Code, compiled
-
+from asv_bench.machine_code import TARGETS, Code, compiled
 from tamt.triton_kernels import drnl as drnl_launcher
 from tamt.triton_kernels import iir as engine
 from tamt.triton_kernels.broken_stick import broken_stick, broken_stick_backward
 from tamt.triton_kernels.drnl import drnl
 from tamt.triton_kernels.iir import iir_backward, iir_forward
+
+pytestmark = pytest.mark.usefixtures("compile_cache")
 
 # The most registers per lane and bytes of shared memory per program. Register counts where aligned float32 signals
 # leave them are 64 to 128; signals whose length is not a multiple of 16, and float64, take more.
@@ -86,12 +85,6 @@ SOME_TARGETS = {
 
 def on_targets(cases: Iterable[str]) -> list[tuple[str, str]]:
     return [(target, case) for target in TARGETS for case in cases if target in SOME_TARGETS.get(case, TARGETS)]
-
-
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has not changed since the last run is not compiled again."""
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(Path(tempfile.gettempdir()) / "tamt-compile-gate"))
 
 
 def launch(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import pytest
 import torch
 
 pytest.importorskip("triton")
 
-from compile_gate import TARGETS, compiled
-
+from asv_bench.machine_code import TARGETS, compiled
 from tamt.triton_kernels.fft_drnl import fft_drnl, fft_drnl_backward
+
+pytestmark = pytest.mark.usefixtures("compile_cache")
 
 # The most registers per lane, float32: loads wait for memory here, so many lanes have to fit on a multiprocessor.
 REGISTERS = {
@@ -27,12 +25,6 @@ REGISTERS = {
 }
 WIDE_REGISTERS = 128  # float64
 SHARED = 1 << 10
-
-
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has not changed since the last run is not compiled again."""
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(Path(tempfile.gettempdir()) / "tamt-compile-gate"))
 
 
 def launch(dtype: torch.dtype, rows: int, channels: int, length: int, memory: int, size: int) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import pytest
 import torch
 
 pytest.importorskip("triton")
 
-from compile_gate import TARGETS, Code, compiled
-
+from asv_bench.machine_code import TARGETS, Code, compiled
 from tamt.spectrum import FRAME, Moore2016Spectrum
 from tamt.triton_kernels.compaction import compaction, compaction_backward
 from tamt.triton_kernels.windowed_dft import windowed_dft, windowed_dft_backward
+
+pytestmark = pytest.mark.usefixtures("compile_cache")
 
 # The most registers per lane and bytes of shared memory per program.
 PRODUCTS = {
@@ -24,12 +22,6 @@ PRODUCTS = {
 }
 COMPACTION = {"compaction_kernel": (160, 4 << 10), "compaction_backward_kernel": (104, 1 << 10)}
 AMD_REGISTERS = 256  # of 512: two wavefronts can share a unit
-
-
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has not changed since the last run is not compiled again."""
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(Path(tempfile.gettempdir()) / "tamt-compile-gate"))
 
 
 def transform(rows: int, length: int, hop: int, learnable: bool) -> None:

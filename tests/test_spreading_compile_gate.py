@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import pytest
 import torch
 
 pytest.importorskip("triton")
 
-from compile_gate import TARGETS, compiled
-
+from asv_bench.machine_code import TARGETS, compiled
 from tamt.triton_kernels.spreading import spreading, spreading_backward
+
+pytestmark = pytest.mark.usefixtures("compile_cache")
 
 REGISTERS = {"spreading_kernel": 48, "spreading_backward_kernel": 64}  # per lane, float32
 WIDE_REGISTERS = 128  # float64
 SHARED = 1 << 10  # bytes per program, to add up what lanes have summed
-
-
-@pytest.fixture(autouse=True)
-def _cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has not changed since the last run is not compiled again."""
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(Path(tempfile.gettempdir()) / "tamt-compile-gate"))
 
 
 def launch(dtype: torch.dtype, rows: int, n: int) -> None:

@@ -1,4 +1,4 @@
-"""The windowed DFT of Moore2016Spectrum's bands: forward, training step, memory, error, and the time over whole FFTs'."""
+"""The windowed DFT of Moore2016Spectrum's bands: forward, training step, memory, error, and the time over FFTs'."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from asv_bench.benchmarks.common import DTYPES, modal_as_biquads, relative_error
 from tamt import DRNLFilterbank, FastDRNLFilterbank, GammatoneFilterbank
 from tamt.ops.iir import biquad_cascade
 
-from .measure import Work
+from .measure import Contender, Work
 from .peers import RECURSIONS, gammatone_biquads, library, torch_amt
 
 LIMITS = {"float32": 1e-2, "float64": 1e-6}
@@ -26,9 +26,7 @@ PEAK = "of the channel's peak"
 STEP = 1e-6  # of a coefficient, for difference quotients in float64
 
 
-def on_cpu(
-    device: str, peers: dict[str, Callable[[], Callable[[], Any]]]
-) -> dict[str, Callable[[], Callable[[], Any]]]:
+def on_cpu(device: str, peers: dict[str, Contender]) -> dict[str, Contender]:
     """scipy's, where the work is done on the CPU."""
     return peers if device == "cpu" else {}
 
@@ -66,10 +64,9 @@ def gammatone(device: str, dtype: str) -> Work:
     def amt() -> Callable[[], Tensor]:
         return without_gradient(torch_amt("GammatoneFilterbank", bank.fc, fs, dtype=DTYPES[dtype], device=device), x)
 
+    sos = gammatone_biquads(exact.poles, exact.gains).numpy()
     scipy = {
-        "scipy.signal.sosfilt": lambda: partial(
-            by_sosfilt, x.numpy(), gammatone_biquads(exact.poles, exact.gains).numpy()
-        ),
+        "scipy.signal.sosfilt": lambda: partial(by_sosfilt, x.numpy(), sos),
         "scipy.signal.lfilter": lambda: partial(scipy_cascade, x.numpy(), poles.numpy(), gains.numpy(), 4),
     }
     others = {name: partial(recursion, kind) for name, kind in RECURSIONS.items()}
@@ -248,6 +245,7 @@ def _drnl(device: str, dtype: str, kind: type) -> Work:
         impulse[0, 0] = 1
         responses = np.stack([by_sosfilt(impulse, modal_as_biquads(sections))[0] for sections in filters])
         scipy["scipy.signal.fftconvolve"] = lambda: convolved
+    others = {name: partial(recursion, peer) for name, peer in RECURSIONS.items()}
     return Work(
         "1 x 1 s at 44.1 kHz, 50 channels",
         torch.from_numpy(drnl_bench.by_scipy(x.double().cpu())()),
@@ -255,9 +253,7 @@ def _drnl(device: str, dtype: str, kind: type) -> Work:
         LIMITS["float32"] if dtype == "float32" or kind is FastDRNLFilterbank else LIMITS[dtype],
         PEAK,
         lambda: without_gradient(bank, x),
-        on_cpu(device, scipy)
-        | {name: partial(recursion, peer) for name, peer in RECURSIONS.items()}
-        | {"torch_amt": amt},
+        on_cpu(device, scipy) | others | {"torch_amt": amt},
     )
 
 

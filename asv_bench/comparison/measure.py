@@ -18,21 +18,21 @@ from .peers import Absent
 SECONDS_PER_PAIR = 2.0
 
 
+# What a contender is: it makes ready and returns the call to be timed, or raises Absent.
+Contender = Callable[[], Callable[[], Any]]
+
+
 @dataclass(frozen=True)
 class Work:
-    """A load, what comes out in float64, and who computes it.
-
-    A contender is a function that sets up and returns the call to be timed; it raises :class:`Absent` where the library
-    is not at hand. ``error`` compares what a call returns with ``expected``.
-    """
+    """A load, what comes out in float64, and who computes it; ``error`` compares what a call returns with that."""
 
     load: str
     expected: Any
     error: Callable[[Any, Any], float]
     limit: float  # beyond this a result is another one than was asked for, and its time is no figure
     unit: str  # of error and limit
-    tamt: Callable[[], Callable[[], Any]]
-    peers: dict[str, Callable[[], Callable[[], Any]]] = field(default_factory=dict)
+    tamt: Contender
+    peers: dict[str, Contender] = field(default_factory=dict)
 
 
 def compared(work: Work, device: str) -> Iterator[dict[str, Any]]:
@@ -40,9 +40,7 @@ def compared(work: Work, device: str) -> Iterator[dict[str, Any]]:
     ours = work.tamt()
     row, seconds = _checked("tamt", ours, work, device)
     if row["error"] is None or row["error"] > work.limit:
-        raise RuntimeError(
-            f"tamt, {work.load}: error {row['error']} exceeds {work.limit:.0e} {work.unit}; not measured"
-        )
+        raise RuntimeError(f"tamt, {work.load}: error {row['error']} {work.unit} exceeds {work.limit:.0e}")
     yield row | {"seconds": statistics.median(timed(ours, device) for _ in range(_rounds(seconds)))}
     for name, set_up in work.peers.items():
         try:

@@ -61,18 +61,8 @@ def one_window(device: str, dtype: str) -> Work:
         return without_gradient(lambda: density(peer(x).square(), window))
 
     def diffsptk() -> Callable[[], Tensor]:
-        peer = library("diffsptk").STFT(
-            LENGTH,
-            HOP,
-            LENGTH,
-            mode="reflect",
-            window="hanning",
-            norm="none",
-            symmetric=False,
-            eps=0,
-            dtype=DTYPES[dtype],
-        )
-        peer = peer.to(device)
+        options = {"mode": "reflect", "window": "hanning", "norm": "none", "symmetric": False, "eps": 0}
+        peer = library("diffsptk").STFT(LENGTH, HOP, LENGTH, **options, dtype=DTYPES[dtype]).to(device)
         return without_gradient(lambda: density(peer(x).mT, window))
 
     return Work(

@@ -1,20 +1,22 @@
-"""Machine code of the kernels a launcher would start, without a device.
+"""The kernels a launcher starts: what each is given, and its machine code, without a device.
 
-:func:`compiled` runs a launcher on ``meta`` tensors with a stand-in driver, so every kernel is compiled with exactly
-the specialisation a real launch gets (types, divisible arguments, constants, warps) and nothing is run.
+:func:`intercepted` shows every launch to a function. :func:`compiled` runs a launcher on ``meta`` tensors with a
+stand-in driver, so every kernel is compiled with exactly the specialisation a real launch gets (types, divisible
+arguments, constants, warps) and nothing is run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
-import pytest
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
@@ -28,6 +30,18 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
+
+
+class Launch(NamedTuple):
+    """What one launch of a kernel was given."""
+
+    kernel: str
+    constants: dict[str, Any]
+    grid: tuple[int, ...]
+    operands: dict[str, torch.Tensor]  # by the names of the kernel's arguments, in their order
+
+    def programs(self) -> int:
+        return math.prod(self.grid)
 
 
 class Code(NamedTuple):
@@ -46,6 +60,15 @@ class Code(NamedTuple):
             return self.kernel.asm["amdgcn"]
         with _file(self.kernel.asm["cubin"]) as path:
             return _tool("cuobjdump", "--dump-sass", path)
+
+    def instructions(self) -> int:
+        """Number of instructions, without what fills up the end of NVIDIA's code."""
+        code = self.machine_code()
+        if "cubin" in self.kernel.asm:
+            found = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?(\w+)", code)
+            return sum(name != "NOP" for name in found)
+        body = code[code.index(f"\n{self.name}:") : code.index("\n.Lfunc_end")]
+        return len(re.findall(r"^\t[a-z]", body, re.MULTILINE))
 
     def accesses(self) -> dict[str, int]:
         """Number of global loads and stores in the code, and how many of them move 128 bits."""
@@ -86,26 +109,47 @@ class _Driver:
 
 
 @contextlib.contextmanager
-def compiled(target: str) -> Iterator[list[Code]]:
-    """Inside, launches compile for the target instead of running; the list has one entry per different kernel."""
-    found: list[Code] = []
-    seen: set[int] = set()
+def intercepted(handle: Callable[[Launch, Callable[..., Any]], None]) -> Iterator[None]:
+    """Inside, a launch calls ``handle`` in its place, with the launch and a function that does it."""
     run = JITFunction.run
 
-    def compile_only(self: JITFunction, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
+    def instead(self: JITFunction, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
         assert not callable(grid)
-        kernel = run(self, *args, grid=grid, warmup=True, **options)
-        if id(kernel) not in seen:
-            seen.add(id(kernel))
-            found.append(_examine(self.fn.__name__, target, kernel))
+        given = dict(zip((p.name for p in self.params), args, strict=False)) | options
+        launch = Launch(
+            self.fn.__name__,
+            {p.name: given[p.name] for p in self.params if p.is_constexpr},
+            grid,
+            {p.name: given[p.name] for p in self.params if isinstance(given[p.name], torch.Tensor)},
+        )
+        handle(launch, lambda warmup=warmup: run(self, *args, grid=grid, warmup=warmup, **options))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JITFunction, "run", compile_only)
-        patch.setattr(torch.version, "hip", "6" if TARGETS[target].backend == "hip" else None)
-        before = vars(driver).copy()  # triton's own reset looks for a device
+    with patch.object(JITFunction, "run", instead):
+        yield
+
+
+@contextlib.contextmanager
+def compiled(target: str, observe: Callable[[Launch, Code], None] = lambda launch, code: None) -> Iterator[list[Code]]:
+    """Inside, launches compile for the target instead of running; the list has one entry per different kernel.
+
+    ``observe`` is told of every launch.
+    """
+    found: dict[int, Code] = {}
+    codes: list[Code] = []
+
+    def compile_only(launch: Launch, run: Callable[..., Any]) -> None:
+        kernel = run(warmup=True)
+        if id(kernel) not in found:
+            found[id(kernel)] = _examine(launch.kernel, target, kernel)
+            codes.append(found[id(kernel)])
+        observe(launch, found[id(kernel)])
+
+    hip = "6" if TARGETS[target].backend == "hip" else None
+    before = vars(driver).copy()  # triton's own reset looks for a device
+    with intercepted(compile_only), patch.object(torch.version, "hip", hip):
         driver.set_active(_Driver(TARGETS[target]))
         try:
-            yield found
+            yield codes
         finally:
             vars(driver).update(before)
 
