@@ -11,12 +11,14 @@ import inspect
 import itertools
 import json
 import statistics
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from asv_bench import environment
 from asv_bench.benchmarks.common import timed
+from asv_bench.limits import judged
 
 MODULES = (
     "importing",
@@ -91,6 +93,11 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written to {arguments.out}")
+    if arguments.device == "cpu":  # what is asked of a GPU depends on its bandwidth
+        beyond = [(limit, value) for limit, value in judged(result["results"]) if not value <= limit.most]
+        for limit, value in beyond:
+            print(f"beyond its limit of {limit.most:.3g}: {value:.3g}, {limit.work}")
+        sys.exit(len(beyond) > 0)
 
 
 if __name__ == "__main__":

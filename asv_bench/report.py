@@ -1,0 +1,303 @@
+"""Write docs/performance.md, docs/accuracy.md and their pictures from the committed results and docs/templates.
+
+``PYTHONPATH=. python asv_bench/report.py [--results results] [--docs docs]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from asv_bench.limits import judged
+from asv_bench.tables import comparison_table, error, seconds, size, table, times, where
+
+SUPERLINEAR = 1.1  # exponent of the last decade from which growth wants a reason
+NOISE = 4 << 20  # bytes, below which peak memory is that of the allocator's pools
+REASONS = {
+    ("ExcitationPattern", "channels", "time"): "more bands in the same range stand closer, so that more of them lie "
+    "within the 5 ERB over which a band spreads: the work is the product of both, as the definition has it.",
+    ("Moore2016ExcitationPattern", "channels", "time"): "the level per ERB at a component sums over all components "
+    "around it: pairs, as the definition has it.",
+}
+
+Results = dict[str, Any]
+
+
+def performance(results: Results) -> dict[str, Callable[[], str]]:
+    """What docs/templates/performance.md asks for, by name."""
+    cpu = results["cpu"]
+    return {
+        "machine": lambda: where(cpu),
+        "comparison": lambda: comparison_table(results["compare-cpu"]),
+        "comparison-cuda": lambda: (
+            comparison_table(results["compare-cuda"]) if "compare-cuda" in results else "On a GPU: not measured."
+        ),
+        "limits": lambda: limits_table(cpu),
+        "modules": lambda: modules_table(cpu),
+        "construction": lambda: construction_table(cpu),
+        "growth": lambda: growth_table(results["growth-cpu"]),
+        "reasons": lambda: reasons(results["growth-cpu"]),
+        "roofline": lambda: roofline(results["kernels"], results.get("device")),
+        "registers": lambda: registers(results["kernels"]),
+        "kernels-origin": lambda: (
+            f"triton {results['kernels']['triton']}, {results['kernels']['date'][:10]}, "
+            f"commit {results['kernels']['commit']}"
+        ),
+        "gpu": lambda: gpu(results.get("device")),
+    }
+
+
+def accuracy(results: Results) -> dict[str, Callable[[], str]]:
+    """What docs/templates/accuracy.md asks for, by name."""
+    found = results["accuracy"]
+    return {
+        "machine": lambda: where(found),
+        "conformance": lambda: conformance(found),
+        "gammatone": lambda: single_precision(found, "GammatoneFilterbank"),
+        "drnl": lambda: single_precision(found, "DRNLFilterbank"),
+    }
+
+
+def limits_table(cpu: Results) -> str:
+    rows = []
+    for limit, value in judged(cpu["results"]):
+        verdict = "" if value <= limit.most else "missed"
+        rows.append([limit.work, f"{limit.most:.3g}", f"{value:.3g}", times(limit.most / value), verdict])
+    return table(("figure", "at most", "measured", "margin", ""), rows)
+
+
+def figure(cpu: Results, benchmark: str, *parameters: str) -> float | None:
+    for row in cpu["results"]:
+        if row["benchmark"] == benchmark and tuple(row["parameters"]) == parameters:
+            return row["value"]
+    return None
+
+
+# Module: load, class and parameters of the forward pass, class and parameters of the training step.
+MODULE_ROWS = (
+    ("GammatoneFilterbank", "gammatone.Gammatone", "gammatone.GammatoneTraining", "2 x 1 s x 30", ()),
+    ("GammatoneFilterbank", "gammatone.Gammatone", "gammatone.GammatoneTraining", "1 x 10 s x 30", ()),
+    ("DRNLFilterbank", "drnl.DRNL", "drnl.DRNLTraining", "1 x 1 s", ("drnl",)),
+    ("DRNLFilterbank", "drnl.DRNL", "drnl.DRNLTraining", "8 x 1 s", ("drnl",)),
+    ("FastDRNLFilterbank", "drnl.DRNL", "drnl.DRNLTraining", "1 x 1 s", ("fast-drnl",)),
+    (
+        "MultiResolutionFFT",
+        "multi_resolution_fft.MultiResolution",
+        "multi_resolution_fft.MultiResolutionTraining",
+        "8 x 1 s",
+        ("fixed",),
+    ),
+    ("Moore2016Spectrum", "moore2016_spectrum.Spectrum", "moore2016_spectrum.Spectrum", "stereo 1 s", ("960",)),
+    ("ERBIntegration", "erb_integration.ERBBands", "erb_integration.ERBBandsTraining", "8 x 32", ("fixed",)),
+    ("ExcitationPattern", "spreading.Spreading", "spreading.SpreadingTraining", "2 x 32", ()),
+)
+
+
+def modules_table(cpu: Results) -> str:
+    rows = []
+    for name, forward, training, load, rest in MODULE_ROWS:
+        for dtype in ("float32", "float64"):
+            key = (f"('cpu', '{load}')", dtype, *rest)
+            rows.append([f"{name}, {load}", dtype, *module_figures(cpu, forward, training, key)])
+    for kind in ("grid", "any"):
+        for dtype in ("float32", "float64"):
+            key = ("cpu", dtype, kind)
+            name = f"Moore2016ExcitationPattern, 100 frames, {kind}"
+            rows.append([name, dtype, *module_figures(cpu, "roex.Roex", "roex.RoexTraining", key)])
+    return table(("module, load", "type", "forward", "training step", "over forward", "error"), rows)
+
+
+def module_figures(cpu: Results, forward: str, training: str, key: tuple[str, ...]) -> list[str]:
+    columns = (
+        (f"{forward}.time_forward", seconds),
+        (f"{training}.time_training_step", seconds),
+        (f"{training}.track_training_over_forward", times),
+        (f"{forward}.track_error", error),
+    )
+    values = ((figure(cpu, name, *key), form) for name, form in columns)
+    return ["" if value is None else form(value) for value, form in values]
+
+
+def construction_table(cpu: Results) -> str:
+    rows = []
+    names = [row["parameters"][1] for row in cpu["results"] if row["benchmark"] == "modules.Compilation.track_graphs"]
+    for name in names:
+        built = (
+            figure(cpu, "modules.Construction.time_construction", "cpu", name, kind) for kind in ("fixed", "learnable")
+        )
+        compiled = figure(cpu, "modules.Compilation.track_compile_time", "cpu", name)
+        graphs = figure(cpu, "modules.Compilation.track_graphs", "cpu", name)
+        cells = [seconds(value) for value in (*built, compiled) if value is not None]
+        rows.append([name, *cells, f"{graphs:.0f}"])
+    head = ("module", "construction", "learnable", "compilation", "graphs for five lengths")
+    ratio = figure(cpu, "importing.Import.track_time_over_torch")
+    text = f"`import tamt` takes {ratio:.2f} times as long as `import torch`.\n\n" if ratio is not None else ""
+    return text + table(head, rows)
+
+
+def axes(growth: Results) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    found = defaultdict(list)
+    for row in growth["results"]:
+        found[row["module"], row["axis"]].append(row)
+    return found
+
+
+def exponent(rows: list[dict[str, Any]], what: str) -> float | None:
+    """Of the last decade, where 1 is proportional; None for memory that is not above the allocator's noise."""
+    before, last = rows[-3], rows[-1]
+    if what == "peak_bytes" and (last[what] is None or last[what] < NOISE or before[what] < 1):
+        return None
+    return math.log10(last[what] / before[what]) / math.log10(last["size"] / before["size"])
+
+
+def growth_table(growth: Results) -> str:
+    rows = []
+    for (module, axis), points in axes(growth).items():
+        last = points[-1]
+        grown = [exponent(points, what) for what in ("seconds", "peak_bytes")]
+        cells = ["" if value is None else f"{value:.2f}" for value in grown]
+        span = f"{points[0]['size']} to {last['size']}"
+        rows.append([module, axis, span, seconds(last["seconds"]), cells[0], size(last["peak_bytes"]), cells[1]])
+    return table(("module", "over", "sizes", "time", "exponent", "peak memory", "exponent"), rows)
+
+
+def superlinear(growth: Results) -> list[tuple[str, str, str]]:
+    """Axes on which time or memory grows faster than in proportion."""
+    found = []
+    for (module, axis), points in axes(growth).items():
+        for name, what in (("time", "seconds"), ("memory", "peak_bytes")):
+            grown = exponent(points, what)
+            if grown is not None and grown > SUPERLINEAR:
+                found.append((module, axis, name))
+    return found
+
+
+def reasons(growth: Results) -> str:
+    """Why each of them does, or an error where nobody has said so."""
+    lines = []
+    for key in superlinear(growth):
+        if key not in REASONS:
+            raise ValueError(
+                f"{key[2]} of {key[0]} over {key[1]} grows faster than in proportion, and REASONS has no why"
+            )
+        lines.append(f"- `{key[0]}`, {key[2]} over {key[1]}: {REASONS[key]}")
+    return "\n".join(lines)
+
+
+def roofline(kernels: Results, device: Results | None) -> str:
+    """What each launch must move, the least time that takes, and the time measured where a GPU's results exist."""
+    measured = {kernel_key(row): row["seconds"] for row in (device or {}).get("kernels", ())}
+    rows = []
+    for row in kernels["kernels"]:
+        if row["target"] != "sm_90":
+            continue
+        found = measured.get(kernel_key(row))
+        rows.append(
+            [
+                f"{row['operation']}, {row['direction']}",
+                f"`{row['kernel']}`" + (f" x {row['launches']}" if row["launches"] > 1 else ""),
+                f"{row['programs']}",
+                f"{row['bytes'] / 1e6:.4g} MB",
+                seconds(row["floor, s"]),
+                "not measured" if found is None else f"{seconds(found)}, {times(found / row['floor, s'])}",
+            ]
+        )
+    return table(("operation", "kernel", "programs", "moves", "floor", "measured"), rows)
+
+
+def kernel_key(row: dict[str, Any]) -> str:
+    return json.dumps([row[k] for k in ("operation", "direction", "kernel", "constants", "programs")], sort_keys=True)
+
+
+def registers(kernels: Results) -> str:
+    """Registers, code and memory of every kernel, target by target."""
+    targets = list(dict.fromkeys(row["target"] for row in kernels["kernels"]))
+    found: dict[tuple[str, str, str], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in kernels["kernels"]:
+        found[row["operation"], row["direction"], row["kernel"]][row["target"]].append(row)
+    rows = []
+    for (operation, direction, kernel), by_target in found.items():
+        cells = [worst(by_target.get(target, [])) for target in targets]
+        rows.append([f"{operation}, {direction}", f"`{kernel}`", *cells])
+    return table(("operation", "kernel", *targets), rows)
+
+
+def worst(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    row = max(rows, key=lambda row: row["registers"])
+    spilled = f", {row['spilled']} spilled" if row["spilled"] else ""
+    shared = f", {row['shared, bytes'] / 1024:.3g} KiB" if row["shared, bytes"] else ""
+    return f"{row['registers']} / {row['instructions']}{shared}{spilled}"
+
+
+def gpu(device: Results | None) -> str:
+    if device is None:
+        return "No GPU result is committed: not measured."
+    return f"Measured on {where(device)}, copy bandwidth {device['copy bandwidth, bytes/s'] / 1e12:.3g} TB/s."
+
+
+def conformance(found: Results) -> str:
+    pairs: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+    for row in found["conformance"]:
+        pairs[row["module"], row["against"]][row["dtype"]] = row
+    rows = []
+    for (module, against), by_dtype in pairs.items():
+        wide = by_dtype["float64"]
+        asked = "" if wide["asked"] is None else f"{wide['asked']:.0e}"
+        single = error(by_dtype["float32"]["error"]) if "float32" in by_dtype else ""
+        rows.append([module, against, error(wide["error"]), asked, single, wide["unit"]])
+    return table(("module", "against", "float64", "asked", "float32", "unit"), rows)
+
+
+def single_precision(found: Results, module: str) -> str:
+    rows = [row for row in found["single precision"] if row["module"] == module]
+    centres = list(dict.fromkeys(row["fc"] for row in rows))
+    rates = list(dict.fromkeys(row["fs"] for row in rows))
+    errors = {(row["fs"], row["fc"]): error(row["error"]) for row in rows}
+    cells = ([f"{fs / 1000:g} kHz", *[errors.get((fs, fc), "") for fc in centres]] for fs in rates)
+    return table(("sampling rate", *[f"{fc:g} Hz" for fc in centres]), cells)
+
+
+def filled(template: str, parts: dict[str, Callable[[], str]]) -> str:
+    """The template with every ``{{name}}`` in place of what it stands for."""
+    return re.sub(r"\{\{([\w-]+)\}\}", lambda match: parts[match[1]](), template)
+
+
+def read(folder: Path) -> Results:
+    """All result files by their stem; the newest one of a GPU as "device"."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    devices = [result for stem, result in found.items() if stem.startswith("device-")]
+    return found | ({"device": devices[-1]} if devices else {})
+
+
+def write(results: Results, templates: Path, docs: Path) -> None:
+    """The two pages."""
+    for name, parts in (("performance", performance), ("accuracy", accuracy)):
+        text = filled((templates / f"{name}.md").read_text(), parts(results))
+        (docs / f"{name}.md").write_text(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    arguments = parser.parse_args()
+    results = read(arguments.results)
+    write(results, arguments.docs / "templates", arguments.docs)
+    from asv_bench import plots
+
+    images = arguments.docs / "images"
+    plots.plot_comparison(results["compare-cpu"], images / "comparison.png")
+    plots.plot_growth(axes(results["growth-cpu"]), images / "growth.png")
+    plots.plot_single_precision(results["accuracy"]["single precision"], images / "single_precision.png")
+
+
+if __name__ == "__main__":
+    main()

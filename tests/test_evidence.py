@@ -1,0 +1,235 @@
+"""Comparison with peers, growth, limits, and the pages made of results: that they say what was measured."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+import subprocess
+import sys
+import types
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tamt
+from asv_bench import growth, report, tables
+from asv_bench.benchmarks.common import scipy_cascade
+from asv_bench.comparison import excitation, filters, measure, peers
+from asv_bench.limits import LIMITS, Limit, holds, judged
+from asv_bench.run_device import MODULES
+
+ROOT = Path(__file__).parent.parent
+RESULTS = report.read(ROOT / "results")
+
+
+def work(ours: float, **theirs: Any) -> measure.Work:
+    """Every contender returns one number; the right one is 1."""
+    contenders = {name: (lambda v=v: v) if callable(v) else (lambda v=v: lambda: v) for name, v in theirs.items()}
+    return measure.Work("one", 1.0, lambda a, e: abs(a - e), 0.1, "of it", lambda: lambda: ours, contenders)
+
+
+def test_each_peer_is_checked_then_timed_beside_tamt() -> None:
+    ours, good = measure.compared(work(1.0, good=1.05), "cpu")
+    assert ours["contender"] == "tamt"
+    assert ours["seconds"] > 0
+    assert good["error"] == pytest.approx(0.05)
+    assert good["ratio"] == pytest.approx(good["seconds"] / good["tamt_seconds"])
+
+
+@pytest.mark.parametrize("wrong", [1.2, math.inf, math.nan])
+def test_a_wrong_peer_is_not_timed(wrong: float) -> None:
+    _, row = measure.compared(work(1.0, wrong=wrong), "cpu")
+    assert not {"seconds", "ratio"} & set(row)
+    assert row["error"] is None or row["error"] == pytest.approx(0.2)
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
+
+
+def test_an_absent_peer_is_named_with_the_reason() -> None:
+    def absent() -> Any:
+        raise peers.Absent("it is not installed")
+
+    _, row = measure.compared(
+        measure.Work("one", 1.0, lambda a, e: 0.0, 0.1, "", lambda: lambda: 1, {"x": absent}), "cpu"
+    )
+    assert row == {"contender": "x", "absent": "it is not installed"}
+    with pytest.raises(peers.Absent, match="nosuchlibrary is not installed"):
+        peers.library("nosuchlibrary")
+
+
+def test_nothing_is_measured_where_tamt_is_wrong() -> None:
+    with pytest.raises(RuntimeError, match="exceeds"):
+        list(measure.compared(work(1.2, good=1.0), "cpu"))
+
+
+def test_a_library_that_fails_to_import_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "brokenlibrary.py").write_text("raise OSError('libcudart is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(peers.Absent, match="libcudart is missing"):
+        peers.library("brokenlibrary")
+
+
+def test_torch_amt_is_compared_where_it_is_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under its name and import path stands tamt, which has the same arguments."""
+    for name, module in (
+        ("torch_amt", types.ModuleType("torch_amt")),
+        ("torch_amt.common", types.ModuleType("torch_amt.common")),
+        ("torch_amt.common.filterbanks", import_module("tamt.common.filterbanks")),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
+    for build in (excitation.erb_integration, filters.gammatone):
+        built = build("cpu", "float64")
+        output = built.peers["torch_amt"]()()
+        assert built.error(output, built.expected) <= built.limit
+
+
+def test_gammatone_as_biquads() -> None:
+    bank = tamt.GammatoneFilterbank([60, 500, 3000], 16000, dtype=torch.float64)
+    x = np.random.default_rng(0).standard_normal((1, 3000))
+    expected = scipy_cascade(x, bank.poles.numpy(), bank.gains.numpy(), 4)
+    actual = filters.by_sosfilt(x, peers.gammatone_biquads(bank.poles, bank.gains).numpy())
+    assert np.abs(actual - expected).max() < 1e-11 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("build", [filters.gammatone_training, filters.biquads_training])
+def test_gradients_are_held_against_difference_quotients(build: Any) -> None:
+    built = build("cpu", "float64")
+    step = built.tamt()
+    first = step()
+    assert built.error(first, built.expected) < 1e-4
+    assert not torch.equal(step(), first), "the filters change with every step"
+
+
+def test_table() -> None:
+    assert tables.table(("a", "bb"), [["1", "2"], ["long", ""]]).splitlines() == [
+        "| a    | bb  |",
+        "| ---- | --- |",
+        "| 1    | 2   |",
+        "| long |     |",
+    ]
+    assert [tables.seconds(s) for s in (2.0, 0.0123, 4.56e-5)] == ["2 s", "12.3 ms", "45.6 us"]
+
+
+def test_comparison_table_names_what_is_absent() -> None:
+    head = {"operation": "sum", "load": "one", "dtype": "float32", "unit": "dB", "limit": 0.1}
+    result = {
+        "name": "a machine", "device": "cpu", "threads": 2, "torch": "2", "date": "2026-01-01T", "commit": "c",
+        "peers": {"scipy": "1.0", "torch_amt": "absent: torch_amt is not installed"},
+        "results": [
+            head | {"contender": "tamt", "seconds": 1e-3, "error": 0.0, "peak_bytes": 1 << 20},
+            head | {"contender": "slow", "seconds": 2e-3, "ratio": 2.0, "error": 0.01, "peak_bytes": None},
+            head | {"contender": "wrong", "error": None, "peak_bytes": None},
+            head | {"contender": "lfilter", "absent": "no loop"},
+        ],
+    }  # fmt: skip
+    text = tables.comparison_table(result)
+    assert "a machine, 2 threads" in text
+    assert re.search(r"slow +\| 2 ms +\| 2.0x +\| 1.0e-02 dB", text)
+    assert re.search(r"wrong +\| wrong result, not timed +\| +\| infinite dB", text)
+    assert "Peers: scipy 1.0." in text
+    assert "Absent: torch_amt (torch_amt is not installed); lfilter (no loop)." in text
+
+
+def test_growth_is_measured_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "STEPS", [1, 2, 4])
+    monkeypatch.setattr(growth, "SECONDS_PER_POINT", 0.01)
+    rows = list(growth.points("ERBIntegration", "channels", "cpu"))
+    assert [row["size"] for row in rows] == [5, 10, 20]
+    assert all(row["seconds"] > 0 for row in rows)
+    monkeypatch.setitem(growth.CASES, "ERBIntegration", growth.CASES["ERBIntegration"]._replace(limit=0.0))
+    with pytest.raises(RuntimeError, match="not measured"):
+        list(growth.points("ERBIntegration", "channels", "cpu"))
+
+
+@pytest.mark.parametrize("module", ["ERBIntegration", "ExcitationPattern"])
+@pytest.mark.parametrize("channels", [5, 16, 500])
+def test_growth_builds_as_many_bands_as_it_says(module: str, channels: int) -> None:
+    call = growth.CASES[module].build(length=2, batch=1, channels=channels, dtype=torch.float32, device="cpu")
+    assert call().shape[-1] == channels
+
+
+def test_superlinear_growth_wants_a_reason() -> None:
+    points = [
+        {"module": "M", "axis": "length", "size": n, "seconds": 1e-6 * n**2, "peak_bytes": None}
+        for n in (1, 10, 30, 100)
+    ]
+    assert report.exponent(points, "seconds") == pytest.approx(2)
+    assert report.superlinear({"results": points}) == [("M", "length", "time")]
+    with pytest.raises(ValueError, match="time of M over length"):
+        report.reasons({"results": points})
+
+
+def test_limits() -> None:
+    rows = [
+        {"benchmark": "b", "parameters": ["('cpu', '2 x 1 s')", "float32"], "value": 3.0},
+        {"benchmark": "b", "parameters": ["('cpu', '2 x 1 s')", "float64"], "value": 5.0},
+        {"benchmark": "c", "parameters": [], "value": 9.0},
+    ]
+    assert holds(rows[0]["parameters"], "2 x 1 s")
+    assert not holds(["fast-drnl"], "drnl")
+    found = [(v, limit.most) for limit, v in judged(rows)]
+    assert found == []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "asv_bench.limits.LIMITS", (Limit("w", "b", ("2 x 1 s",), 4.0), Limit("v", "b", ("float32",), 4.0))
+        )
+        assert [value for _, value in judged(rows)] == [5.0, 3.0]
+
+
+def test_every_limit_has_a_figure() -> None:
+    assert [limit for limit, _ in judged(RESULTS["cpu"]["results"])] == list(LIMITS)
+
+
+def test_pages_are_those_of_the_committed_results(tmp_path: Path) -> None:
+    """`make docs` would change nothing."""
+    report.write(RESULTS, ROOT / "docs" / "templates", tmp_path)
+    for page in ("performance", "accuracy"):
+        assert (tmp_path / f"{page}.md").read_text() == (ROOT / "docs" / f"{page}.md").read_text()
+        for picture in re.findall(r"\]\((images/\S+)\)", (tmp_path / f"{page}.md").read_text()):
+            assert (ROOT / "docs" / picture).stat().st_size > 10000
+
+
+def test_no_figure_of_a_gpu_without_its_result_file() -> None:
+    kernels = RESULTS["kernels"]
+    assert "not measured" in report.gpu(None)
+    assert all("not measured" in line for line in report.roofline(kernels, None).splitlines()[2:])
+    first = next(row for row in kernels["kernels"] if row["target"] == "sm_90")
+    device = {"kernels": [first | {"seconds": 3 * first["floor, s"]}]}
+    assert report.roofline(kernels, device).count("3.0x") == 1
+
+
+def test_asv_check() -> None:
+    pytest.importorskip("asv")
+    command = [sys.executable, "-m", "asv", "check", "--python=same"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_every_figure_of_the_asv_suite_has_one_threshold() -> None:
+    thresholds = json.loads((ROOT / "asv.conf.json").read_text())["regressions_thresholds"]
+    names = []
+    for stem in MODULES:
+        module = import_module(f"asv_bench.benchmarks.{stem}")
+        for name, benchmark in inspect.getmembers(module, inspect.isclass):
+            if not name.startswith("_") and benchmark.__module__ == module.__name__:
+                methods = (m for m in dir(benchmark) if m.startswith(("time", "track_")) and m != "timeout")
+                names += [f"{stem}.{name}.{method}" for method in methods]
+    assert len(names) > 100
+    for name in names:
+        assert sum(bool(re.match(pattern, name)) for pattern in thresholds) == 1, name
+
+
+def test_micro_benchmarks_cover_every_operator() -> None:
+    pytest.importorskip("pytest_benchmark")
+    folder = ROOT / "asv_bench" / "microbench"
+    command = [sys.executable, "-m", "pytest", "-c", str(folder / "pytest.ini"), str(folder), "--collect-only", "-q"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    stems = set(re.findall(r"\[(\w+)-", run.stdout))
+    operators = {path.stem for path in (ROOT / "tamt" / "reference").glob("*.py")} - {"__init__", "drnl"}
+    assert stems == operators, "drnl is measured as a module"
