@@ -36,6 +36,7 @@ MODULES = (
     "spreading",
     "roex",
     "front_ends",
+    "against_scipy",
 )
 
 

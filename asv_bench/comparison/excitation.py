@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asv_bench.benchmarks import against_scipy
 from asv_bench.benchmarks import erb_integration as bands_bench
 from asv_bench.benchmarks import roex as roex_bench
 from asv_bench.benchmarks import spreading as spreading_bench
@@ -29,11 +30,6 @@ def erb_integration(device: str, dtype: str) -> Work:
     centres = ERBIntegration().exact("centres", torch.float64)
     widths = 24.673 * (4.368e-3 * centres + 1)
     own = [t.to(device, DTYPES[dtype]) for t in (centres, widths)]
-    inside = (freqs.double().cpu() - centres[:, None]).abs() <= widths[:, None] / 2
-    table = (inside.double() * (freqs[1] - freqs[0]).item()).numpy().T
-
-    def by_numpy(psd: np.ndarray, table: np.ndarray) -> np.ndarray:
-        return 10 * np.log10(np.maximum(psd @ table, 1e-12) / 20e-6**2)
 
     def amt() -> Callable[[], Tensor]:
         return without_gradient(torch_amt("ERBIntegration", device=device), psd, freqs)
@@ -45,7 +41,10 @@ def erb_integration(device: str, dtype: str) -> Work:
         LIMITS[dtype],
         "dB",
         lambda: without_gradient(module, psd, freqs),
-        on_cpu(device, {"numpy.matmul": lambda: partial(by_numpy, psd.numpy(), table.astype(psd.numpy().dtype))})
+        on_cpu(
+            device,
+            {"numpy.matmul": lambda: partial(against_scipy.band_levels, psd.numpy(), against_scipy.band_table(freqs))},
+        )
         | {
             "torch, a mask and a sum per band": lambda: without_gradient(bands_bench.band_by_band, psd, freqs, *own),
             "torch_amt": amt,
@@ -69,7 +68,8 @@ def glasberg2002(device: str, dtype: str) -> Work:
         LIMITS[dtype],
         "dB",
         lambda: without_gradient(pattern, levels),
-        {
+        on_cpu(device, {"scipy.special.logsumexp": lambda: partial(against_scipy.spread, levels.numpy())})
+        | {
             "torch, all pairs of bands": lambda: without_gradient(spreading_bench.composition, levels, pattern),
             "torch_amt": amt,
         },
@@ -91,6 +91,9 @@ def moore2016(device: str, dtype: str, kind: str) -> Work:
         peer = torch_amt("Moore2016ExcitationPattern", dtype=DTYPES[dtype], device=device)
         return without_gradient(lambda: peer(freqs[None], levels[None])[0])
 
+    def by_numpy() -> Callable[[], np.ndarray]:
+        return partial(against_scipy.excitation, freqs.numpy(), levels.numpy(), exact.fc_channels.numpy())
+
     return Work(
         f"{frames} frames of {roex_bench.COMPONENTS} components",
         sliced(freqs.double().cpu(), levels.double().cpu(), exact),
@@ -98,7 +101,8 @@ def moore2016(device: str, dtype: str, kind: str) -> Work:
         LIMITS[dtype],
         "dB",
         lambda: without_gradient(module, freqs, levels),
-        {"torch, all pairs of components": lambda: without_gradient(sliced, freqs, levels, module), "torch_amt": amt},
+        on_cpu(device, {"numpy, all pairs of components": by_numpy})
+        | {"torch, all pairs of components": lambda: without_gradient(sliced, freqs, levels, module), "torch_amt": amt},
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from scipy.signal import spectrogram
 from torch import Tensor
 
+from asv_bench.benchmarks import against_scipy
 from asv_bench.benchmarks import moore2016_spectrum as moore_bench
 from asv_bench.benchmarks import multi_resolution_fft as multi_bench
 from asv_bench.benchmarks.common import DTYPES, relative_error
@@ -127,25 +128,6 @@ def multi_resolution(device: str, dtype: str) -> Work:
     )
 
 
-def dense(lists: Any) -> Tensor:
-    """Levels of both ears (2, B, n_segments, n_bins) from lists of components; NaN where there is none."""
-    ears = []
-    for freqs, levels in (lists[:2], lists[2:]):
-        index = (freqs.double().cpu() * (2048 / FS)).round().long()
-        rows = torch.full((*levels.shape[:-1], 1025), float("nan"), dtype=torch.float64)
-        ears.append(rows.scatter_(-1, index, levels.double().cpu())[..., 1:])
-    return torch.stack(ears)
-
-
-def error_in_db(actual: Any, expected: Tensor) -> float:
-    """Of components that both have; infinite if more than one in a thousand stands in one of the two only."""
-    levels = dense(actual)
-    one, other = levels.isfinite(), expected.isfinite()
-    if (one ^ other).sum() > 1e-3 * other.sum():
-        return float("inf")
-    return (levels - expected).abs()[one & other].max().item()
-
-
 def moore2016(device: str, dtype: str) -> Work:
     """Relevant components of both ears, a frame per millisecond."""
     audio = moore_bench.noise(1, 1, dtype, device)
@@ -155,14 +137,20 @@ def moore2016(device: str, dtype: str) -> Work:
     def amt() -> Callable[[], Any]:
         return without_gradient(torch_amt("Moore2016Spectrum", FS, dtype=DTYPES[dtype], device=device), audio)
 
+    def by_scipy() -> Callable[[], Any]:
+        return partial(against_scipy.dense_components, audio.numpy(), module.hop, module.db_max)
+
     return Work(
         "stereo 1 s at 32 kHz",
-        dense(moore_bench.composed(exact, audio.double().cpu())),
-        error_in_db,
+        moore_bench.dense(moore_bench.composed(exact, audio.double().cpu())),
+        lambda actual, expected: moore_bench.difference_in_db(
+            actual if isinstance(actual, Tensor) else moore_bench.dense(actual), expected
+        ),
         {"float32": 0.05, "float64": 1e-6}[dtype],
         "dB",
         lambda: without_gradient(module, audio),
-        {
+        on_cpu(device, {"scipy.fft": by_scipy})
+        | {
             "torch.fft and torch.sort": lambda: without_gradient(moore_bench.composed, module, audio),
             "torch_amt": amt,
         },
