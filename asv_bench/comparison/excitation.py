@@ -34,6 +34,9 @@ def erb_integration(device: str, dtype: str) -> Work:
     def amt() -> Callable[[], Tensor]:
         return without_gradient(torch_amt("ERBIntegration", device=device), psd, freqs)
 
+    def by_numpy() -> Callable[[], np.ndarray]:
+        return partial(against_scipy.band_levels, psd.numpy(), against_scipy.band_table(freqs))
+
     return Work(
         "8 x 32 spectra",
         bands_bench.band_by_band(psd.double().cpu(), freqs.double().cpu(), centres, widths),
@@ -41,10 +44,7 @@ def erb_integration(device: str, dtype: str) -> Work:
         LIMITS[dtype],
         "dB",
         lambda: without_gradient(module, psd, freqs),
-        on_cpu(
-            device,
-            {"numpy.matmul": lambda: partial(against_scipy.band_levels, psd.numpy(), against_scipy.band_table(freqs))},
-        )
+        on_cpu(device, {"numpy.matmul": by_numpy})
         | {
             "torch, a mask and a sum per band": lambda: without_gradient(bands_bench.band_by_band, psd, freqs, *own),
             "torch_amt": amt,
