@@ -166,7 +166,7 @@ class Moore2016Spectrum(nn.Module):
         threshold = threshold.clamp_max(torch.finfo(self.dtype).max)  # what is infinite is above it
         if self.learnable:
             freqs, levels = compaction(intensity, self._frequencies, MARGIN * threshold, self.max_components)
-            levels = torch.where(freqs > 0, levels + self._threshold_weights(levels, peak), torch.zeros_like(levels))
+            levels = torch.where(freqs > 0, self._smoothly_limited(levels, peak), 0.0)
         else:
             freqs, levels = compaction(intensity, self._frequencies, threshold, self.max_components)
         return freqs[0], levels[0], freqs[1], levels[1]
@@ -190,11 +190,13 @@ class Moore2016Spectrum(nn.Module):
         ]
         return torch.stack(rows).clamp_min(0)
 
-    def _threshold_weights(self, levels: Tensor, peak: Tensor) -> Tensor:
-        """What the smooth thresholds add to ``levels`` (..., C) in dB; ``peak`` (...) is the largest intensity."""
+    def _smoothly_limited(self, levels: Tensor, peak: Tensor) -> Tensor:
+        """``levels`` (..., C) in dB with the weights of the smooth thresholds; ``peak`` (...): largest intensities."""
         below_peak = 10 * torch.log10(peak.clamp_min(1e-30))[..., None] - self.threshold_max_minus
-        over = torch.stack((levels - below_peak, levels - self.threshold_absolute))
-        return 10 / math.log(10) * nn.functional.logsigmoid(over / SHARPNESS).sum(0)
+        # log(1 / (1 + exp(-d))) is -softplus(-d), whose gradient needs d alone: its result may be changed in place.
+        loss = _softplus((below_peak - levels) / SHARPNESS)
+        loss += _softplus((self.threshold_absolute - levels) / SHARPNESS)
+        return loss.mul_(-10 / math.log(10)).add_(levels)
 
     def _design(self, limits: Any) -> None:
         """Bands, and the tensors that belong to them, from limits (6, 2) in Hz."""
@@ -235,6 +237,11 @@ class Moore2016Spectrum(nn.Module):
 def _follow_limits(module: Moore2016Spectrum, _: object) -> None:
     limits = module.freq_limits
     module._design(LIMITS if limits.is_meta else limits.detach().tolist())
+
+
+def _softplus(t: Tensor) -> Tensor:
+    """``log(1 + exp(t))``, exact in float64 too."""
+    return nn.functional.softplus(t, threshold=40)
 
 
 def _step(t: Tensor) -> Tensor:

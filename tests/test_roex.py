@@ -128,9 +128,45 @@ def test_blocks_are_one(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     whole = everything()
     monkeypatch.setattr(reference, "BLOCK_BYTES", block)
-    assert len(list(reference._Blocks(f, 3, 23, 23, 1))) == {1: 69, 400: 36, 3000: 6, 1 << 20: 1}[block]
+    blocks = reference._Blocks(f.sort(1).values, f.sort(1).values, f, 16.0, 1)
+    assert len(list(blocks)) == {1: 69, 400: 36, 3000: 6, 1 << 20: 1}[block]
     for actual, expected in zip(everything(), whole, strict=True):
         assert_close(actual, expected, 1e-12)
+
+
+@pytest.mark.parametrize("block", [400, 1 << 20])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+@pytest.mark.parametrize("ratio", [1.1, 16.0, 2.0**60])
+def test_what_a_block_need_not_look_at(
+    ratio: float, dtype: torch.dtype, tolerance: float, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of one block whose components lie apart, in no order, some of them equal or exactly at the limit."""
+    monkeypatch.setattr(reference, "BLOCK_BYTES", block)
+    low, high = 2 + 60 * torch.rand(30).double(), 14000 + 1000 * torch.rand(30).double()
+    spread = 20 * 800 ** torch.rand(30).double()
+    spread[3:8] = spread[9] = 500.0
+    spread[20:25] = 500.0 * 16
+    f = torch.stack((low, high, spread, torch.cat((low[::2], high[::2]))[torch.randperm(30)])).to(dtype)
+    intensity, steepness = 10 ** (6 * torch.rand(4, 30)).to(dtype), (4 * torch.rand(4, 30) - 0.2).to(dtype)
+    fc, p = channels(dtype=dtype)
+    wide = [t.double().clone().requires_grad_() for t in (f, intensity, steepness)]
+    expected = (
+        reference.level_differentiable(*wide[:2], ratio),
+        reference.excitation_differentiable(*wide, fc.double(), p.double(), ratio),
+    )
+    actual = reference.level(f, intensity, ratio), reference.excitation(f, intensity, steepness, fc, p, ratio)
+    grad = [torch.rand_like(t) for t in actual]
+    gradients = (
+        *reference.level_backward(grad[0], f, intensity, ratio),
+        *reference.excitation_backward(grad[1], f, intensity, steepness, fc, p, ratio),
+    )
+    wanted = [
+        g
+        for out, given, to in zip(expected, (wide[:2], wide), grad, strict=True)
+        for g in torch.autograd.grad(out, given, to.double())
+    ]
+    for a, e in zip((*actual, *gradients), (*expected, *wanted), strict=True):
+        assert_close(a, e.detach(), tolerance, dtype)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])

@@ -54,15 +54,14 @@ def compaction(
     _check_like("threshold", threshold, intensity, intensity.shape[:-1])
     if intensity.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"intensity must be float32 or float64, got {intensity.dtype}")
+    rows, limits = intensity.reshape(-1, intensity.shape[-1]), threshold.detach().reshape(-1)
     if max_components is None:
-        dropped = (intensity.detach() <= threshold.detach()[..., None]).sum(-1, dtype=torch.int32)
-        count, limited = max(1, intensity.shape[-1] - int(dropped.amin())) if dropped.numel() else 1, False
+        count, limited = max(1, int(reference.fullest(rows.detach(), limits))) if limits.numel() else 1, False
     elif max_components < 1:
         raise ValueError(f"max_components must be at least 1, got {max_components}")
     else:
         count, limited = max_components, max_components < intensity.shape[-1]
-    rows = intensity.reshape(-1, intensity.shape[-1])
-    freqs, levels = compaction_rows(rows, frequencies.detach(), threshold.detach().reshape(-1), count, limited)
+    freqs, levels = compaction_rows(rows, frequencies.detach(), limits, count, limited)
     shape = (*intensity.shape[:-1], count)
     return freqs.detach().reshape(shape), levels.reshape(shape)
 

@@ -3,13 +3,17 @@
 Pairs are weighted in blocks that stay in the cache, filters or channels as rows and components as columns. A block
 holds exponents ``-u`` and their exponentials. Numbers below the smallest normal one take a CPU fifty times longer, so
 exponents stop early enough for these not to come up, and what stopped there, pairs too far apart included, is 0.
+
+A CPU, whose data can be looked at, takes the components in rising frequency: then those that a block can see at all
+are neighbours, and most blocks have neither exponents to stop nor pairs to leave out.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +28,6 @@ GRID_LEAST = 160  # components; the matrix takes longer than the pairs of fewer
 
 ERB_AT_0, ERB_SLOPE = 24.673, 24.673 * 0.004368  # ERB in Hz, and Hz per Hz
 LEAST_SLOPE = 0.1  # of a filter's low-frequency side
-_OUTSIDE = 2.0**70  # makes of the smallest difference in frequency an exponent below any
 
 
 def rate(f: Tensor) -> Tensor:
@@ -32,45 +35,124 @@ def rate(f: Tensor) -> Tensor:
     return 4 / (ERB_AT_0 + ERB_SLOPE * f)
 
 
-def _exp(v: Tensor, out: Tensor, backward: bool) -> Tensor:
-    """Exponentials of ``v``, which stops at -87 in float32; earlier in the backward pass, with its small factors."""
-    least = (-87.0 if v.dtype == torch.float32 else -700.0) * (0.8 if backward else 1)
-    torch.exp(v.clamp_min_(least), out=out)
-    return torch.threshold_(out, math.exp(least) * (1 + 1e-5), 0)
+def _stop(dtype: torch.dtype, backward: bool) -> float:
+    """Where exponents stop; earlier in the backward pass, with its small factors."""
+    return (87.0 if dtype == torch.float32 else 700.0) * (0.8 if backward else 1)
 
 
-def _within(low: Tensor, high: Tensor, ratio: float) -> bool:
-    """Whether no pair can be too far apart. Only a CPU is asked for its data."""
-    if low.device.type != "cpu" or not low.numel() or not high.numel():
-        return False
-    lows, highs = low.aminmax(), high.aminmax()
-    return bool((highs.max <= lows.min * ratio) & (lows.max <= highs.min * ratio))
+def _steep(steepness: Tensor, p: Tensor, stop: float) -> bool:
+    """Whether exponents of the channels' low-frequency sides may have to stop. Only a CPU is asked for its data."""
+    if steepness.device.type != "cpu" or not steepness.numel() or not p.numel():
+        return True
+    return not bool(steepness.amax() * p.amax() < stop)
+
+
+class _Block(NamedTuple):
+    """Pairs (rows, outer, columns) that are weighted together."""
+
+    rows: slice
+    outer: slice  # filters or channels
+    columns: slice  # components; those left out have no weight
+    near: int  # columns before this one may be too far below
+    far: bool  # whether some column may be too far above
+    stop: int  # exponents of columns from this one on may have to stop
+    buffers: list[Tensor]
 
 
 class _Blocks:
-    """Blocks of (rows, outer, inner) pairs, and ``count`` temporaries that all of them share."""
+    """The :class:`_Block` s of components ``f`` (R, C) and of filters or channels at ``centre``, (R, O) or (1, O).
 
-    def __init__(self, like: Tensor, rows: int, outer: int, inner: int, count: int) -> None:
-        cells = max(1, BLOCK_BYTES // like.element_size())
-        self.shape = rows, outer, inner
-        pieces = -(-outer // max(1, cells // max(1, inner))) or 1
-        self.outer = max(1, -(-outer // pieces))
-        self.rows = max(1, min(rows, cells // max(1, outer * inner)))
-        self.buffers = [like.new_empty(self.rows * self.outer * inner) for _ in range(count)]
+    ``reach`` is how far above its centre each of these sees anything, ``count`` the number of temporaries that all
+    blocks share; ``steep`` says that exponents may have to stop below the centre too. On a CPU ``f`` must be sorted.
+    """
 
-    def __iter__(self) -> Iterator[tuple[slice, slice, list[Tensor]]]:
-        rows, outer, inner = self.shape
+    def __init__(
+        self, f: Tensor, centre: Tensor, reach: Tensor, ratio: float, count: int, *, steep: bool = False
+    ) -> None:
+        rows, inner = f.shape
+        self.shape = rows, centre.shape[1], inner
+        cells = max(1, BLOCK_BYTES // f.element_size())
+        pieces = -(-self.shape[1] // max(1, cells // max(1, inner))) or 1
+        self.outer = max(1, -(-self.shape[1] // pieces))
+        self.rows = max(1, min(rows, cells // max(1, self.shape[1] * inner)))
+        self.buffers = [f.new_empty(self.rows * self.outer * inner) for _ in range(count)]
+        looked_at = f.device.type == "cpu" and f.numel() > 0 and centre.numel() > 0
+        self.views = self._views(f, centre, centre + reach, ratio, steep) if looked_at else None
+
+    def _views(self, f: Tensor, centre: Tensor, end: Tensor, ratio: float, steep: bool) -> list[list[list[int]]]:
+        """What every row has for every piece of ``outer``: first and last column, ``near``, ``far`` and ``stop``."""
+
+        def pieces(values: Tensor, reduce: Callable[..., Tensor]) -> Tensor:
+            parts = torch.stack([reduce(part, 1) for part in values.split(self.outer, 1)], 1)
+            return parts.expand(f.shape[0], -1).contiguous()
+
+        low, high = pieces(centre, torch.amin), pieces(centre, torch.amax)
+        more = 1 + 8 * torch.finfo(f.dtype).eps  # rounding must leave nothing out
+        first = torch.searchsorted(f, low / (ratio * more))
+        near = torch.searchsorted(f, high / ratio * more)
+        last = torch.searchsorted(f, torch.minimum(pieces(end, torch.amax), high * ratio) * more)
+        far = pieces(end > centre * ratio, torch.amax) & (f[:, -1:] > low * ratio)
+        stop = torch.searchsorted(f, pieces(end, torch.amin)) * (not steep)
+        return torch.stack((first, last, near, far.long(), stop), -1).tolist()
+
+    def __iter__(self) -> Iterator[_Block]:
+        rows, outer, _ = self.shape
         for r in range(0, rows, self.rows):
-            for o in range(0, outer, self.outer):
-                shape = min(self.rows, rows - r), min(self.outer, outer - o), inner
-                size = shape[0] * shape[1] * inner
-                yield slice(r, r + shape[0]), slice(o, o + shape[1]), [b[:size].view(shape) for b in self.buffers]
+            for piece, o in enumerate(range(0, outer, self.outer)):
+                taken = min(self.rows, rows - r), min(self.outer, outer - o)
+                first, last, near, far, stop = self._view(slice(r, r + taken[0]), piece)
+                shape = *taken, last - first
+                size = math.prod(shape)
+                yield _Block(
+                    slice(r, r + taken[0]),
+                    slice(o, o + taken[1]),
+                    slice(first, last),
+                    max(0, near - first),
+                    far,
+                    max(0, stop - first),
+                    [b[:size].view(shape) for b in self.buffers],
+                )
+
+    def _view(self, rows: slice, piece: int) -> tuple[int, int, int, bool, int]:
+        if self.views is None:
+            return 0, self.shape[2], self.shape[2], True, 0
+        first, last, near, far, stop = zip(*(row[piece] for row in self.views[rows]), strict=True)
+        return min(first), max(last), max(near), any(far), min(stop)
 
 
-def _exclude(v: Tensor, row: Tensor, column: Tensor, ratio: float, scratch: Tensor) -> None:
-    """An exponent below all others where frequencies of a row and a column are more than ``ratio`` apart."""
-    for one, other in ((row, column), (column, row)):
-        torch.minimum(v, torch.sub(one * (ratio * _OUTSIDE), other * _OUTSIDE, out=scratch), out=v)
+def _exp(v: Tensor, out: Tensor, stop: float) -> Tensor:
+    """Exponentials of ``v``, which stops at ``-stop``."""
+    torch.exp(v.clamp_min_(-stop), out=out)
+    return torch.threshold_(out, math.exp(-stop) * (1 + 1e-5), 0)
+
+
+def _seen(block: _Block, v: Tensor, e: Tensor, stop: float, row: Tensor, column: Tensor, ratio: float) -> None:
+    """Exponentials ``e`` of ``v``, 0 for frequencies of a row and a column more than ``ratio`` apart."""
+    if block.stop == 0:
+        _exp(v, e, stop)
+    elif block.stop >= v.shape[-1]:
+        torch.exp(v, out=e)
+    else:
+        v[..., block.stop :].clamp_min_(-stop)
+        torch.exp(v, out=e)
+        torch.threshold_(e[..., block.stop :], math.exp(-stop) * (1 + 1e-5), 0)
+    if block.near:
+        e[..., : block.near].mul_(column[..., : block.near] * ratio >= row)
+    if block.far:
+        e.mul_(row * ratio >= column)
+
+
+def _in_order(f: Tensor, *others: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+    """Components in rising frequency, for a CPU, and the places that they come from; elsewhere as they are."""
+    if f.device.type != "cpu":
+        return None, [f, *others]
+    f, order = f.sort(1)
+    return order, [f, *(t.gather(1, order) for t in others)]
+
+
+def _put_back(order: Tensor | None, values: Tensor) -> Tensor:
+    """Values of components where :func:`_in_order` took these from."""
+    return values if order is None else torch.empty_like(values).scatter_(1, order, values)
 
 
 def _grid_index(f: Tensor) -> Tensor | None:
@@ -91,7 +173,7 @@ def _grid_weights(dtype: torch.dtype, ratio: float) -> tuple[Tensor, Tensor, Ten
     q = rate(f)[:, None]
     d = f - f[:, None]
     v = -q * d.abs()
-    e = _exp(v, torch.empty_like(v), backward=True)
+    e = _exp(v, torch.empty_like(v), _stop(dtype, backward=True))
     e.masked_fill_((f > f[:, None] * ratio) | (f[:, None] > f * ratio), 0)
     fall = d * e * q.square()
     return (1 - v) * e, fall * (1 + ERB_SLOPE / 4 * q * d), -fall
@@ -106,15 +188,15 @@ def level(f: Tensor, intensity: Tensor, ratio: float) -> Tensor:
         for rows in _row_slices(f):
             torch.gather(_on_grid(intensity[rows], index[rows]) @ weights, 1, index[rows], out=power[rows])
         return power
-    q, within = rate(f), _within(f, f, ratio)
-    for rows, filters, (v, e) in _Blocks(f, f.shape[0], f.shape[1], f.shape[1], 2):
-        row, column = f[rows, filters, None], f[rows, None]
-        torch.sub(row, column, out=v).abs_().mul_(-q[rows, filters, None])
-        if not within:
-            _exclude(v, row, column, ratio, e)
-        _exp(v, e, backward=False)
-        power[rows, None].baddbmm_(intensity[rows, None, filters], e.addcmul_(v, e, value=-1))
-    return power
+    order, (f, intensity) = _in_order(f, intensity)
+    fall, stop = -rate(f), _stop(f.dtype, backward=False)
+    for block in _Blocks(f, f, stop / -fall, ratio, 2):
+        rows, filters, columns, (v, e) = block.rows, block.outer, block.columns, block.buffers
+        row, column = f[rows, filters, None], f[rows, None, columns]
+        torch.sub(row, column, out=v).abs_().mul_(fall[rows, filters, None])
+        _seen(block, v, e, stop, row, column, ratio)
+        power[rows, None, columns].baddbmm_(intensity[rows, None, filters], e.addcmul_(v, e, value=-1))
+    return _put_back(order, power)
 
 
 def level_backward(grad: Tensor, f: Tensor, intensity: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
@@ -124,23 +206,23 @@ def level_backward(grad: Tensor, f: Tensor, intensity: Tensor, ratio: float) -> 
         return _level_backward_on_grid(grad, f, intensity, index, ratio)
     grad_f = torch.zeros_like(f, memory_format=torch.contiguous_format)
     grad_i = torch.zeros_like(f, memory_format=torch.contiguous_format)
-    q, within = rate(f), _within(f, f, ratio)
-    for rows, filters, (d, v, e) in _Blocks(f, f.shape[0], f.shape[1], f.shape[1], 3):
-        row, column, slope = f[rows, filters, None], f[rows, None], q[rows, filters, None]
+    order, (f, intensity, grad) = _in_order(f, intensity, grad)
+    q, stop = rate(f), _stop(f.dtype, backward=True)
+    for block in _Blocks(f, f, stop / q, ratio, 3):
+        rows, filters, columns, (d, v, e) = block.rows, block.outer, block.columns, block.buffers
+        row, column, slope = f[rows, filters, None], f[rows, None, columns], q[rows, filters, None]
         torch.sub(column, row, out=d)
         torch.abs(d, out=v).mul_(-slope)
-        if not within:
-            _exclude(v, row, column, ratio, e)
-        _exp(v, e, backward=True)
-        g, own = grad[rows, :, None], intensity[rows, filters]
+        _seen(block, v, e, stop, row, column, ratio)
+        g, own = grad[rows, columns, None], intensity[rows, filters]
         torch.addcmul(e, v, e, value=-1, out=v)
         grad_i[rows, filters] = torch.bmm(v, g)[..., 0]
         e.mul_(d)
         scale = own * slope[..., 0].square()
-        grad_f[rows] -= grad[rows] * torch.bmm(scale[:, None], e)[:, 0]
+        grad_f[rows, columns] -= g[..., 0] * torch.bmm(scale[:, None], e)[:, 0]
         towards = torch.bmm(e, g) + ERB_SLOPE / 4 * slope * torch.bmm(d.mul_(e), g)
         grad_f[rows, filters] += scale * towards[..., 0]
-    return grad_f, grad_i
+    return _put_back(order, grad_f), _put_back(order, grad_i)
 
 
 def _level_backward_on_grid(
@@ -177,16 +259,17 @@ def level_differentiable(f: Tensor, intensity: Tensor, ratio: float) -> Tensor:
 def excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float) -> Tensor:
     """Power sums (R, N) of the channels over all components."""
     power = f.new_zeros(f.shape[0], fc.shape[0])
-    within = _within(f, fc, ratio)
+    _, (f, intensity, steepness) = _in_order(f, intensity, steepness)
+    stop = _stop(f.dtype, backward=False)
+    steep = _steep(steepness, p, stop)
     upper, least = (p / fc)[:, None], (LEAST_SLOPE / fc)[:, None]
-    for rows, channels, (d, v, e) in _Blocks(f, f.shape[0], fc.shape[0], f.shape[1], 3):
-        _exponents(f, steepness, fc, upper, least, rows, channels, d, v)
+    for block in _Blocks(f, fc[None], (stop * fc / p)[None], ratio, 3, steep=steep):
+        rows, channels, columns, (d, v, e) = block.rows, block.outer, block.columns, block.buffers
+        _exponents(f[rows, None, columns], steepness[rows, None, columns], fc, upper, least, channels, d, v)
         # One of the two is at most 0, and which one depends on the side.
         torch.minimum(v.mul_(d), d.mul_(-upper[channels]), out=v)
-        if not within:
-            _exclude(v, fc[channels, None], f[rows, None], ratio, e)
-        _exp(v, e, backward=False)
-        power[rows, channels] = torch.bmm(e.addcmul_(v, e, value=-1), intensity[rows, :, None])[..., 0]
+        _seen(block, v, e, stop, fc[channels, None], f[rows, None, columns], ratio)
+        power[rows, channels] = torch.bmm(e.addcmul_(v, e, value=-1), intensity[rows, columns, None])[..., 0]
     return power
 
 
@@ -196,14 +279,13 @@ def _exponents(
     fc: Tensor,
     upper: Tensor,
     least: Tensor,
-    rows: slice,
     channels: slice,
     d: Tensor,
     slope: Tensor,
 ) -> None:
     """Distances ``f - fc`` in Hz, and the slopes of the channels' low-frequency sides per Hz."""
-    torch.sub(f[rows, None], fc[channels, None], out=d)
-    torch.mul(steepness[rows, None], upper[channels], out=slope)
+    torch.sub(f, fc[channels, None], out=d)
+    torch.mul(steepness, upper[channels], out=slope)
     torch.maximum(slope, least[channels], out=slope)
 
 
@@ -212,28 +294,29 @@ def excitation_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of frequencies, intensities and steepnesses."""
     grad_f, grad_i, grad_s = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (f, f, f))
-    within = _within(f, fc, ratio)
+    order, (f, intensity, steepness) = _in_order(f, intensity, steepness)
+    stop = _stop(f.dtype, backward=True)
+    steep = _steep(steepness, p, stop)
     upper, least = (p / fc)[:, None], (LEAST_SLOPE / fc)[:, None]
-    for rows, channels, (d, v, e, slope, below) in _Blocks(f, f.shape[0], fc.shape[0], f.shape[1], 5):
-        _exponents(f, steepness, fc, upper, least, rows, channels, d, slope)
+    for block in _Blocks(f, fc[None], (stop * fc / p)[None], ratio, 5, steep=steep):
+        rows, channels, columns, (d, v, e, slope, below) = block.rows, block.outer, block.columns, block.buffers
+        _exponents(f[rows, None, columns], steepness[rows, None, columns], fc, upper, least, channels, d, slope)
         torch.clamp_max(d, 0, out=below)
         d.sub_(below)
         a = upper[channels]
         torch.mul(slope, below, out=v).addcmul_(d, -a)
-        if not within:
-            _exclude(v, fc[channels, None], f[rows, None], ratio, e)
-        _exp(v, e, backward=True)
-        g, own = grad[rows, None, channels], intensity[rows]
+        _seen(block, v, e, stop, fc[channels, None], f[rows, None, columns], ratio)
+        g, own = grad[rows, None, channels], intensity[rows, columns]
         torch.addcmul(e, v, e, value=-1, out=v)
-        grad_i[rows, None] += torch.bmm(g, v)
+        grad_i[rows, columns] += torch.bmm(g, v)[:, 0]
         # Along f the weight falls by slope^2 (f - fc) e; along the steepness s by -a slope (f - fc)^2 e, below fc only.
         torch.mul(slope, below, out=v)
         d.mul_(a.square()).addcmul_(slope, v).mul_(e)
-        grad_f[rows] -= own * torch.bmm(g, d)[:, 0]
+        grad_f[rows, columns] -= own * torch.bmm(g, d)[:, 0]
         v.mul_(below).mul_(e)
         v.masked_fill_(slope <= least[channels], 0)
-        grad_s[rows] -= own * torch.bmm(g * a[:, 0], v)[:, 0]
-    return grad_f, grad_i, grad_s
+        grad_s[rows, columns] -= own * torch.bmm(g * a[:, 0], v)[:, 0]
+    return _put_back(order, grad_f), _put_back(order, grad_i), _put_back(order, grad_s)
 
 
 def excitation_differentiable(

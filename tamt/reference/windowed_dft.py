@@ -131,23 +131,32 @@ def windowed_dft_backward(
                 grad_even[:, : band.half].addmm_(re.mul_(g), cosine.mT)
                 grad_odd[:, : band.half].addmm_(im.mul_(g), sine.mT)
         if need_x:
-            right, left = (grad_even + grad_odd).view_as(framed[0]), (grad_even - grad_odd).view_as(framed[0]).flip(-1)
-            added = _overlap_add(torch.cat((left, right), -1), hop)
-            begin = s.start * hop + size // 2 - half
-            target = grad_x[r, begin : begin + added.shape[1]]
-            target += added[:, : target.shape[1]]
+            right = (grad_even + grad_odd).view_as(framed[0])
+            left = grad_even.sub_(grad_odd).view_as(framed[0])
+            middle = s.start * hop + size // 2  # of the first frame
+            after, before = _overlap_add(right, hop, forward=True), _overlap_add(left, hop, forward=False)
+            target = grad_x[r, middle : middle + after.shape[1]]
+            target += after[:, : target.shape[1]]
+            end = middle + (right.shape[1] - 1) * hop
+            target = grad_x[r, max(0, end - before.shape[1]) : end]
+            target += before[:, before.shape[1] - target.shape[1] :]
     return grad_x, grad_weight
 
 
-def _overlap_add(frames: Tensor, hop: int) -> Tensor:
-    """Frames (R, M, K) laid ``hop`` samples apart and added, with less than ``hop`` zeros at the end."""
+def _overlap_add(frames: Tensor, hop: int, *, forward: bool) -> Tensor:
+    """Frames (R, M, K) laid ``hop`` samples apart and added: to the right of their places, or mirrored to the left.
+
+    To the right, the result begins where the first frame does; to the left, it ends where the last one does. At the
+    other end there are less than ``hop`` zeros.
+    """
     rows, count, length = frames.shape
     shifts = -(-length // hop)
     out = frames.new_zeros(rows, count + shifts - 1, hop)
     for j in range(shifts):
         part = frames[..., j * hop : (j + 1) * hop]
-        out[:, j : j + count, : part.shape[-1]] += part
-    return out.flatten(1)
+        first = j if forward else shifts - 1 - j
+        out[:, first : first + count, : part.shape[-1]] += part
+    return (out if forward else out.flip(-1)).flatten(1)
 
 
 def windowed_dft_differentiable(
