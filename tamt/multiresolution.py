@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from tamt._exact import ExactBuffers, computing_type, without_autocast
 from tamt._module import as_signal, check_sampling_rate, register
@@ -260,7 +261,8 @@ class _Band(ExactBuffers):
         stop = start - (self.longest - self.length)
         power = self._frame_power(frames(padded[:, start : stop or None], self.length, self.hops[0]))
         if self.hops[0] != self.hops[1]:
-            power = _averaged(power, *self.hops, 1 + (padded.shape[1] - self.longest) // self.hops[1])
+            average = _averaged if self.hops[1] % self.hops[0] else _averaged_evenly
+            power = average(power, *self.hops, 1 + (padded.shape[1] - self.longest) // self.hops[1])
         if not self.dense:
             power = power.permute(1, 2, 0, 3).flatten(2)
         if self.interpolated:
@@ -369,6 +371,15 @@ def _factors(length: int) -> tuple[Tensor, Tensor, Tensor]:
     k = torch.arange(length // 2 + 1)
     k = torch.where(k % p < kept, k, length - k)
     return first, second, (k % p) * q + k.div(p, rounding_mode="floor")
+
+
+def _averaged_evenly(power: Tensor, hop: int, longest_hop: int, n_frames: int) -> Tensor:
+    """:func:`_averaged` where the hop divides the longest one: groups of as many frames, but for the first and last."""
+    size, count = longest_hop // hop, power.shape[-2]
+    groups = pad(power, (0, 0, size // 2, size))[..., : n_frames * size, :].unflatten(-2, (n_frames, size))
+    start = torch.arange(n_frames, device=power.device) * size - size // 2
+    members = (start + size).clamp(max=count) - start.clamp(min=0)
+    return groups.sum(-2) / members[:, None].to(power.dtype)
 
 
 def _averaged(power: Tensor, hop: int, longest_hop: int, n_frames: int) -> Tensor:
