@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from tamt._exact import ExactBuffers, computing_type, without_autocast
 from tamt._module import as_signal, check_sampling_rate, register
-from tamt.ops.frames import frames
+from tamt.ops.frames import frames, group_means
 
 WINDOW_LENGTHS = (2048, 1024, 512, 256, 128, 64)
 FREQ_THRESHOLDS = (500.0, 1000.0, 2000.0, 4000.0, 8000.0)
@@ -261,8 +260,11 @@ class _Band(ExactBuffers):
         stop = start - (self.longest - self.length)
         power = self._frame_power(frames(padded[:, start : stop or None], self.length, self.hops[0]))
         if self.hops[0] != self.hops[1]:
-            average = _averaged if self.hops[1] % self.hops[0] else _averaged_evenly
-            power = average(power, *self.hops, 1 + (padded.shape[1] - self.longest) // self.hops[1])
+            count = 1 + (padded.shape[1] - self.longest) // self.hops[1]
+            if self.hops[1] % self.hops[0]:
+                power = _averaged(power, *self.hops, count)
+            else:
+                power = group_means(power, self.hops[1] // self.hops[0], count)
         if not self.dense:
             power = power.permute(1, 2, 0, 3).flatten(2)
         if self.interpolated:
@@ -371,15 +373,6 @@ def _factors(length: int) -> tuple[Tensor, Tensor, Tensor]:
     k = torch.arange(length // 2 + 1)
     k = torch.where(k % p < kept, k, length - k)
     return first, second, (k % p) * q + k.div(p, rounding_mode="floor")
-
-
-def _averaged_evenly(power: Tensor, hop: int, longest_hop: int, n_frames: int) -> Tensor:
-    """:func:`_averaged` where the hop divides the longest one: groups of as many frames, but for the first and last."""
-    size, count = longest_hop // hop, power.shape[-2]
-    groups = pad(power, (0, 0, size // 2, size))[..., : n_frames * size, :].unflatten(-2, (n_frames, size))
-    start = torch.arange(n_frames, device=power.device) * size - size // 2
-    members = (start + size).clamp(max=count) - start.clamp(min=0)
-    return groups.sum(-2) / members[:, None].to(power.dtype)
 
 
 def _averaged(power: Tensor, hop: int, longest_hop: int, n_frames: int) -> Tensor:

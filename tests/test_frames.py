@@ -1,13 +1,14 @@
-"""Frames and overlap-add: definition, adjointness, gradients, operator checks, errors."""
+"""Frames and overlap-add, means and their adjoint: definition, adjointness, gradients, operator checks, errors."""
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
 import torch
 
-from tamt.ops.frames import _frames, _overlap_add, frames
+from tamt.ops.frames import _frames, _group_means, _overlap_add, _spread_means, frames, group_means
 
 CASES = [(20, 8, 4), (23, 8, 4), (23, 8, 2), (23, 8, 8), (23, 8, 3), (23, 8, 11), (8, 8, 4), (9, 1, 1)]
 cases = pytest.mark.parametrize(("samples", "length", "hop"), CASES)
@@ -35,6 +36,30 @@ def test_operators(samples: int, length: int, hop: int) -> None:
     other = torch.randn(2, samples, dtype=torch.float64)
     product = (_overlap_add(y, samples, hop) * other).sum()
     assert product.item() == pytest.approx((y * frames(other, length, hop)).sum().item(), rel=1e-12, abs=1e-12)
+
+
+MEANS = [(9, 4, 2), (11, 4, 3), (13, 4, 3), (12, 3, 4), (1, 1, 1), (1, 5, 1), (4, 5, 2), (20, 4, 2)]
+
+
+@pytest.mark.parametrize(("count", "size", "groups"), MEANS)
+@pytest.mark.parametrize("lead", [(), (2, 3)])
+def test_means(lead: tuple[int, ...], count: int, size: int, groups: int) -> None:
+    x = torch.randn(*lead, count, 3, dtype=torch.float64, requires_grad=True)
+    means = group_means(x, size, groups)
+    limits = [m * size - size // 2 for m in range(groups + 1)]
+    pairs = itertools.pairwise(limits)
+    expected = torch.stack([x[..., max(low, 0) : high, :].mean(-2) for low, high in pairs], -2)
+    torch.testing.assert_close(means, expected)
+    torch.library.opcheck(_group_means, (x, size, groups))
+    torch.library.opcheck(_spread_means, (means.detach().requires_grad_(), count, size))
+    assert torch.autograd.gradcheck(lambda x: group_means(x, size, groups), x)
+    assert torch.autograd.gradgradcheck(lambda x: group_means(x, size, groups), x)
+
+
+def test_a_mean_has_nothing_of_other_groups() -> None:
+    x = torch.ones(12, 1)
+    x[5] = float("nan")
+    assert group_means(x, 4, 3).isnan().flatten().tolist() == [False, True, False]
 
 
 def test_errors() -> None:

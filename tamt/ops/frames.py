@@ -1,8 +1,8 @@
-"""Overlapping frames of signals, and their adjoint, the overlap-add.
+"""Overlapping frames of signals and their adjoint, the overlap-add; means of frames and their adjoint.
 
 ``torch.Tensor.unfold`` would do, but its adjoint takes several times longer, and its strides make ``torch.compile`` and
-``torch.export`` tell signals of a whole number of hops from others. Both operators only copy and add, which torch does
-on every device: there is nothing for a kernel to win.
+``torch.export`` tell signals of a whole number of hops from others, as do the means. The operators only copy and add,
+which torch does on every device: there is nothing for a kernel to win.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 def frames(x: Tensor, length: int, hop: int) -> Tensor:
@@ -33,6 +34,25 @@ def frames(x: Tensor, length: int, hop: int) -> Tensor:
     if length < 1 or hop < 1:
         raise ValueError(f"length and hop must be at least 1, got {length} and {hop}")
     return _frames(x, length, hop)
+
+
+def group_means(x: Tensor, size: int, groups: int) -> Tensor:
+    """Means of groups of ``size`` frames, the first centred at frame 0; what lies outside of ``x`` does not count.
+
+    Parameters
+    ----------
+    x : Tensor (..., J, N)
+        Frames.
+    size : int
+        Frames of a whole group: group m has those in ``[m size - size // 2, (m + 1) size - size // 2)``.
+    groups : int
+        At least 1 and such that every group has a frame: ``(groups - 1) size - size // 2 < J``.
+
+    Returns
+    -------
+    Tensor (..., groups, N)
+    """
+    return _group_means(x, size, groups)
 
 
 @torch.library.custom_op("tamt::frames", mutates_args=(), schema="(Tensor x, int length, int hop) -> Tensor")
@@ -84,5 +104,55 @@ def _overlap_add_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
     return _frames(grad, ctx.length, ctx.hop), None, None
 
 
+def _members(count: int, size: int, groups: int, like: Tensor) -> Tensor:
+    """How many of ``count`` frames each group has: (groups, 1)."""
+    start = torch.arange(groups, device=like.device) * size - size // 2
+    return ((start + size).clamp(max=count) - start.clamp(min=0))[:, None].to(like.dtype)
+
+
+@torch.library.custom_op("tamt::group_means", mutates_args=(), schema="(Tensor x, int size, SymInt groups) -> Tensor")
+def _group_means(x: Tensor, size: int, groups: int) -> Tensor:
+    before, count = size // 2, x.shape[-2]
+    whole = pad(x, (0, 0, before, groups * size - before - count)).unflatten(-2, (groups, size))
+    return whole.sum(-2) / _members(count, size, groups, x)
+
+
+@_group_means.register_fake
+def _(x: Tensor, size: int, groups: int) -> Tensor:
+    return x.new_empty(*x.shape[:-2], groups, x.shape[-1])
+
+
+@torch.library.custom_op(
+    "tamt::spread_means", mutates_args=(), schema="(Tensor means, SymInt count, int size) -> Tensor"
+)
+def _spread_means(means: Tensor, count: int, size: int) -> Tensor:
+    before, groups = size // 2, means.shape[-2]
+    shares = (means / _members(count, size, groups, means)).repeat_interleave(size, -2)
+    return pad(shares, (0, 0, -before, count + before - groups * size))
+
+
+@_spread_means.register_fake
+def _(means: Tensor, count: int, size: int) -> Tensor:
+    return means.new_empty(*means.shape[:-2], count, means.shape[-1])
+
+
+def _setup_group_means(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.count, ctx.size = inputs[0].shape[-2], inputs[1]
+
+
+def _group_means_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    return _spread_means(grad, ctx.count, ctx.size), None, None
+
+
+def _setup_spread_means(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.groups, ctx.size = inputs[0].shape[-2], inputs[2]
+
+
+def _spread_means_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    return _group_means(grad, ctx.size, ctx.groups), None, None
+
+
+_group_means.register_autograd(_group_means_backward, setup_context=_setup_group_means)
+_spread_means.register_autograd(_spread_means_backward, setup_context=_setup_spread_means)
 _frames.register_autograd(_frames_backward, setup_context=_setup_frames)
 _overlap_add.register_autograd(_overlap_add_backward, setup_context=_setup_overlap_add)
