@@ -27,16 +27,16 @@ def drnl(
     one, two, three = (plan(coef, "modal", coef.shape[1] // 6) for coef in (linear, front, back))
     y = x.new_empty(x.shape[0], linear.shape[0], x.shape[-1])
     states = state_linear, state_front, state_back
-    finals = tuple(torch.empty_like(s, memory_format=torch.contiguous_format) for s in states)
+    final_one, final_two, final_three = (torch.empty_like(s, memory_format=torch.contiguous_format) for s in states)
     for rows, channels in parts(y.shape):
         plans = one.of(channels), two.of(channels), three.of(channels)
         last = [s[rows, channels].transpose(0, 1) for s in states]
         for piece, length in pieces(x.shape[-1]):
             out = y[rows, channels, piece].unflatten(-1, (-1, length))
             last = write_piece(blocked(x[rows, piece], length), plans, stick[channels], last, out)
-        for final, state in zip(finals, last, strict=True):
+        for final, state in zip((final_one, final_two, final_three), last, strict=True):
             final[rows, channels] = state.transpose(0, 1)
-    return y, *finals
+    return y, final_one, final_two, final_three
 
 
 def write_piece(

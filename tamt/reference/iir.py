@@ -316,10 +316,10 @@ def _scan(
     if ends.numel() == 0:
         return ends, state
     if count <= STEPS:
-        step, states = levels.transition_at(depth)[of].mT, [state]
+        step, visited = levels.transition_at(depth)[of].mT, [state]
         for end in ends.unbind(2):
-            states.append(torch.baddbmm(end, states[-1], step))
-        return torch.stack(states[:-1], 2), states[-1]
+            visited.append(torch.baddbmm(end, visited[-1], step))
+        return torch.stack(visited[:-1], 2), visited[-1]
     level = levels.at(depth, count).of(of)
     groups = -(-count // level.group)
     if groups == 1:
