@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink, pad
 
+from tamt.ops.doubling import doubled
 from tamt.scales import audfiltbw
 
 MIN_DECAY = 1e-5  # nepers per sample: learnt poles stay this far inside the unit circle
@@ -380,24 +381,6 @@ def _onepole_vjp(coef: Tensor, order: int, grads: Blocks) -> Tensor:
     return torch.cat((torch.stack((-of_decay, of_frequency, of_frequency), 1), of_gain), 1)
 
 
-def _doubled(step: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``A^k b`` (F, N, L) and ``c A^k`` (F, L, N) for ``k < L``, and ``A^1, A^2, A^4 ... A^L``, by doubling.
-
-    ``step`` is ``A - I``: the first squares are taken of it, because rounding ``A`` itself takes digits of slow poles.
-    """
-    columns, rows, identity = b[:, :, None], c[:, None, :], _identity_like(step)
-    powers = [step + identity]
-    while columns.shape[2] < BLOCK:
-        columns = torch.cat((columns, powers[-1] @ columns), 2)
-        rows = torch.cat((rows, rows @ powers[-1]), 1)
-        if columns.shape[2] <= 8:
-            step = torch.baddbmm(step, step, step, beta=2)
-            powers.append(step + identity)
-        else:
-            powers.append(powers[-1] @ powers[-1])
-    return columns, rows, torch.stack(powers, 1)
-
-
 def _identity_like(matrix: Tensor) -> Tensor:
     return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 
@@ -418,7 +401,7 @@ def _biquad_blocks(coef: Tensor, order: int) -> Blocks:
         direct = b0[:, 0] * direct
     a = torch.stack([pad(row, (0, 2 * order - row.shape[1])) for row in a_rows], 1)
     b = torch.stack(b_rows, 1)
-    columns, rows, powers = _doubled(a - _identity_like(a), b, rows)
+    columns, rows, powers = doubled(a - _identity_like(a), b, rows, BLOCK)
     impulse = torch.cat((direct[:, None], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
     return Blocks(impulse, rows, columns.flip(2), powers)
 
@@ -434,7 +417,7 @@ def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
     step = _real_matrix(pad(coef.new_ones(order, order).tril(-1)[..., None], (0, 1)) + feedback)
     ones = torch.zeros_like(step[:, 0])
     ones[:, ::2] = 1
-    columns, rows, powers = _doubled(step, ones, step[:, -2] + _identity_like(step)[-2])
+    columns, rows, powers = doubled(step, ones, step[:, -2] + _identity_like(step)[-2], BLOCK)
     driven = complex_multiply(coef[:, None, 3:5], p[:, :-1])[:, :, None]
     to_state = complex_multiply(driven, columns.mT.unflatten(2, (order, 2)))  # (F, L, n, 2)
     # A row of real numbers that gives a real part is the conjugate of the complex row.
@@ -466,7 +449,7 @@ def _modal_blocks(coef: Tensor, order: int) -> Blocks:
     coupling = gain[..., None, None] * m[:, :-1, None, 1:, None] * pole_row[:, None, None]
     step = coupling + own[:, :, :, None] * _identity_like(m[:, 1:, 1:])[:, None, :, None]
     b, c = (gain * m[:, :-1, :1]).flatten(1), (m[:, -1, 1:, None] * pole_row).flatten(1)
-    columns, rows, powers = _doubled(step.flatten(3).flatten(1, 2), b, c)
+    columns, rows, powers = doubled(step.flatten(3).flatten(1, 2), b, c, BLOCK)
     impulse = torch.cat((m[:, -1, :1], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
     return Blocks(impulse, rows, columns.flip(2), powers)
 
@@ -487,11 +470,11 @@ def iir_blocks(coef: Tensor, kind: str, order: int) -> Blocks:
     return Blocks(*(flush(matrix) for matrix in _BLOCKS[kind](coef, order)))
 
 
-def iir_blocks_vjp(coef: Tensor, kind: str, order: int, grads: Blocks) -> Tensor:
+def iir_blocks_vjp(coef: Tensor, grads: Blocks, kind: str, order: int) -> Tensor:
     """Gradient of ``coef`` from those of its :func:`iir_blocks`; differentiable where gradients are enabled."""
     if kind == "onepole":
         return _onepole_vjp(coef, order, grads)
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         leaf = coef if again else coef.detach().requires_grad_()
-        return torch.autograd.grad(iir_blocks(leaf, kind, order), leaf, grads, create_graph=again)[0]
+        return torch.autograd.grad(iir_blocks(leaf, kind, order), leaf, tuple(grads), create_graph=again)[0]

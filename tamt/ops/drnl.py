@@ -130,7 +130,7 @@ def _backward(ctx: Any, grad_y: Tensor, *grad_last: Tensor) -> tuple[Tensor | No
         """Gradient of a cascade's signal; those of its coefficients and state go to ``grads``."""
         form = "modal", _order(coef)
         of_signal, of_state, *blocks = iir_backward(grad, grad_final, signal, coef, state, *form, *needs[:2])
-        grads[name] = iir_blocks_vjp(coef, *form, Blocks(*blocks)) if needs[1] else None
+        grads[name] = iir_blocks_vjp(coef, Blocks(*blocks), *form) if needs[1] else None
         grads[f"state {name}"] = of_state if needs[2] else None
         return of_signal
 

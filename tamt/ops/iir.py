@@ -237,7 +237,7 @@ def _backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor | No
     x, coef, state = ctx.saved_tensors
     need_x, need_coef, need_state = ctx.needs_input_grad[:3]
     grad_x, grad_state, *grad_blocks = iir_backward(grad_y, grad_final, x, coef, state, *ctx.filter, need_x, need_coef)
-    grad_coef = iir_blocks_vjp(coef, *ctx.filter, Blocks(*grad_blocks)) if need_coef else None
+    grad_coef = iir_blocks_vjp(coef, Blocks(*grad_blocks), *ctx.filter) if need_coef else None
     return grad_x if need_x else None, grad_coef, grad_state if need_state else None, None, None
 
 
