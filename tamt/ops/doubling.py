@@ -1,4 +1,4 @@
-r"""What a linear system does over a block of a power of two of samples, by doubling.
+r"""What a linear system does over a block of samples, a power of two of at least 2, by doubling.
 
 For ``step`` (F, N, N), which is :math:`A - I`, ``b`` (F, N) and ``c`` (F, N): the columns :math:`A^k b` (F, N, L) and
 rows :math:`c A^k` (F, L, N) for :math:`k < L`, and the powers :math:`A^1, A^2, A^4 \ldots A^L` (F, 1 + log2 L, N, N).
