@@ -22,7 +22,7 @@ from tamt.coefficients import BLOCK, Blocks, flush, iir_blocks
 
 GROUP_STATES = 64  # numbers of state in a group of the scan
 STEPS = 8  # so many states, or fewer, are cheaper to scan one by one than the matrices of a level are to make
-PART = 1 << 20  # output samples whose block states, a fraction of their number, are held together
+PART = 1 << 22  # output samples whose block states, a fraction of their number, are held together
 SLICE = 1 << 17  # output samples per pair of products, so that the second finds the first's result in the cache
 
 
