@@ -1,7 +1,7 @@
 """Both paths of a DRNL filterbank in plain torch. The operator and the shapes are in :mod:`tamt.ops.drnl`.
 
-The signal between the nonlinear path's two filters is held for a part of the rows and channels at a time, and every
-slice of channels takes all its steps while it is in the cache.
+The signal between the nonlinear path's two filters waits in the output's memory, and every slice of channels takes all
+its steps while it is in the cache.
 """
 
 from __future__ import annotations
@@ -46,13 +46,16 @@ def write_piece(
     one, two, three = plans
     length = out.shape[-1]
     starts, last_two = block_states(signal, states[1], two, length)
-    between = torch.empty_like(out, memory_format=torch.contiguous_format)
     for b, channels in slices(out):
-        write_slice(signal, starts, two, b, channels, between[b, channels])
-        broken_stick_(between[b, channels].flatten(1), stick[channels])
-    starts_three, last_three = block_states(between, states[2], three, length)
+        target = out[b, channels]
+        write_slice(signal, starts, two, b, channels, target)
+        broken_stick_(target.flatten(1), stick[channels])
+    del starts  # the next two take its place
+    starts_three, last_three = block_states(out, states[2], three, length)
     starts_one, last_one = block_states(signal, states[0], one, length)
     for b, channels in slices(out):
-        write_slice(between, starts_three, three, b, channels, out[b, channels])
-        write_slice(signal, starts_one, one, b, channels, out[b, channels], add=True)
+        target = torch.empty_like(out[b, channels])
+        write_slice(out, starts_three, three, b, channels, target)
+        write_slice(signal, starts_one, one, b, channels, target, add=True)
+        out[b, channels] = target
     return [last_one, last_two, last_three]
