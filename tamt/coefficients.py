@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink, pad
 
+from tamt.ops.doubling import doubled
 from tamt.scales import audfiltbw
 
 MIN_DECAY = 1e-5  # nepers per sample: learnt poles stay this far inside the unit circle
@@ -335,30 +336,49 @@ def _onepole_blocks(coef: Tensor, order: int) -> Blocks:
     to_state = driven.flip(1)[:, :, None] * binomial.flip(0)  # (F, L, n, 2)
     # Output at t from state j at the block's start: lag t + 1, n - j sections between, each entered a sample early.
     output = complex_conjugate(p[:, 1:])[:, :, None] * binomial.flip(1)
-    # State i at the start reaches state j >= i after m samples with weight C(m - 1 + j - i, j - i).
-    m = 2 ** torch.arange(BLOCK.bit_length(), device=coef.device)
-    j = torch.arange(order, device=coef.device)
-    cascade = binomial[m - 1, :, 0][:, (j[:, None] - j).clamp(min=0)].tril()
+    m, cascade = _cascade_weights(binomial[..., 0])
     transitions = _real_matrix(p[:, m, None, None] * cascade[..., None])
     return Blocks(driven[..., 0] * binomial[:, -1, 0], output.flatten(2), to_state.flatten(2).mT, transitions)
 
 
-def _doubled(step: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``A^k b`` (F, N, L) and ``c A^k`` (F, L, N) for ``k < L``, and ``A^1, A^2, A^4 ... A^L``, by doubling.
+def _cascade_weights(binomial: Tensor) -> tuple[Tensor, Tensor]:
+    """Samples ``m = 1, 2, 4 .. L``, and the weights (I, n, n) with which a state reaches the others after ``m``.
 
-    ``step`` is ``A - I``: the first squares are taken of it, because rounding ``A`` itself takes digits of slow poles.
+    State i reaches state j >= i with ``C(m - 1 + j - i, j - i)``.
     """
-    columns, rows, identity = b[:, :, None], c[:, None, :], _identity_like(step)
-    powers = [step + identity]
-    while columns.shape[2] < BLOCK:
-        columns = torch.cat((columns, powers[-1] @ columns), 2)
-        rows = torch.cat((rows, rows @ powers[-1]), 1)
-        if columns.shape[2] <= 8:
-            step = torch.baddbmm(step, step, step, beta=2)
-            powers.append(step + identity)
-        else:
-            powers.append(powers[-1] @ powers[-1])
-    return columns, rows, torch.stack(powers, 1)
+    m = 2 ** torch.arange(BLOCK.bit_length(), device=binomial.device)
+    j = torch.arange(binomial.shape[1], device=binomial.device)
+    return m, binomial[m - 1][:, (j[:, None] - j).clamp(min=0)].tril()
+
+
+def _onepole_vjp(coef: Tensor, order: int, grads: Blocks) -> Tensor:
+    """Adjoint of :func:`_onepole_blocks`. Autograd takes more than twice as long for its many operations.
+
+    Every entry of the matrices is a constant times a part of ``p^k`` or of ``g p^k``. With their gradients ``P_k`` and
+    ``D_k`` as complex numbers, that of ``log p`` is the sum of ``k conj(p^k) P_k`` and ``k conj(g p^k) D_k``.
+    """
+    p = _pole_powers(*coef[:, :3].unbind(-1))
+    binomial = _binomials(BLOCK, order, coef)  # (L, n)
+    m, cascade = _cascade_weights(binomial)
+    # D_k: (F, L, 2)
+    of_input = grads.input.flip(2).unflatten(1, (order, 2))
+    of_driven = (of_input * binomial.t()[:, None]).sum(1).mT + pad((grads.impulse * binomial[:, -1])[..., None], (0, 1))
+    # conj(P_k): (F, L, 2), for k = 1 .. L from the outputs and for the powers of two from the transitions
+    of_output = (grads.output.unflatten(2, (order, 2)) * binomial.flip(1)[..., None]).sum(2)
+    (re, minus_im), (im, also_re) = (
+        row.unbind(-1) for row in grads.transitions.unflatten(3, (order, 2)).unflatten(2, (order, 2)).unbind(3)
+    )
+    of_power = torch.stack((re + also_re, minus_im - im), -1)
+    of_output = of_output.index_add(1, m - 1, (of_power * cascade[..., None]).sum((2, 3)))
+    through_gain = complex_multiply(complex_conjugate(p[:, :-1]), of_driven)
+    of_gain = through_gain.sum(1)
+    k = torch.arange(BLOCK + 1, dtype=coef.dtype, device=coef.device)[:, None]
+    by_gain = complex_multiply(complex_conjugate(coef[:, 3:5]), (k[:-1] * through_gain).sum(1))
+    of_decay, of_phase = (by_gain + complex_conjugate((k[1:] * complex_multiply(p[:, 1:], of_output)).sum(1))).unbind(
+        -1
+    )
+    of_frequency = 2 * math.pi * of_phase
+    return torch.cat((torch.stack((-of_decay, of_frequency, of_frequency), 1), of_gain), 1)
 
 
 def _identity_like(matrix: Tensor) -> Tensor:
@@ -381,7 +401,7 @@ def _biquad_blocks(coef: Tensor, order: int) -> Blocks:
         direct = b0[:, 0] * direct
     a = torch.stack([pad(row, (0, 2 * order - row.shape[1])) for row in a_rows], 1)
     b = torch.stack(b_rows, 1)
-    columns, rows, powers = _doubled(a - _identity_like(a), b, rows)
+    columns, rows, powers = doubled(a - _identity_like(a), b, rows, BLOCK)
     impulse = torch.cat((direct[:, None], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
     return Blocks(impulse, rows, columns.flip(2), powers)
 
@@ -397,7 +417,7 @@ def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
     step = _real_matrix(pad(coef.new_ones(order, order).tril(-1)[..., None], (0, 1)) + feedback)
     ones = torch.zeros_like(step[:, 0])
     ones[:, ::2] = 1
-    columns, rows, powers = _doubled(step, ones, step[:, -2] + _identity_like(step)[-2])
+    columns, rows, powers = doubled(step, ones, step[:, -2] + _identity_like(step)[-2], BLOCK)
     driven = complex_multiply(coef[:, None, 3:5], p[:, :-1])[:, :, None]
     to_state = complex_multiply(driven, columns.mT.unflatten(2, (order, 2)))  # (F, L, n, 2)
     # A row of real numbers that gives a real part is the conjugate of the complex row.
@@ -429,7 +449,7 @@ def _modal_blocks(coef: Tensor, order: int) -> Blocks:
     coupling = gain[..., None, None] * m[:, :-1, None, 1:, None] * pole_row[:, None, None]
     step = coupling + own[:, :, :, None] * _identity_like(m[:, 1:, 1:])[:, None, :, None]
     b, c = (gain * m[:, :-1, :1]).flatten(1), (m[:, -1, 1:, None] * pole_row).flatten(1)
-    columns, rows, powers = _doubled(step.flatten(3).flatten(1, 2), b, c)
+    columns, rows, powers = doubled(step.flatten(3).flatten(1, 2), b, c, BLOCK)
     impulse = torch.cat((m[:, -1, :1], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
     return Blocks(impulse, rows, columns.flip(2), powers)
 
@@ -448,3 +468,13 @@ def iir_blocks(coef: Tensor, kind: str, order: int) -> Blocks:
     ``coef`` (F, P) and ``kind`` are those of :func:`tamt.ops.iir.iir`. Gradients reach ``coef``.
     """
     return Blocks(*(flush(matrix) for matrix in _BLOCKS[kind](coef, order)))
+
+
+def iir_blocks_vjp(coef: Tensor, grads: Blocks, kind: str, order: int) -> Tensor:
+    """Gradient of ``coef`` from those of its :func:`iir_blocks`; differentiable where gradients are enabled."""
+    if kind == "onepole":
+        return _onepole_vjp(coef, order, grads)
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaf = coef if again else coef.detach().requires_grad_()
+        return torch.autograd.grad(iir_blocks(leaf, kind, order), leaf, tuple(grads), create_graph=again)[0]

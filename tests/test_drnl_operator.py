@@ -61,6 +61,16 @@ def test_slices_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_close(ops.drnl_rows(*operands)[0], expected, 1e-14)
 
 
+@pytest.mark.parametrize("samples", [1, 700, 1000])
+def test_parts_are_one(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One channel of one row, two channels, and all channels of a row at a time."""
+    operands = example(300)
+    expected = ops.drnl_rows(*operands)
+    monkeypatch.setattr(reference, "PART", samples)
+    for actual, wanted in zip(ops.drnl_rows(*operands), expected, strict=True):
+        assert_close(actual, wanted, 1e-13)
+
+
 @pytest.mark.parametrize("length", [1, 63, 64, 150])
 def test_gradients_against_the_definition(length: int) -> None:
     operands = [t.requires_grad_() for t in example(length)]

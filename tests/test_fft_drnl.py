@@ -165,6 +165,17 @@ def test_chunks_equal_one_shot(cuts: list[int]) -> None:
         assert_close(a, e, 1e-12)
 
 
+@pytest.mark.parametrize(
+    ("samples", "size"),
+    [(1, 2), (2, 2), (64, 64), (65, 128), (SIZE // 2, SIZE // 2), (SIZE // 2 + 1, SIZE), (5000, SIZE)],
+)
+def test_transforms_no_longer_than_a_short_chunk_needs(samples: int, size: int) -> None:
+    impulses = example_impulses(min(samples, M) - 1)
+    fitted, spectra = reference.fitting_spectra(torch.view_as_real(torch.fft.rfft(impulses, SIZE)), samples)
+    assert fitted == size
+    assert_close(torch.stack(spectra), torch.fft.rfft(impulses, size), 1e-13)
+
+
 def test_gradients_through_chunks() -> None:
     """What enters a chunk through the state leaves it to the chunk before."""
     spectra, stick = ops.ir_spectra(example_impulses(M - 1)), torch.tensor(STICK, dtype=torch.float64).requires_grad_()

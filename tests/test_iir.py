@@ -212,6 +212,18 @@ def test_layouts(kind: str, per_channel: bool) -> None:
     assert_close(expanded, contiguous, 1e-12)
 
 
+@kinds
+@sharing
+@pytest.mark.parametrize("samples", [1, 300, 1300])
+def test_parts_are_one(kind: str, per_channel: bool, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Block states of some rows and channels at a time."""
+    operands = example_operands(kind, 2, 650, per_channel)
+    expected = ops.iir(*operands, kind, 2)
+    monkeypatch.setattr(reference, "PART", samples)
+    for actual, wanted in zip(ops.iir(*operands, kind, 2), expected, strict=True):
+        assert_close(actual, wanted, 1e-13)
+
+
 @pytest.mark.parametrize(("batch", "channels"), [(0, 3), (2, 0)])
 @kinds
 @sharing

@@ -39,21 +39,8 @@ def aliases(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     return [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in tensors]
 
 
-def register(
-    name: str,
-    schema: str,
-    reference: Callable[..., Any],
-    launcher: str,
-    fake: Callable[..., Any],
-    setup_context: Callable[..., None],
-    backward: Callable[..., Any],
-) -> torch.library.CustomOpDef:
-    """Operator ``tamt::name``: the Triton ``launcher`` where :func:`backend` says so, ``reference`` elsewhere.
-
-    ``launcher`` is ``"module:function"`` in ``tamt.triton_kernels``, imported at the first call, so that tamt works
-    without triton. ``fake`` checks shapes and gives the strides of the result; ``backward`` uses public operations.
-    """
-    operator = torch.library.custom_op(f"tamt::{name}", _own_precision(reference), mutates_args=(), schema=schema)
+def _launch(reference: Callable[..., Any], launcher: str) -> Callable[..., Any]:
+    """``launcher`` where :func:`backend` says so, else ``reference``."""
 
     def launch(*args: Any) -> Any:
         if backend("cuda") == "reference":
@@ -61,7 +48,27 @@ def register(
         module, function = launcher.split(":")
         return getattr(importlib.import_module(f"tamt.triton_kernels.{module}"), function)(*args)
 
-    operator.register_kernel("cuda")(_own_precision(launch))
+    return launch
+
+
+def register(
+    name: str,
+    schema: str,
+    reference: Callable[..., Any],
+    launcher: str | None,
+    fake: Callable[..., Any],
+    setup_context: Callable[..., None],
+    backward: Callable[..., Any],
+) -> torch.library.CustomOpDef:
+    """Operator ``tamt::name``: the Triton ``launcher`` where :func:`backend` says so, ``reference`` elsewhere.
+
+    ``launcher`` is ``"module:function"`` in ``tamt.triton_kernels``, imported at the first call, so that tamt works
+    without triton; None where there are no kernels. ``fake`` checks shapes and gives the strides of the result;
+    ``backward`` uses public operations.
+    """
+    operator = torch.library.custom_op(f"tamt::{name}", _own_precision(reference), mutates_args=(), schema=schema)
+    if launcher is not None:
+        operator.register_kernel("cuda")(_own_precision(_launch(reference, launcher)))
     operator.register_fake(fake)
     operator.register_autograd(backward, setup_context=setup_context)
     return operator

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamt.coefficients import Blocks, iir_blocks_vjp
 from tamt.ops._checks import check_same_kind
 from tamt.ops._register import register
 from tamt.ops.broken_stick import broken_stick_backward, broken_stick_rows
-from tamt.ops.iir import block_vjp, check_sections, iir, iir_backward
+from tamt.ops.iir import check_sections, iir, iir_backward
 from tamt.reference import drnl as reference
 
 State = tuple[Tensor, Tensor, Tensor]
@@ -129,7 +130,7 @@ def _backward(ctx: Any, grad_y: Tensor, *grad_last: Tensor) -> tuple[Tensor | No
         """Gradient of a cascade's signal; those of its coefficients and state go to ``grads``."""
         form = "modal", _order(coef)
         of_signal, of_state, *blocks = iir_backward(grad, grad_final, signal, coef, state, *form, *needs[:2])
-        grads[name] = block_vjp(coef, blocks, *form) if needs[1] else None
+        grads[name] = iir_blocks_vjp(coef, Blocks(*blocks), *form) if needs[1] else None
         grads[f"state {name}"] = of_state if needs[2] else None
         return of_signal
 

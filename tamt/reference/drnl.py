@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tamt.reference.broken_stick import broken_stick_
-from tamt.reference.iir import block_states, blocked, pieces, plan, slices, write_output
+from tamt.reference.iir import Plan, block_states, blocked, parts, pieces, plan, slices, write_slice
 
 
 def drnl(
@@ -26,23 +26,36 @@ def drnl(
     """``linear(x) + back(NL(front(x)))``: the output (B, F, T) and the final states of the three cascades."""
     one, two, three = (plan(coef, "modal", coef.shape[1] // 6) for coef in (linear, front, back))
     y = x.new_empty(x.shape[0], linear.shape[0], x.shape[-1])
-    last_one, last_two, last_three = (s.transpose(0, 1) for s in (state_linear, state_front, state_back))
-    for piece, length in pieces(x.shape[-1]):
-        signal, out = blocked(x[..., piece], length), y[..., piece].unflatten(-1, (-1, length))
-        starts_one, last_one = block_states(signal, last_one, one, length)
-        starts_two, last_two = block_states(signal, last_two, two, length)
-        for b, channels in slices(out):
-            target = out[b, channels]
-            write_output(signal, starts_two, two, b, channels, target)
-            broken_stick_(target.flatten(1), stick[channels])
-        starts_three, last_three = block_states(out, last_three, three, length)
-        for b, channels in slices(out):
-            target = torch.empty_like(out[b, channels])
-            write_output(out, starts_three, three, b, channels, target)
-            write_output(signal, starts_one, one, b, channels, target, add=True)
-            out[b, channels] = target
-    return y, _by_row(last_one), _by_row(last_two), _by_row(last_three)
+    states = state_linear, state_front, state_back
+    final_one, final_two, final_three = (torch.empty_like(s, memory_format=torch.contiguous_format) for s in states)
+    for rows, channels in parts(y.shape):
+        plans = one.of(channels), two.of(channels), three.of(channels)
+        last = [s[rows, channels].transpose(0, 1) for s in states]
+        for piece, length in pieces(x.shape[-1]):
+            out = y[rows, channels, piece].unflatten(-1, (-1, length))
+            last = write_piece(blocked(x[rows, piece], length), plans, stick[channels], last, out)
+        for final, state in zip((final_one, final_two, final_three), last, strict=True):
+            final[rows, channels] = state.transpose(0, 1)
+    return y, final_one, final_two, final_three
 
 
-def _by_row(state: Tensor) -> Tensor:
-    return state.transpose(0, 1).clone(memory_format=torch.contiguous_format)
+def write_piece(
+    signal: Tensor, plans: tuple[Plan, Plan, Plan], stick: Tensor, states: list[Tensor], out: Tensor
+) -> list[Tensor]:
+    """Filter blocks (B, 1, K, L) from ``states`` (F, B, N) to ``out`` (B, F, K, L): the states at the end."""
+    one, two, three = plans
+    length = out.shape[-1]
+    starts, last_two = block_states(signal, states[1], two, length)
+    for b, channels in slices(out):
+        target = out[b, channels]
+        write_slice(signal, starts, two, b, channels, target)
+        broken_stick_(target.flatten(1), stick[channels])
+    del starts  # the next two take its place
+    starts_three, last_three = block_states(out, states[2], three, length)
+    starts_one, last_one = block_states(signal, states[0], one, length)
+    for b, channels in slices(out):
+        target = torch.empty_like(out[b, channels])
+        write_slice(out, starts_three, three, b, channels, target)
+        write_slice(signal, starts_one, one, b, channels, target, add=True)
+        out[b, channels] = target
+    return [last_one, last_two, last_three]

@@ -80,12 +80,24 @@ def complex_spectra(spectra: Tensor) -> tuple[Tensor, ...]:
     return tuple(torch.view_as_complex(s.contiguous()) for s in spectra.unbind(0))
 
 
+def fitting_spectra(spectra: Tensor, samples: int) -> tuple[int, tuple[Tensor, ...]]:
+    """Length of the transforms for blocks of up to ``samples`` samples, history included, and their spectra.
+
+    A short chunk takes transforms of half the length, a quarter and so on while it fits in: every second line of a
+    spectrum is that of the same response in half as many samples.
+    """
+    size = whole = 2 * (spectra.shape[2] - 1)
+    while size % 4 == 0 and size // 2 >= samples:
+        size //= 2
+    return size, tuple(s[:, :: whole // size] for s in complex_spectra(spectra))
+
+
 def fft_drnl(
     x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output (B, F, T), and the last ``M - 1`` samples of the signal and of the compressed signal."""
-    linear, front, back = complex_spectra(spectra)
-    size, memory = 2 * (spectra.shape[2] - 1), past_x.shape[1]
+    memory = past_x.shape[1]
+    size, (linear, front, back) = fitting_spectra(spectra, memory + max(1, x.shape[1]))
     y = x.new_empty(x.shape[0], spectra.shape[1], x.shape[1])
     last_w = past_w.clone(memory_format=torch.contiguous_format)
     for row_groups in groups(y.shape, size - memory, size, SLICE // x.element_size()):
@@ -120,8 +132,8 @@ def fft_drnl_backward(
     need_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``x``, ``stick``, ``past_x`` and ``past_w``; without ``need_x`` those of signals are empty."""
-    linear, front, back = complex_spectra(spectra)
-    size, memory = 2 * (spectra.shape[2] - 1), past_x.shape[1]
+    memory = past_x.shape[1]
+    size, (linear, front, back) = fitting_spectra(spectra, memory + max(1, x.shape[1]))
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
     grad_stick = torch.zeros_like(stick, memory_format=torch.contiguous_format)
     # Gradients of the M - 1 samples before what is done so far; in the end, of the history.

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,25 +21,37 @@ from torch.nn.functional import pad
 from tamt.coefficients import BLOCK, Blocks, flush, iir_blocks
 
 GROUP_STATES = 64  # numbers of state in a group of the scan
+STEPS = 8  # so many states, or fewer, are cheaper to scan one by one than the matrices of a level are to make
+PART = 1 << 22  # output samples whose block states, a fraction of their number, are held together
 SLICE = 1 << 17  # output samples per pair of products, so that the second finds the first's result in the cache
 
 
-class Level:
+class Level(NamedTuple):
     """One level of the scan ``s_{k+1} = A s_k + e_k``: matrices for groups of ``group`` steps; states are rows here."""
 
-    def __init__(self, transition: Tensor, group: int) -> None:
-        size = transition.shape[-1]
-        self.group = group
-        self.step = strip = transition.mT  # powers of A^T side by side, (F, N, k N)
-        while strip.shape[2] < group * size:
-            strip = torch.cat((strip, strip[..., -size:] @ strip), 2)
-        identity = torch.eye(size, dtype=strip.dtype, device=strip.device).expand_as(transition)
-        strip = flush(torch.cat((identity, strip), 2)[..., : (group + 1) * size])
-        self.carry = strip[..., : group * size]  # what the state before a group adds to each state of it
-        self.over_group = strip[..., group * size :].mT
-        # Columns 0 .. G-1: what e_i adds to state j > i of its group; column G: to the state after the group.
-        windows = pad(self.carry, (group * size, 0)).unfold(2, (group + 1) * size, size)
-        self.band = windows.transpose(1, 2).flip(1).flatten(1, 2)
+    group: int
+    step: Tensor  # A^T
+    carry: Tensor  # (F, N, G N): what the state before a group adds to each state of it
+    over_group: Tensor  # A^G
+    band: Tensor  # (F, G N, (G + 1) N): what e_i adds to state j > i of its group, and to the state after the group
+
+    def of(self, channels: slice) -> Level:
+        """The same level for some of the channels."""
+        return Level(self.group, *(matrix[channels] for matrix in self[1:]))
+
+
+def make_level(transition: Tensor, group: int) -> Level:
+    """The level that takes ``group`` steps of ``transition`` (F, N, N) at once."""
+    size = transition.shape[-1]
+    step = strip = transition.mT  # powers of A^T side by side, (F, N, k N)
+    while strip.shape[2] < group * size:
+        strip = torch.cat((strip, strip[..., -size:] @ strip), 2)
+    identity = torch.eye(size, dtype=strip.dtype, device=strip.device).expand_as(transition)
+    strip = flush(torch.cat((identity, strip), 2)[..., : (group + 1) * size])
+    carry = strip[..., : group * size]
+    late = pad(carry, (group * size, 0))
+    rows = [late[..., start * size : (start + group + 1) * size] for start in reversed(range(group))]
+    return Level(group, step, carry, strip[..., group * size :].mT, torch.stack(rows, 1).flatten(1, 2))
 
 
 class Levels:
@@ -55,24 +68,37 @@ class Levels:
         with self.lock:
             # A group that has become too small was the only one of its level: nothing above hangs on it.
             if depth == len(self.made) or self.made[depth].group < group:
-                below = self.made[depth - 1].over_group if depth else self.transition
-                self.made[depth:] = [Level(below, group)]
+                self.made[depth:] = [make_level(self.transition_at(depth), group)]
             return self.made[depth]
 
+    def transition_at(self, depth: int) -> Tensor:
+        """What takes one step ``depth`` levels up."""
+        return self.made[depth - 1].over_group if depth else self.transition
 
-class Plan:
-    """All matrices of a batch of filters."""
 
-    def __init__(self, coef: Tensor, kind: str, order: int) -> None:
-        self.blocks = iir_blocks(coef, kind, order)
-        self.own = toeplitz(self.blocks.impulse)
-        self.levels = Levels(self.blocks.transitions[:, -1])
+class Plan(NamedTuple):
+    """All matrices of a batch of filters, or of the ``channels`` of it that are to be worked on."""
+
+    blocks: Blocks
+    own: Tensor  # (F, L, L): Toeplitz matrix of the impulse response
+    levels: Levels  # of all channels
+    channels: slice = slice(None)
+
+    def of(self, channels: slice) -> Plan:
+        """The plan of some of the channels."""
+        return Plan(Blocks(*(matrix[channels] for matrix in self.blocks)), self.own[channels], self.levels, channels)
+
+
+def make_plan(coef: Tensor, kind: str, order: int) -> Plan:
+    """The plan of filters of :func:`tamt.ops.iir.iir`."""
+    blocks = iir_blocks(coef, kind, order)
+    return Plan(blocks, toeplitz(blocks.impulse), Levels(blocks.transitions[:, -1]))
 
 
 def plan(coef: Tensor, kind: str, order: int) -> Plan:
     """The plan of these coefficients: on the CPU the one made before, if they have not changed by a bit."""
     if coef.device.type != "cpu":
-        return Plan(coef, kind, order)
+        return make_plan(coef, kind, order)
     return _plan(coef.contiguous().numpy().tobytes(), coef.dtype, coef.shape, kind, order)
 
 
@@ -80,21 +106,25 @@ def plan(coef: Tensor, kind: str, order: int) -> Plan:
 def _plan(data: bytes, dtype: torch.dtype, shape: torch.Size, kind: str, order: int) -> Plan:
     with torch.inference_mode(False), torch.no_grad():
         coef = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
-        return Plan(coef.reshape(shape), kind, order)
+        return make_plan(coef.reshape(shape), kind, order)
 
 
 def iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
     """Filter ``x`` (B, T) or (B, F, T) from ``state`` (B, F, N): the output (B, F, T) and the final state."""
     matrices = plan(coef, kind, order)
-    y = x.new_empty(state.shape[0], state.shape[1], x.shape[-1])
-    last = state.transpose(0, 1)
-    for piece, length in pieces(x.shape[-1]):
-        signal = blocked(x[..., piece], length)
-        starts, last = block_states(signal, last, matrices, length)
-        out = y[..., piece].unflatten(-1, (-1, length))
-        for b, channels in slices(out):
-            write_output(signal, starts, matrices, b, channels, out[b, channels])
-    return y, last.transpose(0, 1).clone(memory_format=torch.contiguous_format)
+    y, final = (
+        x.new_empty(*state.shape[:2], x.shape[-1]),
+        torch.empty_like(state, memory_format=torch.contiguous_format),
+    )
+    for rows, channels in parts(y.shape):
+        part, source = matrices.of(channels), x[rows] if x.dim() == 2 else x[rows, channels]
+        last = state[rows, channels].transpose(0, 1)
+        for piece, length in pieces(x.shape[-1]):
+            signal = blocked(source[..., piece], length)
+            starts, last = block_states(signal, last, part, length)
+            write_output(signal, starts, part, y[rows, channels, piece].unflatten(-1, (-1, length)))
+        final[rows, channels] = last.transpose(0, 1)
+    return y, final
 
 
 def pieces(length: int) -> Iterator[tuple[slice, int]]:
@@ -104,6 +134,17 @@ def pieces(length: int) -> Iterator[tuple[slice, int]]:
         yield slice(whole), BLOCK
     if whole < length:
         yield slice(whole, length), length - whole
+
+
+def parts(shape: Sequence[int]) -> Iterator[tuple[slice, slice]]:
+    """Batch rows and channels of an output (B, F, T) whose block states are in work together: all channels first."""
+    batch, channels, length = shape
+    together = max(1, PART // max(1, length))
+    width = -(-channels // max(1, -(-channels // together)))  # parts of about equal size
+    rows = max(1, together // max(1, channels))
+    for b in range(0, batch, rows):
+        for f in range(0, channels, max(1, width)):
+            yield slice(b, min(b + rows, batch)), slice(f, min(f + width, channels))
 
 
 def slices(out: Tensor) -> Iterator[tuple[int, slice]]:
@@ -117,15 +158,21 @@ def slices(out: Tensor) -> Iterator[tuple[int, slice]]:
 def block_states(signal: Tensor, state: Tensor, matrices: Plan, length: int) -> tuple[Tensor, Tensor]:
     """States (F, B, K, N) at the starts of the blocks of a piece, from ``state`` (F, B, N), and the one at its end."""
     if length == BLOCK:
-        return _scan(_block_ends(signal, matrices.blocks), state, matrices.levels)
+        return _scan(_block_ends(signal, matrices.blocks), state, matrices.levels, matrices.channels)
     rest = _shortened(matrices.blocks, length)
     return state[:, :, None], advance(state, rest.transitions)[-1] + _block_ends(signal, rest)[:, :, 0]
 
 
-def write_output(
+def write_output(signal: Tensor, starts: Tensor, matrices: Plan, out: Tensor, add: bool = False) -> None:
+    """Output of a piece, to ``out`` (B, F, K, L) or added to it: Toeplitz products and responses to the states."""
+    for b, channels in slices(out):
+        write_slice(signal, starts, matrices, b, channels, out[b, channels], add)
+
+
+def write_slice(
     signal: Tensor, starts: Tensor, matrices: Plan, b: int, channels: slice, out: Tensor, add: bool = False
 ) -> None:
-    """Output of some channels of one batch row, to ``out`` (C, K, L): Toeplitz products and responses to the states."""
+    """:func:`write_output` for some channels of one batch row, to ``out`` (C, K, L)."""
     length = out.shape[-1]
     source = signal[b].expand_as(out) if signal.shape[1] == 1 else signal[b, channels]
     torch.baddbmm(out, source, matrices.own[channels, :length, :length], beta=int(add), out=out)
@@ -258,12 +305,22 @@ def _block_ends(signal: Tensor, blocks: Blocks) -> Tensor:
     return _row_by_row(signal, blocks.input.mT)
 
 
-def _scan(ends: Tensor, state: Tensor, levels: Levels, depth: int = 0) -> tuple[Tensor, Tensor]:
-    """``s_{k+1} = A s_k + e_k`` from ``s_0 = state`` (F, B, N): all states ``s_k`` (F, B, K, N), and the last one."""
+def _scan(
+    ends: Tensor, state: Tensor, levels: Levels, of: slice = slice(None), depth: int = 0
+) -> tuple[Tensor, Tensor]:
+    """``s_{k+1} = A s_k + e_k`` from ``s_0 = state`` (F, B, N): all states ``s_k`` (F, B, K, N), and the last one.
+
+    ``of`` are the channels that the first dimension stands for.
+    """
     channels, batch, count, size = ends.shape
     if ends.numel() == 0:
         return ends, state
-    level = levels.at(depth, count)
+    if count <= STEPS:
+        step, visited = levels.transition_at(depth)[of].mT, [state]
+        for end in ends.unbind(2):
+            visited.append(torch.baddbmm(end, visited[-1], step))
+        return torch.stack(visited[:-1], 2), visited[-1]
+    level = levels.at(depth, count).of(of)
     groups = -(-count // level.group)
     if groups == 1:
         inside = torch.bmm(ends.reshape(channels, batch, -1), level.band[:, : count * size, : count * size])
@@ -272,7 +329,7 @@ def _scan(ends: Tensor, state: Tensor, levels: Levels, depth: int = 0) -> tuple[
         width = level.group * size
         padded = pad(ends, (0, 0, 0, groups * level.group - count)).reshape(channels, batch * groups, width)
         inside = torch.bmm(padded, level.band)
-        first, _ = _scan(inside[..., width:].unflatten(1, (batch, groups)), state, levels, depth + 1)
+        first, _ = _scan(inside[..., width:].unflatten(1, (batch, groups)), state, levels, of, depth + 1)
         states = torch.baddbmm(inside[..., :width], first.reshape(channels, batch * groups, size), level.carry)
     states = states.reshape(channels, batch, -1, size)[:, :, :count]
     return states, torch.baddbmm(ends[:, :, -1], states[:, :, -1], level.step)
@@ -286,6 +343,11 @@ def _scan_backward(grad_states: Tensor, grad_last: Tensor, levels: Levels, depth
     channels, batch, count, size = grad_states.shape
     if grad_states.numel() == 0:
         return grad_states, grad_last
+    if count <= STEPS:
+        transition, adjoints = levels.transition_at(depth), [grad_last]
+        for grad in reversed(grad_states.unbind(2)):
+            adjoints.append(torch.baddbmm(grad, adjoints[-1], transition))
+        return torch.stack(adjoints[-2::-1], 2), adjoints[-1]
     level = levels.at(depth, count)
     groups = -(-count // level.group)
     grad_states = grad_states.clone(memory_format=torch.contiguous_format)
