@@ -48,7 +48,7 @@ TUNED = {
 }
 # Of 512: two wavefronts can share a unit. Coefficients are in them too, see iir_sections.vary. Long modal cascades take
 # more: LLVM pairs their operations for the packed instructions.
-AMD_REGISTERS, AMD_REGISTERS_MODAL = 256, 304
+AMD_REGISTERS, AMD_REGISTERS_MODAL = 256, 272
 SINE_STACK = 48  # bytes: float64 sine keeps a table for huge arguments there
 
 CASES = {
