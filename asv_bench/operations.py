@@ -184,7 +184,6 @@ OPERATIONS = {
     ),
     "allpole": iir_operation(DRNL_LOAD, partial(cascade, 4, CHANNELS, True), "allpole", 4, 32, LENGTH),
     "biquads": iir_operation(DRNL_LOAD, biquads, "biquad", 4, 32, LENGTH, limit=5e-3),
-    "biquads per channel": iir_operation(PER_CHANNEL, biquads, "biquad", 4, 32, LENGTH, shared=False, limit=5e-3),
     "modal": iir_operation(DRNL_LOAD, partial(drnl_cascade, 0), "modal", 6, 32, LENGTH),
     "modal per channel": iir_operation(PER_CHANNEL, partial(drnl_cascade, 2), "modal", 3, 32, LENGTH, shared=False),
     "broken stick": Operation(

@@ -18,7 +18,7 @@ import triton.language as tl
 
 from ._common import LAUNCH, join_columns, lanes_per_warp, on_amd, on_device_of, split_columns
 from .broken_stick import broken_stick_gain, load_stick
-from .iir import DEFAULT, Run, Tiling, begin, enter, scanned, uses_product
+from .iir import DEFAULT, Run, Tiling, aligned, begin, enter, scanned, uses_product
 from .iir_output import (
     load_starts,
     load_states,
@@ -29,7 +29,7 @@ from .iir_output import (
 )
 from .iir_sections import forward_step, load_row, vary
 
-STEP = 8  # samples of a lane in registers at once; 16, as in iir_output, leave fewer lanes on a processor
+STEP = 8  # samples of a lane in registers at once; 16 leave fewer lanes on a processor
 
 
 @triton.jit
@@ -74,7 +74,7 @@ def drnl_front_kernel(
     o_j = tile * R + lane
     o_trip = (lane * S)[:, None] + tl.arange(0, STEP)[None, :]
     m_row = o_j < n_super
-    b_length = tl.minimum(tl.maximum(n_samples - o_tile - lane * S, 0), S).to(tl.int32)
+    length = tl.minimum(n_samples - o_tile, R * S).to(tl.int32)
     b_front = load_row(p_front, o_channel, 5 * FRONT)
     b_back = load_row(p_back, o_channel, 5 * BACK)
     b_a, b_b, b_c = load_stick(p_stick, o_channel)
@@ -83,7 +83,7 @@ def drnl_front_kernel(
     b_s = load_starts(p_start + o_super * NP_FRONT, p_state + o_row * N, m_row, o_j, R, N, NP_FRONT)
     b_e = states_at_rest(p_back, R, 2 * BACK)
     for k in range(0, S, STEP):
-        m_trip = (k < b_length)[:, None]
+        m_trip = (lane * S + k < length)[:, None]
         b_x = split_columns(tl.load(p_x + (o_b * x_stride_b + o_tile) + o_trip + k, mask=m_trip, other=0.0), R, STEP)
         b_w = ()
         for i in tl.static_range(STEP):
@@ -139,7 +139,7 @@ def drnl_back_kernel(
     o_j = tile * R + lane
     o_trip = (lane * S)[:, None] + tl.arange(0, STEP)[None, :]
     m_row = o_j < n_super
-    b_length = tl.minimum(tl.maximum(n_samples - o_tile - lane * S, 0), S).to(tl.int32)
+    length = tl.minimum(n_samples - o_tile, R * S).to(tl.int32)
     o_row = o_b * F + o_f
     o_super = (o_f * B + o_b) * n_super + tile * R
     if DO_BACK:
@@ -151,7 +151,7 @@ def drnl_back_kernel(
         p_linear_start += o_super * NP_LINEAR
         b_s = load_starts(p_linear_start, p_linear_state + o_row * (2 * LINEAR), m_row, o_j, R, 2 * LINEAR, NP_LINEAR)
     for k in range(0, S, STEP):
-        m_trip = (k < b_length)[:, None]
+        m_trip = (lane * S + k < length)[:, None]
         p_trip = p_y + (o_row * T + o_tile) + o_trip + k
         b_w = split_columns(tl.load(p_trip, mask=m_trip, other=0.0), R, STEP)
         if DO_LINEAR:
@@ -271,7 +271,7 @@ def drnl(
         return begin(signal, coef, state, "modal", coef.shape[1] // 6, tiling, response)
 
     with on_device_of(x):
-        x, stick = x.contiguous(), stick.contiguous()
+        x, stick = aligned(x), stick.contiguous()
         runs = (
             enter(cut(x, linear, state_linear, uses_product(x))),
             enter(cut(x, front, state_front, uses_product(x))),

@@ -9,8 +9,23 @@ import triton
 import triton.language as tl
 
 from ._common import join_columns, select, split_columns
-from .iir_output import TRIP, load_states, store_states
+from .iir_output import load_states, store_states
 from .iir_sections import adjoint_step, load_phase, load_row, vary
+
+
+@triton.jit
+def sum_channels(b_gx, BR: tl.constexpr, BF: tl.constexpr, STEP: tl.constexpr):
+    """Tile (BR, STEP) of sums over BF neighbouring lanes, from a tuple of STEP columns (BR BF,).
+
+    The samples of a group of lanes change places with its channels first: a sum between lanes would take three shuffles
+    for each sample of eight channels.
+    """
+    b_tile = tl.permute(tl.reshape(join_columns(b_gx, BR * BF, STEP), [BR, BF, STEP]), (0, 2, 1))
+    b_channels = split_columns(tl.reshape(b_tile, [BR * STEP, BF]), BR * STEP, BF)
+    b_sum = b_channels[0]
+    for c in tl.static_range(1, BF):
+        b_sum += b_channels[c]
+    return tl.reshape(b_sum, [BR, STEP])
 
 
 @triton.jit
@@ -35,6 +50,7 @@ def iir_adjoint_kernel(
     POLES: tl.constexpr,
     S: tl.constexpr,
     BORDER: tl.constexpr,
+    STEP: tl.constexpr,
     R: tl.constexpr,
     BF: tl.constexpr,
     PER_LANE: tl.constexpr,
@@ -66,7 +82,7 @@ def iir_adjoint_kernel(
     channel = group * BF + tl.arange(0, R) % BF
     o_f = tl.minimum(channel, F - 1).to(tl.int64)
     o_j = tile * BR + lane
-    o_i = tl.arange(0, TRIP)
+    o_i = tl.arange(0, STEP)
     o_n = tl.arange(0, NP)
     m_f = channel < F
     m_row = (o_j < n_super) & m_f
@@ -84,32 +100,30 @@ def iir_adjoint_kernel(
             b_s = b_s + (tl.zeros([R], p_table.dtype.element_ty),)
     else:
         b_s = load_states(p_start + o_super, (m_row & (o_j < n_super - 1))[:, None], R, N, NP)
-    for trip in range(0, S, TRIP):
-        k = S - TRIP - trip
-        if (tile == n_tiles - 1) & (k + TRIP == last_length):  # the last superblock begins here, from gfinal
+    for trip in range(0, S, STEP):
+        k = S - STEP - trip
+        m_trip = (k < b_length)[:, None]
+        if (tile == n_tiles - 1) & (k + STEP == last_length):  # the last superblock begins here, from gfinal
             b_s = select(o_j < n_super - 1, b_s, load_states(p_gfinal + o_state, m_last, R, N, NP), N)
         if BORDERS:  # noqa: SIM102
-            if (k + TRIP) % BORDER == 0:
+            if (k + STEP) % BORDER == 0:
                 o_border = ((o_f * B + o_b) * (n_samples // BORDER) + (o_tile + lane * S + k) // BORDER) * NP
                 p_block = p_border + o_border[:, None] + o_n[None, :]
-                store_states(p_block, b_s, (k + TRIP <= b_length)[:, None], R, N, NP)
-        m_trip = (k < b_length)[:, None]
-        b_g = split_columns(tl.load(p_gtile + k, mask=m_trip, other=0.0), R, TRIP)
+                store_states(p_block, b_s, m_trip, R, N, NP)
+        b_g = split_columns(tl.load(p_gtile + k, mask=m_trip, other=0.0), R, STEP)
         b_gx = ()
-        for i in tl.static_range(TRIP - 1, -1, -1):
-            b_gxi, b_s = adjoint_step(b_g[i], b_s, b_c, KIND, ORDER, i, POLES, i == TRIP - 1, i == 0)
-            if BF > 1:  # sum over the channels
-                b_gxi = tl.sum(tl.reshape(b_gxi, [BR, BF]), axis=1)
+        for i in tl.static_range(STEP - 1, -1, -1):
+            b_gxi, b_s = adjoint_step(b_g[i], b_s, b_c, KIND, ORDER, i, POLES, i == STEP - 1, i == 0)
             b_gx = (b_gxi,) + b_gx
         if TASK == "output" and GRAD_X:
             if BF == 1:
                 p_x = p_out + ((o_b * F + group) * T + o_tile) + ((lane * S)[:, None] + o_i[None, :])
-                tl.store(p_x + k, join_columns(b_gx, R, TRIP), mask=m_trip)
+                tl.store(p_x + k, join_columns(b_gx, R, STEP), mask=m_trip)
             else:
                 o_r = tl.arange(0, BR)
                 m_sum = (k < n_samples - o_tile - o_r * S)[:, None]
                 p_x = p_out + ((group.to(tl.int64) * B + o_b) * T + o_tile) + ((o_r * S)[:, None] + o_i[None, :])
-                tl.store(p_x + k, join_columns(b_gx, BR, TRIP), mask=m_sum)
+                tl.store(p_x + k, sum_channels(b_gx, BR, BF, STEP), mask=m_sum)
     if TASK == "ends":
         store_states(p_out + o_super, b_s, m_row[:, None], R, N, NP)
     elif tile == 0:

@@ -151,5 +151,6 @@ def iir_power_kernel(p_in, p_out, NP: tl.constexpr, SQUARINGS: tl.constexpr):
     o_tile = tl.program_id(0) * (NP * NP) + o_row[:, None] * NP + o_row[None, :]
     b_a = tl.load(p_in + o_tile)
     for _ in tl.static_range(SQUARINGS):
-        b_a = tl.sum(b_a[:, :, None] * b_a[None, :, :], axis=1)
+        # The sum is over the first axis, which lies within lanes: no shuffles.
+        b_a = tl.sum(tl.trans(b_a)[:, :, None] * b_a[:, None, :], axis=0)
     tl.store(p_out + o_tile, b_a)

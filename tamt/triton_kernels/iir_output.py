@@ -1,8 +1,8 @@
 """Stage 4 of the IIR engine: the recursion itself, one lane per superblock and channel, states in registers.
 
-Each trip takes 16 samples: a tile (lanes, 16) is loaded with vector loads, split into columns, stepped through, joined
-and stored. Only whole trips go through this loop, so its masks are per lane; what is left of a length not divisible by
-16 is done by a small kernel of its own.
+Each trip takes STEP samples, 16 or 8: a tile (lanes, STEP) is loaded with vector loads, split into columns, stepped
+through, joined and stored. Only whole trips go through this loop, so its masks are per lane; what is left of a length
+not divisible by 16 is done by a small kernel of its own.
 """
 
 import triton
@@ -10,8 +10,6 @@ import triton.language as tl
 
 from ._common import join_columns, select, split_columns
 from .iir_sections import forward_step, load_phase, load_row, vary
-
-TRIP = tl.constexpr(16)
 
 
 @triton.jit
@@ -92,6 +90,7 @@ def iir_forward_kernel(
     POLES: tl.constexpr,
     S: tl.constexpr,
     BORDER: tl.constexpr,
+    STEP: tl.constexpr,
     R: tl.constexpr,
     PER_LANE: tl.constexpr,
     TASK: tl.constexpr,
@@ -111,10 +110,10 @@ def iir_forward_kernel(
     o_tile = tile.to(tl.int64) * (R * S)
     lane = tl.arange(0, R)
     o_j = tile * R + lane
-    o_i = tl.arange(0, TRIP)
+    o_i = tl.arange(0, STEP)
     o_n = tl.arange(0, NP)
     m_row = o_j < n_super
-    b_length = tl.minimum(tl.maximum(n_samples - o_tile - lane * S, 0), S).to(tl.int32)
+    length = tl.minimum(n_samples - o_tile, R * S).to(tl.int32)
     b_c = load_row(p_table, vary(o_f, F, R, PER_LANE), WIDTH)
     p_xtile = p_x + (o_b * x_stride_b + o_f * x_stride_f + o_tile) + ((lane * S)[:, None] + o_i[None, :])
     p_state += (o_b * F + o_f) * N
@@ -124,25 +123,25 @@ def iir_forward_kernel(
         b_s = states_at_rest(p_table, R, N)
     else:
         b_s = load_starts(p_start + o_super, p_state, m_row, o_j, R, N, NP)
-    for k in range(0, S, TRIP):
+    for k in range(0, S, STEP):
+        m_trip = (lane * S + k < length)[:, None]  # one register for all lanes' lengths
         if TASK == "borders":  # noqa: SIM102
             if k % BORDER == 0:
                 o_border = (o_f * B + o_b) * ((n_samples + BORDER - 1) // BORDER) + (o_tile + k) // BORDER
                 p_border = p_out + o_border * NP + ((lane * (S // BORDER * NP))[:, None] + o_n[None, :])
-                store_states(p_border, b_s, (k < b_length)[:, None], R, N, NP)
-        m_trip = (k < b_length)[:, None]
+                store_states(p_border, b_s, m_trip, R, N, NP)
         b_x = tl.load(p_xtile + k, mask=m_trip, other=0.0)
-        b_u = split_columns(b_x, R, TRIP)
+        b_u = split_columns(b_x, R, STEP)
         b_y = ()
-        for i in tl.static_range(TRIP):
+        for i in tl.static_range(STEP):
             b_yi, b_s = forward_step(b_u[i], b_s, b_c, KIND, ORDER, i, POLES)
             b_y = b_y + (b_yi,)
         if TASK == "output":
-            b_out = join_columns(b_y, R, TRIP)
+            b_out = join_columns(b_y, R, STEP)
             p_y = p_out + ((o_b * F + o_f) * T + o_tile) + ((lane * S)[:, None] + o_i[None, :])
             tl.store(p_y + k, b_out, mask=m_trip)
         if TASK != "ends":  # noqa: SIM102
-            if (tile == (n_super - 1) // R) & (k + TRIP == n_samples - (n_super - 1) * S):
+            if (tile == (n_super - 1) // R) & (k + STEP == n_samples - (n_super - 1) * S):
                 store_final(p_final + (o_b * F + o_f) * N, b_s, o_j == n_super - 1, R, N, NP)
     if TASK == "ends":
         store_states(p_out + o_super + (lane[:, None] * NP + o_n[None, :]), b_s, m_row[:, None], R, N, NP)

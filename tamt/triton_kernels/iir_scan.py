@@ -97,7 +97,8 @@ def iir_scan_kernel(
     o_b = (o_q // n_chunks).to(tl.int64)
     o_first = (o_q % n_chunks) * CHUNK
     o_channel = f.to(tl.int64) * B
-    b_a = tl.load(p_transition + f * (NP * NP) + o_n[:, None] * a_stride_out + o_n[None, :] * a_stride_in)
+    # The matrix is transposed, so that the products of a sum are the first axis, which lies within lanes: no shuffles.
+    b_at = tl.load(p_transition + f * (NP * NP) + o_n[:, None] * a_stride_in + o_n[None, :] * a_stride_out)
     if START:
         o_start = f.to(tl.int64) * start_stride_f + o_q.to(tl.int64) * start_stride_r
         b_s = tl.load(p_start + o_start[:, None] + o_n[None, :], mask=m_q[:, None] & (o_n < N)[None, :], other=0.0).to(
@@ -114,7 +115,7 @@ def iir_scan_kernel(
         b_e = tl.load(p_e + o_e, mask=m_j, other=0.0).to(tl.float64)
         if STATES:
             tl.store(p_out + o_e, b_s.to(p_out.dtype.element_ty), mask=m_j)
-        b_s = tl.sum(b_a[None, :, :] * b_s[:, None, :], axis=2) + b_e
+        b_s = tl.sum(b_at[:, None, :] * tl.trans(b_s)[:, :, None], axis=0) + b_e
     if not STATES:
         o_out = ((o_channel * n_chunks + o_q) * NP)[:, None] + o_n[None, :]
         tl.store(p_out + o_out, b_s.to(p_out.dtype.element_ty), mask=m_q[:, None])
