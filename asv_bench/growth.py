@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,7 +157,7 @@ def points(name: str, axis: str, device: str) -> Iterator[dict[str, Any]]:
             del expected
         once = timed(call, device)
         rounds = max(3, min(20, int(SECONDS_PER_POINT / once)))
-        seconds = statistics.median(timed(call, device) for _ in range(rounds))
+        seconds = min(timed(call, device) for _ in range(rounds))
         yield {"module": name, "axis": axis, "size": size, "seconds": seconds, "peak_bytes": memory(call, device)}
 
 

@@ -57,7 +57,7 @@ def measure(instance: Any, method: str, combination: tuple[Any, ...], device: st
     if method.startswith("track_"):
         return function(*combination), getattr(function, "unit", "")
     function(*combination)
-    return statistics.median(timed(lambda: function(*combination), device) for _ in range(20)), "s"
+    return statistics.median(timed(lambda: function(*combination), device) for _ in range(10)), "s"
 
 
 def run(device: str, only: str) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -32,17 +31,17 @@ def timed(function: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
-def median_times(*functions: Callable[[], object], device: str = "cpu", rounds: int = 15) -> list[float]:
-    """Median seconds of each function, called in turn so that a noisy machine disturbs all alike."""
+def best_times(*functions: Callable[[], object], device: str = "cpu", rounds: int = 15) -> list[float]:
+    """Least seconds of each function, called in turn: a noisy machine disturbs all alike, and seldom every round."""
     for function in functions:
         timed(function, device)
     samples = [[timed(function, device) for function in functions] for _ in range(rounds)]
-    return [statistics.median(column) for column in zip(*samples, strict=True)]
+    return [min(column) for column in zip(*samples, strict=True)]
 
 
 def ratio_of_times(one: Callable[[], object], other: Callable[[], object], device: str = "cpu") -> float:
     """Time of ``other`` over that of ``one``. A peer comes first: asv takes whatever has grown for a regression."""
-    first, second = median_times(one, other, device=device)
+    first, second = best_times(one, other, device=device)
     return second / first
 
 

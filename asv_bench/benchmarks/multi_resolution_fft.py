@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tamt.multiresolution import MultiResolutionFFT
 
-from .common import DEVICES, DTYPES, median_times, peak_memory, ratio_of_times, relative_error, require, timed
+from .common import DEVICES, DTYPES, best_times, peak_memory, ratio_of_times, relative_error, require, timed
 
 FS = 32000
 CPU_LOADS = {"8 x 1 s": (8, 1), "1 x 30 s": (1, 30)}
@@ -73,7 +73,7 @@ class MultiResolution(_Load):
         timed(self.forward, self.device)
 
     def track_time_over_real_time(self, *_: object) -> float:
-        return median_times(self.forward, device=self.device)[0] / (self.batch * self.seconds)
+        return best_times(self.forward, device=self.device)[0] / (self.batch * self.seconds)
 
     track_time_over_real_time.unit = "x"
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tamt.excitation import Moore2016ExcitationPattern
 
-from .common import DEVICES, median_times, peak_memory, ratio_of_times, require, timed
+from .common import DEVICES, best_times, peak_memory, ratio_of_times, require, timed
 
 COMPONENTS, STEP, BINS = 950, 15.625, 960
 FRAMES = {"cpu": 100, "cuda": 16000}
@@ -82,7 +82,7 @@ class Roex(_Load):
         timed(self.forward, self.device)
 
     def track_time_over_real_time(self, *_: object) -> float:
-        return median_times(self.forward, device=self.device, rounds=7)[0] / (1e-3 * len(self.freqs))
+        return best_times(self.forward, device=self.device, rounds=7)[0] / (1e-3 * len(self.freqs))
 
     track_time_over_real_time.unit = "x"
 

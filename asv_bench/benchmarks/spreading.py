@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tamt.excitation import ExcitationPattern
 
-from .common import DEVICES, DTYPES, median_times, peak_memory, ratio_of_times, require, timed
+from .common import DEVICES, DTYPES, best_times, peak_memory, ratio_of_times, require, timed
 
 CPU_LOADS = {"2 x 32": (2, 32), "16 x 1000": (16, 1000)}
 GPU_LOADS = {"2000": (2000,), "1000000": (1000000,)}
@@ -124,7 +124,7 @@ class SpreadingGrowth:
         require(difference.abs().max().item(), LIMITS[dtype], f"spreading {device} {dtype}")
 
     def track_growth(self, *_: object) -> float:
-        few, many = median_times(*(partial(self.pattern, x) for x in (self.few, self.many)), device=self.device)
+        few, many = best_times(*(partial(self.pattern, x) for x in (self.few, self.many)), device=self.device)
         return many / few / 4
 
     track_growth.unit = "x"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +40,7 @@ def compared(work: Work, device: str) -> Iterator[dict[str, Any]]:
     row, seconds = _checked("tamt", ours, work, device)
     if row["error"] is None or row["error"] > work.limit:
         raise RuntimeError(f"tamt, {work.load}: error {row['error']} {work.unit} exceeds {work.limit:.0e}")
-    yield row | {"seconds": statistics.median(timed(ours, device) for _ in range(_rounds(seconds)))}
+    yield row | {"seconds": min(timed(ours, device) for _ in range(_rounds(seconds)))}
     for name, set_up in work.peers.items():
         try:
             peer = set_up()
@@ -51,7 +50,7 @@ def compared(work: Work, device: str) -> Iterator[dict[str, Any]]:
         row, other = _checked(name, peer, work, device)
         if row["error"] is not None and row["error"] <= work.limit:
             pairs = [(timed(ours, device), timed(peer, device)) for _ in range(_rounds(seconds + other))]
-            mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+            mine, theirs = (min(column) for column in zip(*pairs, strict=True))
             row |= {"seconds": theirs, "tamt_seconds": mine, "ratio": theirs / mine}
         yield row
 
