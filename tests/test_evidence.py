@@ -231,5 +231,5 @@ def test_micro_benchmarks_cover_every_operator() -> None:
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     stems = set(re.findall(r"\[(\w+)-", run.stdout))
-    operators = {path.stem for path in (ROOT / "tamt" / "reference").glob("*.py")} - {"__init__", "drnl"}
-    assert stems == operators, "drnl is measured as a module"
+    operators = {path.stem for path in (ROOT / "tamt" / "reference").glob("*.py")}
+    assert stems == operators - {"__init__", "drnl", "doubling"}, "what is left out is measured with DRNL's module"
