@@ -31,7 +31,7 @@ def timed(function: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
-def best_times(*functions: Callable[[], object], device: str = "cpu", rounds: int = 15) -> list[float]:
+def best_times(*functions: Callable[[], object], device: str = "cpu", rounds: int = 9) -> list[float]:
     """Least seconds of each function, called in turn: a noisy machine disturbs all alike, and seldom every round."""
     for function in functions:
         timed(function, device)

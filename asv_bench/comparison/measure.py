@@ -14,7 +14,7 @@ from asv_bench.benchmarks.common import peak_memory, timed
 
 from .peers import Absent
 
-SECONDS_PER_PAIR = 2.0
+SECONDS_PER_PAIR = 1.0
 
 
 # What a contender is: it makes ready and returns the call to be timed, or raises Absent.
