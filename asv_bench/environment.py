@@ -46,9 +46,12 @@ def require(parser: argparse.ArgumentParser, device: str) -> None:
 
 
 def commit() -> str:
-    """Commit of the checkout, "unknown" outside one, with "-dirty" where files differ from it."""
-    call = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True)
-    return call.stdout.strip() if call.returncode == 0 else "unknown"
+    """Commit of the checkout, "unknown" outside one, with "-dirty" where what is measured differs from it."""
+    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    if head.returncode:
+        return "unknown"
+    changed = subprocess.run(["git", "status", "--porcelain", "--", "tamt", "asv_bench"], capture_output=True, text=True)
+    return head.stdout.strip() + "-dirty" * bool(changed.stdout)
 
 
 def processor() -> str:
