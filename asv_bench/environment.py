@@ -50,7 +50,9 @@ def commit() -> str:
     head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
     if head.returncode:
         return "unknown"
-    changed = subprocess.run(["git", "status", "--porcelain", "--", "tamt", "asv_bench"], capture_output=True, text=True)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--", "tamt", "asv_bench"], capture_output=True, text=True
+    )
     return head.stdout.strip() + "-dirty" * bool(changed.stdout)
 
 

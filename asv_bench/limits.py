@@ -54,7 +54,7 @@ LIMITS = (
         ("drnl",),
         6,
     ),
-    Limit("design of 50 learnable DRNL channels in a forward, s", "drnl.DRNLDesign.time_design", (), 5e-3),
+    Limit("design of 50 learnable DRNL channels, s", "drnl.DRNLDesign.track_design_beside_forward", (), 5e-3),
     Limit(
         "FastDRNL, 0.5 s, float64: time over real time",
         "fft_drnl.FftDrnl.track_time_over_real_time",
