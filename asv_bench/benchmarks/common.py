@@ -14,7 +14,6 @@ from scipy.signal import lfilter
 from torch import Tensor
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-SETTLING = 0.02  # seconds
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -32,18 +31,11 @@ def timed(function: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
-def settled(function: Callable[[], object], device: str) -> float:
-    """Seconds of one call, after a pause: on the CPU threads of the library called before may still be spinning."""
-    if device == "cpu":
-        time.sleep(SETTLING)
-    return timed(function, device)
-
-
 def best_times(*functions: Callable[[], object], device: str = "cpu", rounds: int = 9) -> list[float]:
     """Least seconds of each function, called in turn: a noisy machine disturbs all alike, and seldom every round."""
     for function in functions:
         timed(function, device)
-    samples = [[settled(function, device) for function in functions] for _ in range(rounds)]
+    samples = [[timed(function, device) for function in functions] for _ in range(rounds)]
     return [min(column) for column in zip(*samples, strict=True)]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from asv_bench.benchmarks.common import peak_memory, settled, timed
+from asv_bench.benchmarks.common import peak_memory, timed
 
 from .peers import Absent
 
@@ -40,7 +40,7 @@ def compared(work: Work, device: str) -> Iterator[dict[str, Any]]:
     row, seconds = _checked("tamt", ours, work, device)
     if row["error"] is None or row["error"] > work.limit:
         raise RuntimeError(f"tamt, {work.load}: error {row['error']} {work.unit} exceeds {work.limit:.0e}")
-    yield row | {"seconds": min(settled(ours, device) for _ in range(_rounds(seconds)))}
+    yield row | {"seconds": min(timed(ours, device) for _ in range(_rounds(seconds)))}
     for name, set_up in work.peers.items():
         try:
             peer = set_up()
@@ -49,7 +49,7 @@ def compared(work: Work, device: str) -> Iterator[dict[str, Any]]:
             continue
         row, other = _checked(name, peer, work, device)
         if row["error"] is not None and row["error"] <= work.limit:
-            pairs = [(settled(ours, device), settled(peer, device)) for _ in range(_rounds(seconds + other))]
+            pairs = [(timed(ours, device), timed(peer, device)) for _ in range(_rounds(seconds + other))]
             mine, theirs = (min(column) for column in zip(*pairs, strict=True))
             row |= {"seconds": theirs, "tamt_seconds": mine, "ratio": theirs / mine}
         yield row
