@@ -20,9 +20,10 @@ from asv_bench.tables import comparison_table, error, seconds, size, table, time
 SUPERLINEAR = 1.1  # exponent of the last decade from which growth wants a reason
 NOISE = 4 << 20  # bytes, below which peak memory is that of the allocator's pools
 PAGES = (
-    "outputs of more than 32 MiB lie in fresh pages at every call, as glibc gives blocks so large back to the system, and "
-    "the first touch of a page takes longer than the work. With `MALLOC_MMAP_THRESHOLD_` and `MALLOC_TRIM_THRESHOLD_` "
-    "set high, growth is in proportion (`MultiResolutionFFT`, batch of 1000: 133 ms instead of 240 ms)."
+    "outputs of more than 32 MiB lie in fresh pages at every call, as glibc gives blocks so large back to the system, "
+    "and the first touch of a page takes longer than the work. With `MALLOC_MMAP_THRESHOLD_` and "
+    "`MALLOC_TRIM_THRESHOLD_` set high, growth is in proportion (`MultiResolutionFFT`, batch of 1000: 133 ms instead of "
+    "240 ms)."
 )
 REASONS = {
     ("GammatoneFilterbank", "length", "time"): PAGES,
