@@ -22,8 +22,7 @@ NOISE = 4 << 20  # bytes, below which peak memory is that of the allocator's poo
 PAGES = (
     "outputs of more than 32 MiB lie in fresh pages at every call, as glibc gives blocks so large back to the system, "
     "and the first touch of a page takes longer than the work. With `MALLOC_MMAP_THRESHOLD_` and "
-    "`MALLOC_TRIM_THRESHOLD_` set high, growth is in proportion (`MultiResolutionFFT`, batch of 1000: 133 ms instead of "
-    "240 ms)."
+    "`MALLOC_TRIM_THRESHOLD_` set high, growth is in proportion (`MultiResolutionFFT`, batch of 1000: 133 ms, not 240)."
 )
 REASONS = {
     ("GammatoneFilterbank", "length", "time"): PAGES,
