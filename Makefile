@@ -47,7 +47,7 @@ format: $(STAMP)  ## put the source into the project's format
 
 bench: $(STAMP)  ## run the benchmarks on this machine with asv, and make pages of all runs
 	$(BIN)/asv machine --yes >/dev/null
-	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr $(ASV)
+	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr -a rounds=1 -a repeat=5 -a warmup_time=0 $(ASV)
 	$(BIN)/asv publish
 
 microbench: $(STAMP)  ## time the operators with pytest-benchmark
