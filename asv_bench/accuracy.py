@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,12 @@ from torch import Tensor
 
 import tamt
 from asv_bench import environment
-from asv_bench.benchmarks.common import DTYPES, modal_as_biquads, relative_error, scipy_cascade
+from asv_bench.benchmarks.common import DTYPES, largest_difference, modal_as_biquads, relative_error, scipy_cascade
 from asv_bench.benchmarks.drnl import LEVEL, scipy_drnl
 from asv_bench.benchmarks.erb_integration import band_by_band, spectrum
 from asv_bench.benchmarks.moore2016_spectrum import dense, difference_in_db
 from asv_bench.benchmarks.multi_resolution_fft import by_scipy, noise
 from asv_bench.benchmarks.spreading import composition, excitation
-from asv_bench.comparison.measure import largest_difference
 
 DATA = Path(__file__).parents[1] / "tests" / "data"
 RATES = [8000, 16000, 22050, 32000, 44100, 48000, 96000]
@@ -171,9 +169,7 @@ def main() -> None:
             "conformance": list(conformance()),
             "single precision": list(single_precision()),
         }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written to {arguments.out}")
+    environment.write(result, arguments.out)
 
 
 if __name__ == "__main__":

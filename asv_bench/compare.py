@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -65,8 +64,7 @@ def main() -> None:
     }
     text = comparison_table(result)
     print(text)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    environment.write(result, arguments.out)
     arguments.out.with_suffix(".txt").write_text(text + "\n")
     try:
         from asv_bench.plots import plot_comparison
@@ -74,7 +72,6 @@ def main() -> None:
         print(f"no plot: {error.name} is not installed")
     else:
         plot_comparison(result, arguments.out.with_suffix(".png"))
-    print(f"written to {arguments.out}")
 
 
 if __name__ == "__main__":

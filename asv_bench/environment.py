@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import platform
 import statistics
 import subprocess
@@ -43,6 +44,13 @@ def require(parser: argparse.ArgumentParser, device: str) -> None:
     """The device, or an error of the command line."""
     if device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device here; --device cpu runs the CPU's benchmarks")
+
+
+def write(result: dict[str, Any], path: Path) -> None:
+    """The result file, in a folder that is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written to {path}")
 
 
 def commit() -> str:

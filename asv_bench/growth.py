@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +16,9 @@ from torch import Tensor
 
 import tamt
 from asv_bench import environment
-from asv_bench.benchmarks.common import peak_memory, relative_error, require, timed
+from asv_bench.benchmarks.common import largest_difference, relative_error, require, timed
 from asv_bench.benchmarks.moore2016_spectrum import dense, difference_in_db
-from asv_bench.comparison.measure import largest_difference
+from asv_bench.comparison.measure import peak_bytes, without_gradient
 
 STEPS = [10 ** (k / 2) for k in range(7)]  # three decades
 SECONDS_PER_POINT = 0.5
@@ -150,30 +149,15 @@ def points(name: str, axis: str, device: str) -> Iterator[dict[str, Any]]:
     for step in STEPS:
         size = round(case.start[axis] * step)
         sizes = case.base | {axis: size}
-        call = no_grad(case.build(**sizes, dtype=torch.float32, device=device))
+        call = without_gradient(case.build(**sizes, dtype=torch.float32, device=device))
         if step in (STEPS[0], STEPS[-1]):
-            expected = no_grad(case.build(**sizes, dtype=torch.float64, device="cpu"))()
+            expected = without_gradient(case.build(**sizes, dtype=torch.float64, device="cpu"))()
             require(case.error(call(), expected), case.limit, f"{name}, {axis} {size}")
             del expected
         once = timed(call, device)
         rounds = max(3, min(20, int(SECONDS_PER_POINT / once)))
         seconds = min(timed(call, device) for _ in range(rounds))
-        yield {"module": name, "axis": axis, "size": size, "seconds": seconds, "peak_bytes": memory(call, device)}
-
-
-def memory(call: Callable[[], Any], device: str) -> int | None:
-    try:
-        return peak_memory(call, device)
-    except NotImplementedError:
-        return None
-
-
-def no_grad(call: Callable[[], Any]) -> Callable[[], Any]:
-    def wrapped() -> Any:
-        with torch.no_grad():
-            return call()
-
-    return wrapped
+        yield {"module": name, "axis": axis, "size": size, "seconds": seconds, "peak_bytes": peak_bytes(call, device)}
 
 
 def main() -> None:
@@ -189,10 +173,8 @@ def main() -> None:
             for row in points(name, axis, arguments.device):
                 print(f"{name}, {axis} {row['size']}: {row['seconds']:.3g} s", file=sys.stderr, flush=True)
                 rows.append(row)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     result = environment.describe(arguments.device) | {"results": rows}
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written to {arguments.out}")
+    environment.write(result, arguments.out)
 
 
 if __name__ == "__main__":

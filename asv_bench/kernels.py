@@ -16,7 +16,7 @@ from typing import Any
 
 import triton
 
-from asv_bench.environment import origin
+from asv_bench.environment import origin, write
 from asv_bench.machine_code import TARGETS, Code, Launch, compiled, intercepted
 from asv_bench.operations import OPERATIONS, passes, tensors
 from asv_bench.traffic import size_in_bytes, traffic
@@ -101,9 +101,7 @@ def main() -> None:
         "operations": [row for name in names for row in operation_rows(name)],
         "kernels": [row for rows in kernels for row in rows],
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written to {arguments.out}")
+    write(result, arguments.out)
 
 
 if __name__ == "__main__":

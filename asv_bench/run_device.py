@@ -9,7 +9,6 @@ import argparse
 import importlib
 import inspect
 import itertools
-import json
 import statistics
 import sys
 from collections.abc import Iterator
@@ -91,9 +90,7 @@ def main() -> None:
     arguments = parser.parse_args()
     environment.require(parser, arguments.device)
     result = environment.describe(arguments.device) | {"results": list(run(arguments.device, arguments.only))}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written to {arguments.out}")
+    environment.write(result, arguments.out)
     if arguments.device == "cpu":  # what is asked of a GPU depends on its bandwidth
         beyond = [(limit, value) for limit, value in judged(result["results"]) if not value <= limit.most]
         for limit, value in beyond:

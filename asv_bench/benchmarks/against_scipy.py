@@ -18,7 +18,7 @@ from torch import Tensor
 import tamt
 
 from . import erb_integration, moore2016_spectrum, multi_resolution_fft, roex, spreading
-from .common import DTYPES, ratio_of_times, relative_error, require
+from .common import DTYPES, largest_difference, ratio_of_times, relative_error, require
 from .windowed_dft import BANDS, SIZE
 
 Array = np.ndarray
@@ -88,10 +88,6 @@ def _excitation(f: Array, level: Array, fc: Array, ratio: float) -> Array:
     return 10 * np.log10(weight(np.abs(g) * slope, f, fc[:, None]) @ intensity + 1e-12)
 
 
-def largest_difference(actual: Tensor, expected: Array | Tensor) -> float:
-    return (actual - torch.as_tensor(expected)).abs().max().item()
-
-
 def components_differ(actual: Sequence[Tensor], expected: Tensor) -> float:
     return moore2016_spectrum.difference_in_db(moore2016_spectrum.dense(actual), expected)
 
@@ -102,7 +98,7 @@ Pair = tuple[Callable[[], Any], Callable[[], Any], Callable[[Any, Any], float]]
 
 def multi_resolution_pair(dtype: str) -> Pair:
     x, module = multi_resolution_fft.noise(1, 1, dtype, "cpu"), tamt.MultiResolutionFFT()
-    return lambda: module(x)[0], partial(multi_resolution, x), lambda a, e: relative_error(a, e)
+    return lambda: module(x)[0], partial(multi_resolution, x), relative_error
 
 
 def spectrum_pair(dtype: str) -> Pair:

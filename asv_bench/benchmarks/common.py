@@ -79,6 +79,13 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
     return torch.nan_to_num(error, nan=float("inf")).max().item()
 
 
+def largest_difference(actual: np.ndarray | Tensor, expected: np.ndarray | Tensor) -> float:
+    """In the unit of the two; NaN counts as infinite."""
+    wide = (torch.as_tensor(t).detach().double().cpu() for t in (actual, expected))
+    difference = torch.sub(*wide).abs()
+    return torch.nan_to_num(difference, nan=float("inf")).max().item()
+
+
 def require(error: float, limit: float, what: str) -> None:
     """No figure from a run whose numbers are wrong."""
     if not error <= limit:

@@ -13,11 +13,11 @@ from asv_bench.benchmarks import against_scipy
 from asv_bench.benchmarks import erb_integration as bands_bench
 from asv_bench.benchmarks import roex as roex_bench
 from asv_bench.benchmarks import spreading as spreading_bench
-from asv_bench.benchmarks.common import DTYPES
+from asv_bench.benchmarks.common import DTYPES, largest_difference
 from tamt import ERBIntegration, ExcitationPattern, Moore2016ExcitationPattern
 
-from .filters import on_cpu, without_gradient
-from .measure import Work, largest_difference
+from .filters import on_cpu
+from .measure import Work, without_gradient
 from .peers import torch_amt
 
 LIMITS = {"float32": 0.01, "float64": 1e-6}  # dB

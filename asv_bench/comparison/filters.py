@@ -18,7 +18,7 @@ from asv_bench.benchmarks.common import DTYPES, modal_as_biquads, relative_error
 from tamt import DRNLFilterbank, FastDRNLFilterbank, GammatoneFilterbank
 from tamt.ops.iir import biquad_cascade
 
-from .measure import Contender, Work
+from .measure import Contender, Work, without_gradient
 from .peers import RECURSIONS, gammatone_biquads, library, torch_amt
 
 LIMITS = {"float32": 1e-2, "float64": 1e-6}
@@ -29,14 +29,6 @@ STEP = 1e-6  # of a coefficient, for difference quotients in float64
 def on_cpu(device: str, peers: dict[str, Contender]) -> dict[str, Contender]:
     """scipy's, where the work is done on the CPU."""
     return peers if device == "cpu" else {}
-
-
-def without_gradient(function: Callable[..., Tensor], *args: Any) -> Callable[[], Tensor]:
-    def call() -> Tensor:
-        with torch.no_grad():
-            return function(*args)
-
-    return call
 
 
 def by_sosfilt(x: np.ndarray, sos: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from asv_bench.benchmarks.common import peak_memory, timed
 
@@ -59,19 +58,28 @@ def _checked(name: str, call: Callable[[], Any], work: Work, device: str) -> tup
     """Error (None where it is infinite) and memory of a contender, and about how long a call takes."""
     error = work.error(call(), work.expected)
     seconds = timed(call, device)
-    try:
-        peak = peak_memory(call, device)
-    except NotImplementedError:
-        peak = None
+    peak = peak_bytes(call, device)
     row = {"contender": name, "error": error if math.isfinite(error) else None, "peak_bytes": peak}
     return row, seconds
 
 
+def peak_bytes(call: Callable[[], Any], device: str) -> int | None:
+    """Peak memory of a call, None where it cannot be read."""
+    try:
+        return peak_memory(call, device)
+    except NotImplementedError:
+        return None
+
+
+def without_gradient(function: Callable[..., Any], *args: Any) -> Callable[[], Any]:
+    """The call of ``function`` that keeps nothing for a backward pass."""
+
+    def call() -> Any:
+        with torch.no_grad():
+            return function(*args)
+
+    return call
+
+
 def _rounds(seconds: float) -> int:
     return max(2, min(25, int(SECONDS_PER_PAIR / seconds)))
-
-
-def largest_difference(actual: Tensor, expected: Tensor) -> float:
-    """In the unit of the two; NaN counts as infinite."""
-    difference = (torch.as_tensor(actual).detach().double().cpu() - expected).abs()
-    return torch.nan_to_num(difference, nan=math.inf).max().item()

@@ -17,8 +17,8 @@ from asv_bench.benchmarks import multi_resolution_fft as multi_bench
 from asv_bench.benchmarks.common import DTYPES, relative_error
 from tamt import Moore2016Spectrum, MultiResolutionFFT
 
-from .filters import on_cpu, without_gradient
-from .measure import Work
+from .filters import on_cpu
+from .measure import Work, without_gradient
 from .peers import library, torch_amt
 
 LIMITS = {"float32": 1e-3, "float64": 1e-9}
@@ -69,7 +69,7 @@ def one_window(device: str, dtype: str) -> Work:
     return Work(
         "8 x 1 s at 32 kHz",
         by_scipy(x.double().cpu().numpy()),
-        lambda actual, expected: relative_error(actual, expected),
+        relative_error,
         LIMITS[dtype],
         FRAME_PEAK,
         lambda: without_gradient(lambda: module(x)[0]),
@@ -109,21 +109,23 @@ def multi_resolution(device: str, dtype: str) -> Work:
     module = MultiResolutionFFT(FS, device=device)
     windows = [torch.hann_window(length, dtype=DTYPES[dtype], device=device) for length in LENGTHS]
 
-    def all_rows() -> Tensor:
-        return torch.stack([multi_bench.by_scipy(row) for row in x])
-
     def amt() -> Callable[[], Tensor]:
         peer = torch_amt("MultiResolutionFFT", FS, device=device)
         return without_gradient(lambda: peer(x)[0])
 
     return Work(
         "8 x 1 s at 32 kHz",
-        all_rows(),
-        lambda actual, expected: relative_error(actual, expected),
+        against_scipy.multi_resolution(x),
+        relative_error,
         LIMITS[dtype],
         FRAME_PEAK,
         lambda: without_gradient(lambda: module(x)[0]),
-        on_cpu(device, {"scipy.signal.spectrogram": lambda: all_rows} if dtype == "float64" else {})
+        on_cpu(
+            device,
+            {"scipy.signal.spectrogram": lambda: partial(against_scipy.multi_resolution, x)}
+            if dtype == "float64"
+            else {},
+        )
         | {"torch.stft": lambda: without_gradient(composed, x, windows), "torch_amt": amt},
     )
 
