@@ -374,9 +374,8 @@ def _onepole_vjp(coef: Tensor, order: int, grads: Blocks) -> Tensor:
     of_gain = through_gain.sum(1)
     k = torch.arange(BLOCK + 1, dtype=coef.dtype, device=coef.device)[:, None]
     by_gain = complex_multiply(complex_conjugate(coef[:, 3:5]), (k[:-1] * through_gain).sum(1))
-    of_decay, of_phase = (by_gain + complex_conjugate((k[1:] * complex_multiply(p[:, 1:], of_output)).sum(1))).unbind(
-        -1
-    )
+    by_power = complex_conjugate((k[1:] * complex_multiply(p[:, 1:], of_output)).sum(1))
+    of_decay, of_phase = (by_gain + by_power).unbind(-1)
     of_frequency = 2 * math.pi * of_phase
     return torch.cat((torch.stack((-of_decay, of_frequency, of_frequency), 1), of_gain), 1)
 
