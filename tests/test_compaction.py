@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from helpers import assert_close
+from helpers import assert_close, compiled_elsewhere
 from torch import Tensor
 
 from tamt.ops import compaction as ops
@@ -142,14 +142,15 @@ def test_opcheck() -> None:
         torch.library.opcheck(ops.compaction_backward, (grad, intensity, threshold, count, limited))
 
 
-def test_compile() -> None:
+@compiled_elsewhere
+def test_compile(backend: str) -> None:
     torch._dynamo.reset()
     frequencies = operands(1, 30)[1]
 
     def function(intensity: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
         return compaction(intensity, frequencies, threshold, 12)
 
-    compiled = torch.compile(function, fullgraph=True, dynamic=True)
+    compiled = torch.compile(function, backend=backend, fullgraph=True, dynamic=True)
     intensity, _, threshold = operands(4, 30)
     compiled(intensity.requires_grad_(), threshold)[1].sum().backward()
     with torch._dynamo.config.patch(error_on_recompile=True):

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from helpers import assert_close
+from helpers import assert_close, compiled_elsewhere
 from torch import Tensor
 
 from tamt.ops import windowed_dft as ops
@@ -133,14 +133,15 @@ def test_opcheck() -> None:
         torch.library.opcheck(ops.windowed_dft_backward, (grad, *given, *needs))
 
 
-def test_compile() -> None:
+@compiled_elsewhere
+def test_compile(backend: str) -> None:
     torch._dynamo.reset()
     tables, weight = dft_tables(APART, 64, dtype=torch.float64), weights(APART).requires_grad_()
 
     def function(x: Tensor) -> Tensor:
         return windowed_dft(x, APART, 8, 64, weight=weight, tables=tables)
 
-    compiled = torch.compile(function, fullgraph=True, dynamic=True)
+    compiled = torch.compile(function, backend=backend, fullgraph=True, dynamic=True)
     compiled(torch.randn(3, 100, dtype=torch.float64, requires_grad=True)).sum().backward()
     with torch._dynamo.config.patch(error_on_recompile=True):
         for shape in ((2, 128), (5, 300), (4, 77)):
