@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
 from torch import Tensor
 
-# Of torch.library.opcheck: all but tracing the operator and its gradients, which takes seconds and is done once for each.
+# Of torch.library.opcheck all but tracing an operator and its gradients: that can take half a minute, and once will do.
 QUICK = ("test_schema", "test_autograd_registration", "test_faketensor")
 
 
@@ -20,11 +21,17 @@ def compiled_by(names: str, first: tuple, *others: tuple) -> pytest.MarkDecorato
     """
     cases = [(*first, "inductor"), *((*case, "aot_eager") for case in others)]
     slow = [pytest.param(*case, "inductor", marks=pytest.mark.slow) for case in others]
-    return pytest.mark.parametrize([*filter(None, names.split(", ")), "backend"], cases + slow)
+    return pytest.mark.parametrize((*filter(None, names.split(", ")), "backend"), cases + slow)
 
 
-# For what the modules' own tests give to Inductor.
+# Operators, of which the modules' tests make Inductor's graphs, and the same modules called in another way.
 compiled_elsewhere = pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+
+
+def some_slow(cases: Iterable, quick: Callable[..., bool]) -> list:
+    """Cases for parametrize, of which those that are not ``quick`` are slow tests; a case may be a tuple of values."""
+    values = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*case, marks=() if quick(*case) else pytest.mark.slow) for case in values]
 
 
 def assert_close(actual: Tensor, expected: Tensor, tolerance: float, dtype: torch.dtype | None = None) -> None:
@@ -56,6 +63,8 @@ def judge(error: Tensor, tolerance: float | Tensor) -> float:
     """
     limit = torch.as_tensor(tolerance, dtype=error.dtype).expand_as(error)
     share = torch.where(error == 0, 0, error / limit).flatten()
+    if not share.numel():
+        return 0.0
     worst = share.argmax()
     assert share[worst] <= 1, f"error {error.flatten()[worst]:.2e} exceeds {limit.flatten()[worst]:.2e}"
     return share[worst].item()

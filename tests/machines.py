@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from torch import Tensor
 
 TESTS = Path(__file__).parent
 LEFT_OUT = ("cli", "plot", "package", "evidence", "benchmarks", "conftest", "census", "compile_gate", "gpu")
-NO_COMPILER = "not compile and not export and not opcheck and not distributed"
+NO_COMPILER = "not compile and not export and not opcheck and not traced and not distributed"
 # What torch, MKL and oneDNN call the instructions of a level, and what OpenBLAS calls a processor that has them.
 LEVELS = {
     "baseline": ("default", "SSE4_2", "SSE41", "Nehalem"),
@@ -87,7 +88,8 @@ class Shares:
         judge = helpers.judge
 
         def judged(error: Tensor, tolerance: float | Tensor) -> float:
-            self.shares.append(judge(error, tolerance))
+            self.shares.append(math.inf)  # unless it passes
+            self.shares[-1] = judge(error, tolerance)
             return self.shares[-1]
 
         helpers.judge = judged
@@ -97,11 +99,13 @@ class Shares:
     def watch_library(self, library: Any, name: str, rtol: float, atol: float) -> None:
         compare = getattr(library, name)
 
-        def compared(actual: Any, expected: Any, **named: Any) -> None:
-            compare(actual, expected, **named)
-            a, e = (torch.as_tensor(t).detach().double() for t in (actual, expected))
-            share = (a - e).abs() / (named.get("rtol", rtol) * e.abs() + named.get("atol", atol))
-            self.shares.append(torch.where(a == e, 0, share).nan_to_num(0).max().item())
+        def compared(actual: Any, expected: Any, *more: Any, **named: Any) -> None:
+            compare(actual, expected, *more, **named)
+            if not more and isinstance(actual, (Tensor, np.ndarray)):
+                a, e = (torch.tensor(np.array(t.detach() if isinstance(t, Tensor) else t)) for t in (actual, expected))
+                allowed = named.get("rtol", rtol) * e.abs() + named.get("atol", atol)
+                share = torch.where(a == e, 0, (a - e).abs() / allowed).nan_to_num(0)
+                self.shares.append(share.max().item() if share.numel() else 0.0)
 
         setattr(library, name, compared)
 
