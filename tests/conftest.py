@@ -18,7 +18,13 @@ WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if WORKER:
     torch.set_num_threads(1)
 
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("repeatable")
 
 

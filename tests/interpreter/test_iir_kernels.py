@@ -120,7 +120,7 @@ def test_forward_and_every_gradient(
     assert_close(gcoef.t(), wanted["gcoef"].t(), 30 * tolerance)
 
 
-@pytest.mark.parametrize(("kind", "shared"), zip(KINDS, [True, False, False, True], strict=True))
+@pytest.mark.parametrize(("kind", "shared"), [*zip(KINDS, [True, False, False, True], strict=True)])
 def test_default_tiling(kind: str, shared: bool) -> None:
     case = make_case(kind, 4, torch.float32, shared, 600, 1, 2)
     y, final = iir_forward(*case[:3], kind, 4)
