@@ -102,9 +102,9 @@ class Shares:
         def compared(actual: Any, expected: Any, *more: Any, **named: Any) -> None:
             compare(actual, expected, *more, **named)
             if not more and isinstance(actual, (Tensor, np.ndarray)):
-                a, e = (torch.tensor(np.array(t.detach() if isinstance(t, Tensor) else t)) for t in (actual, expected))
+                a, e = (torch.as_tensor(t if isinstance(t, Tensor) else np.array(t)) for t in (actual, expected))
                 allowed = named.get("rtol", rtol) * e.abs() + named.get("atol", atol)
-                share = torch.where(a == e, 0, (a - e).abs() / allowed).nan_to_num(0)
+                share = torch.where(a == e, 0, (a - e).abs() / allowed).detach().nan_to_num(0)
                 self.shares.append(share.max().item() if share.numel() else 0.0)
 
         setattr(library, name, compared)
