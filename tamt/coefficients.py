@@ -7,8 +7,8 @@ described in :mod:`tamt.ops.iir`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -118,6 +118,50 @@ def butterworth_lowpass(cutoff: Tensor, fs: float, n: int) -> Tensor:
     return torch.stack(columns, -1)[:, None].expand(-1, n, -1)
 
 
+DRNLSections = tuple[Tensor, Tensor, Tensor]  # of the linear path, and of the nonlinear path's first and second filter
+
+
+def drnl_sections(
+    cf_lin: Tensor,
+    bw_lin: Tensor,
+    lp_lin: Tensor,
+    g: Tensor,
+    cf_nlin: Tensor,
+    bw_nlin: Tensor,
+    lp_nlin: Tensor,
+    *,
+    fs: float,
+    orders: Sequence[int],
+) -> DRNLSections:
+    """Sections of the three filters of a dual-resonance nonlinear filterbank.
+
+    Parameters
+    ----------
+    cf_lin, bw_lin, lp_lin, g : Tensor (F,)
+        Centre frequency, bandwidth and low-pass cut-off in Hz, and gain of the linear path.
+    cf_nlin, bw_nlin, lp_nlin : Tensor (F,)
+        The same of the nonlinear path.
+    fs : float
+        Sampling rate in Hz.
+    orders : four int
+        Order of the gammatone and number of low-passes of the linear path, then of the nonlinear path.
+
+    Returns
+    -------
+    linear, front, back : Tensor (F, K, 6)
+        Sections of :func:`tamt.ops.iir.modal_cascade`; ``front`` comes before the broken stick, ``back`` after it.
+    """
+    order_lin, lowpasses_lin, order_nlin, lowpasses_nlin = orders
+    first, *others = classic_gammatone(cf_lin, bw_lin, fs, order_lin).unbind(1)
+    one = torch.ones_like(g)
+    first = first * torch.stack((one, one, one, g, g, g), 1)
+    lowpasses = butterworth_lowpass(lp_lin, fs, lowpasses_lin)
+    linear = torch.cat((torch.stack((first, *others), 1), lowpasses), 1)
+    front = classic_gammatone(cf_nlin, bw_nlin, fs, order_nlin)
+    back = torch.cat((front, butterworth_lowpass(lp_nlin, fs, lowpasses_nlin)), 1)
+    return linear, front, back
+
+
 def modal_response(sections: Tensor, cycles: Tensor) -> Tensor:
     r"""Complex response (F, K) of cascades (F, n, 6) of modal sections at ``cycles`` (K,) per sample.
 
@@ -207,11 +251,14 @@ def moved_pole(pole: Tensor, design: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return decay, f_high, f_low + torch.atan2(im, 1 + re) / (2 * math.pi)
 
 
-def pole_design(decay: Tensor, frequency: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Complex poles (F,) from float64 decay and frequency, and the ``design`` (F, 5) of :func:`moved_pole` for them."""
-    pole = torch.polar(torch.exp(-decay), 2 * math.pi * frequency).to(dtype.to_complex())
-    columns = (*torch.view_as_real(pole).unbind(-1), decay.to(dtype), *split_sum(frequency, dtype))
-    return pole, torch.stack(columns, 1)
+def pole_design(pole: Tensor, decay: Tensor, frequency: Tensor) -> Tensor:
+    """Where poles (F,), which may be rounded, were designed, in float64: (F, 4), to be :func:`split_design`."""
+    return torch.stack((*torch.view_as_real(pole).double().unbind(-1), decay, frequency), 1)
+
+
+def split_design(design: Tensor, dtype: torch.dtype) -> Tensor:
+    """The ``design`` (F, 5) of :func:`moved_pole` in a computing type, from :func:`pole_design`."""
+    return torch.cat((design[:, :3].to(dtype), torch.stack(split_sum(design[:, 3], dtype), 1)), 1)
 
 
 def stable_denominator(a: Tensor, limit: float = 0.98) -> Tensor:
@@ -238,30 +285,6 @@ def stable_denominator(a: Tensor, limit: float = 0.98) -> Tensor:
 
 
 BLOCK = 64  # samples per block, a power of two
-
-
-Value = TypeVar("Value")
-
-
-class Kept(Generic[Value]):
-    """A value computed from tensors, kept as long as none of them is replaced or changed in place."""
-
-    def __init__(self) -> None:
-        self._sources: tuple[Tensor, ...] = ()
-        self._versions: list[int] = []
-        self._value: Value | None = None
-
-    def get(self, sources: tuple[Tensor, ...], compute: Callable[[], Value]) -> Value:
-        """``compute()``, or what it gave for the same ``sources``; never kept where gradients or tracing need it."""
-        if torch.compiler.is_compiling() or any(t.requires_grad or t.is_inference() for t in sources):
-            return compute()
-        versions = [t._version for t in sources]
-        same = len(sources) == len(self._sources) and all(a is b for a, b in zip(sources, self._sources, strict=True))
-        if self._value is None or not same or versions != self._versions:
-            with torch.inference_mode(False):
-                self._value = compute()
-            self._sources, self._versions = sources, versions
-        return self._value
 
 
 class Blocks(NamedTuple):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import tamt
 from tamt import DRNLFilterbank, FastDRNLFilterbank
-from tamt.drnl import PARAMETERS
+from tamt.drnl import FILTERS, STICK
 from tamt.ops import drnl as drnl_operator
 from tamt.ops import fft_drnl as fft_operator
 
@@ -28,6 +28,7 @@ FS = 44100
 MODELS = ("paulick2024", "jepsen2008")
 BOTH = (DRNLFilterbank, FastDRNLFilterbank)
 both = pytest.mark.parametrize("kind", BOTH)
+PARAMETERS = (*FILTERS, *STICK)
 models = pytest.mark.parametrize("model", MODELS)
 
 

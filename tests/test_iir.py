@@ -303,7 +303,7 @@ def test_plans_serve_any_length_in_any_order_and_many_threads(order: int) -> Non
     coef[:, 0] += 1
     lengths = [70, 64 * 40, 64 * 3, 64 * 9, 64 * 40, 130] * 3
     expected = {n: naive_iir(x[:, :n], coef, state, "onepole", order)[0] for n in set(lengths)}
-    reference._plan.cache_clear()
+    reference._plans.clear()
     with ThreadPoolExecutor(4) as threads:
         results = list(threads.map(lambda n: ops.iir(x[:, :n], coef, state, "onepole", order)[0], lengths))
     for n, y in zip(lengths, results, strict=True):
@@ -324,7 +324,7 @@ def test_plans_are_kept_by_value() -> None:
 
 
 def test_plans_made_in_inference_mode_serve_training() -> None:
-    reference._plan.cache_clear()
+    reference._plans.clear()
     x, coef, state = example_operands("onepole", 1, 100, False)
     with torch.inference_mode():
         expected, _ = ops.iir(x, coef, state, "onepole", 1)

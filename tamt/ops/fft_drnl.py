@@ -12,14 +12,20 @@ For the operator the leading dimensions are one, ``x`` is (B, T), and the state 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tamt._memo import Store, bits, readable
+from tamt.coefficients import drnl_sections
 from tamt.ops._checks import check_same_kind
 from tamt.ops._register import aliases, register
+from tamt.ops.iir import modal_cascade
 from tamt.reference import fft_drnl as reference
+
+KEPT = 128 << 20  # bytes of spectra kept for later calls; those of 50 channels in float64 take 19 MiB
 
 
 def fft_length(ir_length: int) -> int:
@@ -45,6 +51,29 @@ def ir_spectra(impulses: Tensor) -> Tensor:
     if impulses.dim() != 3 or impulses.shape[0] != 3 or impulses.numel() == 0:
         raise ValueError(f"impulses must have shape (3, F, M) with F, M >= 1, got {tuple(impulses.shape)}")
     return torch.view_as_real(torch.fft.rfft(impulses, fft_length(impulses.shape[2])))
+
+
+def filter_spectra(parameters: Tensor, fs: float, orders: Sequence[int], ir_length: int) -> Tensor:
+    """:func:`ir_spectra` of the filters of a DRNL filterbank, made in double precision where the device has it.
+
+    Parameters
+    ----------
+    parameters : Tensor (7, F)
+        The tensors of :func:`tamt.coefficients.drnl_sections`, float32 or float64. They receive no gradient.
+    fs : float
+        Sampling rate in Hz.
+    orders : four int
+        As for :func:`tamt.coefficients.drnl_sections`.
+    ir_length : int
+        Length of the impulse responses.
+
+    Returns
+    -------
+    Tensor (3, F, fft_length(ir_length) / 2 + 1, 2)
+        On the CPU perhaps the tensor of an earlier call that had the same numbers: not to be changed in place.
+    """
+    given = parameters.detach(), float(fs), list(orders), ir_length
+    return _kept_spectra(*given) if readable(parameters) else _filter_spectra(*given)
 
 
 def fft_drnl(
@@ -106,6 +135,40 @@ def fft_drnl(
         rows = x[None], spectra, stick, past_x[None], past_w[None]
     y, last_x, last_w = fft_drnl_rows(*rows)
     return y.reshape(*lead, channels, x.shape[-1]), (last_x.reshape(past_x.shape), last_w.reshape(past_w.shape))
+
+
+_spectra: Store[Tensor] = Store(KEPT)
+
+
+def _kept_spectra(parameters: Tensor, fs: float, orders: list[int], ir_length: int) -> Tensor:
+    """What :func:`_computed_spectra` gave for the same numbers before, or gives now."""
+    key = (*bits(parameters), fs, *orders, ir_length)
+    return _spectra.get(key, lambda: _computed_spectra(parameters.clone(), fs, orders, ir_length))
+
+
+def _computed_spectra(parameters: Tensor, fs: float, orders: list[int], ir_length: int) -> Tensor:
+    exact = parameters if parameters.device.type == "mps" else parameters.double()
+    filters = drnl_sections(*exact.unbind(0), fs=fs, orders=orders)
+    impulse = exact.new_zeros(ir_length)
+    impulse[0] = 1
+    responses = torch.stack([modal_cascade(impulse, sections)[0] for sections in filters])
+    return ir_spectra(responses).to(parameters.dtype)
+
+
+@torch.library.custom_op(
+    "tamt::filter_spectra",
+    mutates_args=(),
+    schema="(Tensor parameters, float fs, int[] orders, int ir_length) -> Tensor",
+)
+def _filter_spectra(parameters: Tensor, fs: float, orders: list[int], ir_length: int) -> Tensor:
+    if parameters.device.type == "cpu":
+        return _kept_spectra(parameters, fs, orders, ir_length).clone()  # a compiled graph may use its memory again
+    return _computed_spectra(parameters, fs, orders, ir_length)
+
+
+@_filter_spectra.register_fake
+def _(parameters: Tensor, fs: float, orders: list[int], ir_length: int) -> Tensor:
+    return parameters.new_empty(3, parameters.shape[1], fft_length(ir_length) // 2 + 1, 2)
 
 
 def _check(x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor) -> None:
