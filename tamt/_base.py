@@ -25,6 +25,11 @@ def rounded(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value.to(dtype.to_complex() if value.is_complex() else dtype)
 
 
+def unchanged(value: Tensor, _: torch.dtype) -> Tensor:
+    """A constant of integers."""
+    return value
+
+
 def upper_half(value: Tensor, _: torch.dtype) -> Tensor:
     """A constant in float32, whatever the computing type."""
     return split_sum(value, torch.float32)[0]
@@ -63,7 +68,7 @@ class Base(nn.Module):
         form: Callable[[Tensor, torch.dtype], Tensor] = rounded,
         persistent: bool = False,
     ) -> None:
-        """Keep ``value`` (float64 or complex128, on the CPU) as a buffer.
+        """Keep ``value``, on the CPU and in double precision unless it is integers, as a buffer.
 
         ``form``, and a ``value`` that is a function, have to be fit for pickling. A persistent one is in the state
         dict, and a state dict with another value is refused.
@@ -100,7 +105,10 @@ class Base(nn.Module):
         constants = {name: self._buffers[name] for name in self._constants}
         converted = {name: on_pairs(buffer) for name, buffer in constants.items() if buffer is not None}
         for name, after in converted.items():
-            if after is not constants[name]:
+            before = constants[name]
+            assert before is not None
+            same = (after.device, after.dtype) == (before.device, before.dtype)
+            if not (same and after.is_set_to(before)):
                 converted[name] = self._restored(name, after.device, after.real.dtype)
         try:
             self._buffers.update(dict.fromkeys(constants))
@@ -160,9 +168,9 @@ def _settle(module: Base, _: object) -> None:
     state = [t for name, t in module.state_dict(keep_vars=True).items() if "." not in name]
     own = [t for t in state if not any(t is module._buffers.get(name) for name in module._constants)]
     like = next(iter(own or state), None)
-    for name in module._constants:
-        buffer = module._buffers[name]
-        assert buffer is not None
-        device = buffer.device if like is None else like.device
-        dtype = buffer.real.dtype if like is None else like.real.dtype
-        module._buffers[name] = module._restored(name, device, dtype)
+    if like is None:
+        return  # a part of a module that has one
+    for part in module.modules():
+        if isinstance(part, Base) and (part is module or not part.state_dict()):
+            for name in part._constants:
+                part._buffers[name] = part._restored(name, like.device, like.real.dtype)

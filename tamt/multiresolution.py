@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tamt._base import Base, computing_type
+from tamt._base import Base, computing_type, unchanged
 from tamt._memo import readable
 from tamt._module import as_signal, check_sampling_rate, default_device, real_numbers, register
 from tamt.ops.frames import frames, group_means
@@ -264,7 +264,7 @@ class _Band(Base):
                 weights = torch.zeros(places, len(supplied)).double().index_copy_(0, order, share[:, None] * weights)
             self.register_exact("weights", weights, device)
         elif not self.dense:
-            self.register_buffer("_order", order.to(device), persistent=False)
+            self.register_constant("_order", order, device, form=unchanged)
             self.register_exact("share", share, device)
 
     def forward(self, padded: Tensor) -> Tensor:
