@@ -180,6 +180,70 @@ def modal_response(sections: Tensor, cycles: Tensor) -> Tensor:
     return (direct + part(cycles) + part(-cycles).conj()).prod(1)
 
 
+class Biquads(NamedTuple):
+    r"""Real second-order sections in the form that the engine gives them, which keeps the digits of slow poles.
+
+    A section is :math:`y = b\,u + s_1`, :math:`s_1' = r\,(s_1 + \omega s_2 + e_1 u)`,
+    :math:`s_2' = r\,(s_2 - k s_1 - a s_2 + e_2 u)`. With :math:`r = 1` it is the transposed direct form with its second
+    delay replaced by the difference that the first one makes within a sample, over :math:`\omega`. What the
+    coefficients of a biquad say about slow poles is in the sums :math:`a = 2 + a_1` and
+    :math:`\omega k = 1 + a_1 + a_2`, which float32 forms without error; :math:`\omega \approx \sqrt{\omega k}` makes
+    the states equally large. The signs of :math:`a_1` and :math:`b_1` are changed and :math:`r = -1` for poles closer
+    to -1 than to 1.
+    """
+
+    sections: Tensor  # (F, K, 6): b, e_1, e_2, r omega, k, a, with powers of two moved from one section to the next
+    scale: Tensor  # (F, K): what these make of the states
+
+    def states(self, delays: Tensor) -> Tensor:
+        """States (..., F, 2K) from the two delays of each section in transposed direct form II."""
+        first, second = delays.unflatten(-1, (-1, 2)).unbind(-1)
+        _, _, _, turned, _, alpha = self.sections.unbind(-1)
+        speed = (torch.sign(turned) * second + first - alpha * first) / turned.abs()
+        return (torch.stack((first, speed), -1) * self.scale[..., None]).flatten(-2)
+
+    def delays(self, states: Tensor) -> Tensor:
+        """The inverse of :meth:`states`."""
+        first, speed = (states.unflatten(-1, (-1, 2)) / self.scale[..., None]).unbind(-1)
+        _, _, _, turned, _, alpha = self.sections.unbind(-1)
+        second = torch.sign(turned) * (turned.abs() * speed + alpha * first - first)
+        return torch.stack((first, second), -1).flatten(-2)
+
+
+def biquad_sections(sos: Tensor) -> Biquads:
+    """:class:`Biquads` of ``b0 b1 b2 a0 a1 a2`` (F, K, 6).
+
+    How large omega is and where powers of two go is arbitrary and a constant to gradients, so these are finite and
+    right where poles meet on the real axis.
+    """
+    a0, a1 = sos[..., 3].detach(), sos[..., 4].detach()
+    sign = torch.where((a1 < 0) == (a0 < 0), -1.0, 1.0).to(sos.dtype)
+    sign = torch.where(a1 == 0, 1.0, sign)
+    first, second, third = sos.unflatten(-1, (2, 3)).unbind(-1)  # (F, K, 2): of the numerator and of the denominator
+    second = sign[..., None] * second
+    total = first + second
+    rest = total - first
+    lost = ((first - (total - rest)) + (second - rest)).detach()  # by rounding
+    (n1, alpha), (n0, kappa) = (
+        (v / sos[..., 3:4]).unbind(-1) for v in ((total + first) + lost, (total + third) + lost)
+    )
+    direct = sos[..., 0] / sos[..., 3]
+    with torch.no_grad():
+        omega = torch.maximum(kappa.abs().sqrt(), alpha.abs() / 4).clamp(min=2.0**-30)
+        omega = torch.exp2(torch.round(torch.log2(omega)))
+    e1 = n1 - alpha * direct
+    e2 = ((n0 - kappa * direct) - alpha * e1) / omega
+    with torch.no_grad():
+        # A section's gain, roughly. Designs put that of the whole filter into the first section: 1e-35 for a long one.
+        gain = direct.abs() + (e1.abs() + e2.abs()) / omega
+        limit = 900 if sos.dtype == torch.float64 else 100
+        exponent = -torch.round(torch.log2(gain.clamp(min=2.0**-limit))).cumsum(1)
+        exponent = pad(exponent[:, :-1].clamp(-limit, limit), (1, 1))
+        factor = torch.exp2(exponent.diff(dim=1))
+    sections = torch.stack((factor * direct, factor * e1, factor * e2, sign * omega, kappa / omega, alpha), -1)
+    return Biquads(sections, torch.exp2(exponent[:, 1:]))
+
+
 def split_sum(value: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """``value`` (float64) as an unevaluated sum ``high + low`` of two tensors of ``dtype``."""
     high = value.to(dtype)
@@ -319,6 +383,15 @@ def flush(matrix: Tensor) -> Tensor:
     return matrix if matrix.requires_grad else hardshrink(matrix, torch.finfo(matrix.dtype).tiny ** 0.8)
 
 
+def _flush_channels(matrix: Tensor) -> Tensor:
+    """:func:`flush` for matrices (F, ...), each channel's relative to its largest entry where that is below 1."""
+    if matrix.requires_grad:
+        return matrix
+    tiny, size = torch.finfo(matrix.dtype).tiny, matrix.abs()
+    least = (size.flatten(1).amax(1).clamp(max=1) * tiny**0.8).clamp(min=tiny)
+    return torch.where(size < least.view(-1, *[1] * (matrix.dim() - 1)), 0.0, matrix)
+
+
 def _real_matrix(entries: Tensor) -> Tensor:
     """Complex matrices (..., n, n, 2) acting on interleaved real and imaginary parts: (..., 2n, 2n)."""
     rows = torch.stack((complex_conjugate(entries), entries.flip(-1)), -3)  # (re, -im) over (im, re)
@@ -339,39 +412,65 @@ def _pole_powers(decay: Tensor, f_high: Tensor, f_low: Tensor) -> Tensor:
     return magnitude[..., None] * torch.stack((torch.cos(phase), torch.sin(phase)), -1)
 
 
-def _binomials(rows: int, columns: int, like: Tensor) -> Tensor:
-    """``C(m + d, d)`` for ``m < rows`` and ``d < columns``."""
-    m = torch.arange(rows, dtype=like.dtype, device=like.device)
-    d = torch.arange(1, columns, dtype=like.dtype, device=like.device)
-    rising = torch.cumprod(m[:, None] + d, 1) / torch.cumprod(d, 0)
-    return torch.cat((torch.ones_like(m)[:, None], rising), 1)
+def section_gain(decay: Tensor, order: int) -> Tensor:
+    """What a section of a one-pole cascade does to the output of the one before: (F,), a constant to gradients.
+
+    Up to order 8, which is all that GPUs do, 1. In longer cascades near the circle that would make the first states
+    smaller than float32 has numbers; there, a section has about 0 dB at its resonance.
+    """
+    if order <= 8:
+        return torch.ones_like(decay)
+    return torch.expm1(-decay.detach()).abs().clamp(min=MIN_DECAY)
+
+
+def scaled_cascade(decay: Tensor, gain: Tensor, feedback: Tensor | None, order: int) -> tuple[Tensor, Tensor | None]:
+    """The gain and feedback that a cascade with :func:`section_gain` needs to be that of ``gain`` and ``feedback``."""
+    if order <= 8:
+        return gain, feedback
+    root = section_gain(decay, order).sqrt()[:, None]  # their powers alone may leave the range of float32
+    scale = root ** (1 - order)
+    if feedback is not None:
+        of_section = (root ** -torch.arange(order, device=decay.device))[..., None]
+        feedback = feedback * of_section * of_section
+    return gain * scale * scale, feedback
+
+
+def _weights(decay: Tensor, order: int) -> Tensor:
+    """``C(m + d, d) h^d`` for lags ``m < BLOCK``, ``d < order`` and section gains ``h``: (1 or F, L, n)."""
+    m = torch.arange(BLOCK, dtype=decay.dtype, device=decay.device)[:, None]
+    d = torch.arange(1, order, dtype=decay.dtype, device=decay.device)
+    if order <= 8:
+        rising = (torch.cumprod(m + d, 1) / torch.cumprod(d, 0))[None]
+    else:
+        rising = torch.cumprod(section_gain(decay, order)[:, None, None] * (1 + m / d), 2)
+    return pad(rising, (1, 0), value=1.0)
 
 
 def _onepole_blocks(coef: Tensor, order: int) -> Blocks:
-    """``s_j[t] = p s_j[t-1] + s_{j-1}[t]``, ``s_0 = g x``, ``y = Re s_n``; everything in closed form.
+    """``s_j[t] = p s_j[t-1] + h s_{j-1}[t]``, ``h s_0 = g x``, ``y = Re s_n``; everything in closed form.
 
-    With lag ``m`` and ``d`` sections between, the response is ``C(m + d, d) p^m``.
+    With lag ``m`` and ``d`` sections between, the response is ``C(m + d, d) h^d p^m``.
     """
     p = _pole_powers(*coef[:, :3].unbind(-1))  # (F, L + 1, 2)
-    binomial = _binomials(BLOCK, order, coef)[..., None]  # (L, n, 1)
+    weights = _weights(coef[:, 0], order)[..., None]  # (1 or F, L, n, 1)
     driven = complex_multiply(coef[:, None, 3:5], p[:, :-1])
     # State j at the block's end: lag L - 1 - k, j - 1 sections between.
-    to_state = driven.flip(1)[:, :, None] * binomial.flip(0)  # (F, L, n, 2)
+    to_state = driven.flip(1)[:, :, None] * weights.flip(1)  # (F, L, n, 2)
     # Output at t from state j at the block's start: lag t + 1, n - j sections between, each entered a sample early.
-    output = complex_conjugate(p[:, 1:])[:, :, None] * binomial.flip(1)
-    m, cascade = _cascade_weights(binomial[..., 0])
+    output = complex_conjugate(p[:, 1:])[:, :, None] * weights.flip(2)
+    m, cascade = _cascade_weights(weights[..., 0])
     transitions = _real_matrix(p[:, m, None, None] * cascade[..., None])
-    return Blocks(driven[..., 0] * binomial[:, -1, 0], output.flatten(2), to_state.flatten(2).mT, transitions)
+    return Blocks(driven[..., 0] * weights[..., -1, 0], output.flatten(2), to_state.flatten(2).mT, transitions)
 
 
-def _cascade_weights(binomial: Tensor) -> tuple[Tensor, Tensor]:
-    """Samples ``m = 1, 2, 4 .. L``, and the weights (I, n, n) with which a state reaches the others after ``m``.
+def _cascade_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Samples ``m = 1, 2, 4 .. L``, and the weights (1 or F, I, n, n) with which a state reaches the others after them.
 
-    State i reaches state j >= i with ``C(m - 1 + j - i, j - i)``.
+    State i reaches state j >= i with ``C(m - 1 + j - i, j - i) h^(j - i)``.
     """
-    m = 2 ** torch.arange(BLOCK.bit_length(), device=binomial.device)
-    j = torch.arange(binomial.shape[1], device=binomial.device)
-    return m, binomial[m - 1][:, (j[:, None] - j).clamp(min=0)].tril()
+    m = 2 ** torch.arange(BLOCK.bit_length(), device=weights.device)
+    j = torch.arange(weights.shape[2], device=weights.device)
+    return m, weights[:, m - 1][..., (j[:, None] - j).clamp(min=0)].tril()
 
 
 def _onepole_vjp(coef: Tensor, order: int, grads: Blocks) -> Tensor:
@@ -381,13 +480,14 @@ def _onepole_vjp(coef: Tensor, order: int, grads: Blocks) -> Tensor:
     ``D_k`` as complex numbers, that of ``log p`` is the sum of ``k conj(p^k) P_k`` and ``k conj(g p^k) D_k``.
     """
     p = _pole_powers(*coef[:, :3].unbind(-1))
-    binomial = _binomials(BLOCK, order, coef)  # (L, n)
-    m, cascade = _cascade_weights(binomial)
+    weights = _weights(coef[:, 0], order)  # (1 or F, L, n)
+    m, cascade = _cascade_weights(weights)
     # D_k: (F, L, 2)
     of_input = grads.input.flip(2).unflatten(1, (order, 2))
-    of_driven = (of_input * binomial.t()[:, None]).sum(1).mT + pad((grads.impulse * binomial[:, -1])[..., None], (0, 1))
+    of_driven = (of_input * weights.mT[:, :, None]).sum(1).mT
+    of_driven = of_driven + pad((grads.impulse * weights[..., -1])[..., None], (0, 1))
     # conj(P_k): (F, L, 2), for k = 1 .. L from the outputs and for the powers of two from the transitions
-    of_output = (grads.output.unflatten(2, (order, 2)) * binomial.flip(1)[..., None]).sum(2)
+    of_output = (grads.output.unflatten(2, (order, 2)) * weights.flip(2)[..., None]).sum(2)
     (re, minus_im), (im, also_re) = (
         row.unbind(-1) for row in grads.transitions.unflatten(3, (order, 2)).unflatten(2, (order, 2)).unbind(3)
     )
@@ -407,39 +507,62 @@ def _identity_like(matrix: Tensor) -> Tensor:
     return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 
 
+def _joined(gain: Tensor, own: Tensor, row: Tensor, through: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sections of two states, ``s' = (1 + own) s + gain u``, ``y = row s + through u``, one after the other.
+
+    ``gain``, ``row`` (F, K, 2), ``own`` (F, K, 2, 2) and ``through`` (F, K) to the system ``A - 1`` (F, 2K, 2K),
+    ``b``, ``c`` (F, 2K) and ``d`` (F,). Before section ``k`` the signal is
+    ``u_k = m_k0 x + sum_{j<k} m_kj (row_j s_j)``, with products ``m`` of what sections let through at once.
+    """
+    order = through.shape[1]
+    one = torch.ones_like(through[:, :1])
+    reach = [one]
+    for k in range(order):
+        reach.append(torch.cat((through[:, k : k + 1] * reach[-1], one), 1))
+    m = torch.stack([pad(row, (0, order + 1 - row.shape[1])) for row in reach], 1)  # (F, K + 1, K + 1)
+    coupling = gain[..., None, None] * m[:, :-1, None, 1:, None] * row[:, None, None]
+    step = coupling + own[:, :, :, None] * _identity_like(m[:, 1:, 1:])[:, None, :, None]
+    b, c = (gain * m[:, :-1, :1]).flatten(1), (m[:, -1, 1:, None] * row).flatten(1)
+    return step.flatten(3).flatten(1, 2), b, c, m[:, -1, 0]
+
+
 def _biquad_blocks(coef: Tensor, order: int) -> Blocks:
-    """A cascade of biquads in transposed direct form II, two states each."""
-    rows = torch.zeros_like(coef[:, :0])  # output of the sections so far: rows . z + direct x
-    direct = torch.ones_like(coef[:, 0])
-    a_rows: list[Tensor] = []
-    b_rows: list[Tensor] = []
-    zero, one = torch.zeros_like(direct)[:, None], torch.ones_like(direct)[:, None]
-    for section in coef.unflatten(1, (order, 5)).unbind(1):
-        b0, b1, b2, a1, a2 = (v[:, None] for v in section.unbind(-1))
-        beta1, beta2 = b1 - a1 * b0, b2 - a2 * b0  # what the section's input adds to its two states
-        a_rows += [torch.cat((beta1 * rows, -a1, one), 1), torch.cat((beta2 * rows, -a2, zero), 1)]
-        b_rows += [beta1[:, 0] * direct, beta2[:, 0] * direct]
-        rows = torch.cat((b0 * rows, one, zero), 1)
-        direct = b0[:, 0] * direct
-    a = torch.stack([pad(row, (0, 2 * order - row.shape[1])) for row in a_rows], 1)
-    b = torch.stack(b_rows, 1)
-    columns, rows, powers = doubled(a - _identity_like(a), b, rows, BLOCK)
-    impulse = torch.cat((direct[:, None], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
-    return Blocks(impulse, rows, columns.flip(2), powers)
+    """:class:`Biquads`: ``s' = r (1 + M) s + r e u``, ``y = b u + s_1``, ``M = ((0, omega), (-k, -a))``.
+
+    The square of what mirrored sections (``r = -1``) do is close to 1 again where their poles are slow: the powers are
+    those of two samples.
+    """
+    direct, e1, e2, turned, k, alpha = coef.unflatten(1, (order, 6)).unbind(-1)
+    sign = torch.sign(turned.detach())
+    zero = torch.zeros_like(sign)
+    own = torch.stack((torch.stack((zero, turned), -1), torch.stack((-sign * k, -sign * alpha), -1)), -2)
+    gain = sign[..., None] * torch.stack((e1, e2), -1)
+    row = torch.stack((torch.ones_like(sign), zero), -1)
+    step, b, c, through = _joined(gain, own, row, direct)
+    signs = sign.repeat_interleave(2, 1)
+    one = step + torch.diag_embed(signs)
+    twice = step @ step + (signs[:, :, None] + signs[:, None]) * step
+    columns, rows, powers = doubled(twice, b, c, BLOCK // 2)
+    columns = torch.stack((columns, one @ columns), 3).flatten(2)
+    rows = torch.stack((rows, rows @ one), 2).flatten(1, 2)
+    impulse = torch.cat((through[:, None], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
+    return Blocks(impulse, rows, columns.flip(2), torch.cat((one[:, None], powers), 1))
 
 
 def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
-    """The one-pole cascade with ``s_0[t] = g x[t] - sum_k c_k s_k[t-1]``.
+    """The one-pole cascade with ``h s_0[t] = g x[t] - sum_k c_k s_k[t-1]``.
 
-    ``s' = p (J - 1 c/p) s + 1 g x`` with ones ``J`` below and on the diagonal: the powers of the bracket are taken by
-    doubling, exact where ``c`` is 0, those of ``p`` apart from them in closed form.
+    ``s' = p (J - v c/p) s + v g x`` with ``J_jk = h^(j - k)`` below and on the diagonal, and its first column ``v``: the
+    powers of the bracket are taken by doubling, exact where ``c`` is 0, those of ``p`` apart from them in closed form.
     """
     p = _pole_powers(*coef[:, :3].unbind(-1))  # (F, L + 1, 2)
     feedback = -complex_divide(coef[:, None, 5:].unflatten(2, (order, 2)), p[:, 1, None, None])
-    step = _real_matrix(pad(coef.new_ones(order, order).tril(-1)[..., None], (0, 1)) + feedback)
-    ones = torch.zeros_like(step[:, 0])
-    ones[:, ::2] = 1
-    columns, rows, powers = doubled(step, ones, step[:, -2] + _identity_like(step)[-2], BLOCK)
+    j = torch.arange(order, device=coef.device)
+    reach = section_gain(coef[:, 0], order)[:, None] ** j  # (F, n), v
+    within = reach[:, (j[:, None] - j).clamp(min=0)].tril(-1)
+    step = _real_matrix(pad(within[..., None], (0, 1)) + reach[:, :, None, None] * feedback)
+    start = pad(reach[..., None], (0, 1)).flatten(1)
+    columns, rows, powers = doubled(step, start, step[:, -2] + _identity_like(step)[-2], BLOCK)
     driven = complex_multiply(coef[:, None, 3:5], p[:, :-1])[:, :, None]
     to_state = complex_multiply(driven, columns.mT.unflatten(2, (order, 2)))  # (F, L, n, 2)
     # A row of real numbers that gives a real part is the conjugate of the complex row.
@@ -451,28 +574,16 @@ def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
 
 
 def _modal_blocks(coef: Tensor, order: int) -> Blocks:
-    """Sections ``s' = p s + g u``, ``y = d u + Re s'``, one after the other, two states each.
-
-    Before section ``k`` the signal is ``u_k = m_k0 x + sum_{j<k} m_kj Re(p_j s_j)``, with products ``m`` of what
-    sections let through at once, ``d + Re g``.
-    """
+    """Sections ``s' = p s + g u``, ``y = d u + Re s'``, one after the other, two states each."""
     decay, high, low, g_re, g_im, direct = coef.unflatten(1, (order, 6)).unbind(-1)
     angle, shrink = 2 * math.pi * (high + low), torch.expm1(-decay)
     re, im = (1 + shrink) * torch.cos(angle), (1 + shrink) * torch.sin(angle)
     step_re = shrink * torch.cos(angle) - 2 * torch.sin(angle / 2) ** 2  # Re p - 1
-    through = direct + g_re
-    one = torch.ones_like(through[:, :1])
-    reach = [one]
-    for k in range(order):
-        reach.append(torch.cat((through[:, k : k + 1] * reach[-1], one), 1))
-    m = torch.stack([pad(row, (0, order + 1 - row.shape[1])) for row in reach], 1)  # (F, K + 1, K + 1)
-    gain, pole_row = torch.stack((g_re, g_im), -1), torch.stack((re, -im), -1)
+    gain, row = torch.stack((g_re, g_im), -1), torch.stack((re, -im), -1)
     own = torch.stack((torch.stack((step_re, -im), -1), torch.stack((im, step_re), -1)), -2)  # (F, K, 2, 2)
-    coupling = gain[..., None, None] * m[:, :-1, None, 1:, None] * pole_row[:, None, None]
-    step = coupling + own[:, :, :, None] * _identity_like(m[:, 1:, 1:])[:, None, :, None]
-    b, c = (gain * m[:, :-1, :1]).flatten(1), (m[:, -1, 1:, None] * pole_row).flatten(1)
-    columns, rows, powers = doubled(step.flatten(3).flatten(1, 2), b, c, BLOCK)
-    impulse = torch.cat((m[:, -1, :1], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
+    step, b, c, through = _joined(gain, own, row, direct + g_re)
+    columns, rows, powers = doubled(step, b, c, BLOCK)
+    impulse = torch.cat((through[:, None], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
     return Blocks(impulse, rows, columns.flip(2), powers)
 
 
@@ -489,7 +600,7 @@ def iir_blocks(coef: Tensor, kind: str, order: int) -> Blocks:
 
     ``coef`` (F, P) and ``kind`` are those of :func:`tamt.ops.iir.iir`. Gradients reach ``coef``.
     """
-    return Blocks(*(flush(matrix) for matrix in _BLOCKS[kind](coef, order)))
+    return Blocks(*(_flush_channels(matrix) for matrix in _BLOCKS[kind](coef, order)))
 
 
 def iir_blocks_vjp(coef: Tensor, grads: Blocks, kind: str, order: int) -> Tensor:
