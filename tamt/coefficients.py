@@ -183,56 +183,53 @@ def modal_response(sections: Tensor, cycles: Tensor) -> Tensor:
 class Biquads(NamedTuple):
     r"""Real second-order sections in the form that the engine gives them, which keeps the digits of slow poles.
 
-    A section is :math:`y = b\,u + s_1`, :math:`s_1' = r\,(s_1 + \omega s_2 + e_1 u)`,
-    :math:`s_2' = r\,(s_2 - k s_1 - a s_2 + e_2 u)`. With :math:`r = 1` it is the transposed direct form with its second
-    delay replaced by the difference that the first one makes within a sample, over :math:`\omega`. What the
-    coefficients of a biquad say about slow poles is in the sums :math:`a = 2 + a_1` and
-    :math:`\omega k = 1 + a_1 + a_2`, which float32 forms without error; :math:`\omega \approx \sqrt{\omega k}` makes
-    the states equally large. The signs of :math:`a_1` and :math:`b_1` are changed and :math:`r = -1` for poles closer
-    to -1 than to 1.
+    A section is :math:`y = b u + s_1`, :math:`s_1' = r s_1 + \omega s_2 + e_1 u`,
+    :math:`s_2' = r s_2 - k s_1 - a s_2 + e_2 u`: both its polynomials are taken in powers of :math:`z - r`, with 1 or -1,
+    near which slow poles lie, or 0 for :math:`r`. What the coefficients of a biquad say about poles near 1 is in the
+    sums :math:`a = a_1 + 2` and :math:`\omega k = a_2 + a_1 + 1`, which float32 forms without error.
+    :math:`\omega \approx \sqrt{|\omega k|}` makes the states equally large.
     """
 
-    sections: Tensor  # (F, K, 6): b, e_1, e_2, r omega, k, a, with powers of two moved from one section to the next
+    sections: Tensor  # (F, K, 7): b, e_1, e_2, omega, k, a, r, with powers of two moved from one section to the next
     scale: Tensor  # (F, K): what these make of the states
 
     def states(self, delays: Tensor) -> Tensor:
         """States (..., F, 2K) from the two delays of each section in transposed direct form II."""
-        first, second = delays.unflatten(-1, (-1, 2)).unbind(-1)
-        _, _, _, turned, _, alpha = self.sections.unbind(-1)
-        speed = (torch.sign(turned) * second + first - alpha * first) / turned.abs()
-        return (torch.stack((first, speed), -1) * self.scale[..., None]).flatten(-2)
+        one, two = delays.unflatten(-1, (-1, 2)).unbind(-1)
+        omega, _, a, r = self.sections[..., 3:].unbind(-1)
+        return (torch.stack((one, ((two + r * one) - a * one) / omega), -1) * self.scale[..., None]).flatten(-2)
 
     def delays(self, states: Tensor) -> Tensor:
         """The inverse of :meth:`states`."""
-        first, speed = (states.unflatten(-1, (-1, 2)) / self.scale[..., None]).unbind(-1)
-        _, _, _, turned, _, alpha = self.sections.unbind(-1)
-        second = torch.sign(turned) * (turned.abs() * speed + alpha * first - first)
-        return torch.stack((first, second), -1).flatten(-2)
+        one, two = (states.unflatten(-1, (-1, 2)) / self.scale[..., None]).unbind(-1)
+        omega, _, a, r = self.sections[..., 3:].unbind(-1)
+        return torch.stack((one, (omega * two + a * one) - r * one), -1).flatten(-2)
 
 
 def biquad_sections(sos: Tensor) -> Biquads:
     """:class:`Biquads` of ``b0 b1 b2 a0 a1 a2`` (F, K, 6).
 
-    How large omega is and where powers of two go is arbitrary and a constant to gradients, so these are finite and
-    right where poles meet on the real axis.
+    How large omega is, and where powers of two go, is arbitrary and a constant to gradients: these are finite and right
+    where poles meet on the real axis.
     """
-    a0, a1 = sos[..., 3].detach(), sos[..., 4].detach()
-    sign = torch.where((a1 < 0) == (a0 < 0), -1.0, 1.0).to(sos.dtype)
-    sign = torch.where(a1 == 0, 1.0, sign)
     first, second, third = sos.unflatten(-1, (2, 3)).unbind(-1)  # (F, K, 2): of the numerator and of the denominator
-    second = sign[..., None] * second
-    total = first + second
-    rest = total - first
-    lost = ((first - (total - rest)) + (second - rest)).detach()  # by rounding
-    (n1, alpha), (n0, kappa) = (
-        (v / sos[..., 3:4]).unbind(-1) for v in ((total + first) + lost, (total + third) + lost)
-    )
-    direct = sos[..., 0] / sos[..., 3]
     with torch.no_grad():
-        omega = torch.maximum(kappa.abs().sqrt(), alpha.abs() / 4).clamp(min=2.0**-30)
-        omega = torch.exp2(torch.round(torch.log2(omega)))
-    e1 = n1 - alpha * direct
-    e2 = ((n0 - kappa * direct) - alpha * e1) / omega
+        half, rest = second[..., 1:] / first[..., 1:], third[..., 1:] / first[..., 1:]
+        near = (half.abs() >= 1) | ((half.abs() >= 0.5) & (1 - half.abs() + rest < 0.5))
+        r = torch.where(near, -torch.sign(half), torch.zeros_like(half))
+    turned, again = r * second, r * r * first
+    total = again + turned
+    with torch.no_grad():
+        kept = total - again
+        lost = (again - (total - kept)) + (turned - kept)  # what rounding took from the total
+    linear, constant = r * (total + again + lost) + (1 - r * r) * second, (total + third) + lost
+    (n1, a), (n0, kappa) = ((v / sos[..., 3:4]).unbind(-1) for v in (linear, constant))
+    direct, r = sos[..., 0] / sos[..., 3], r[..., 0]
+    with torch.no_grad():
+        omega = torch.maximum(kappa.abs().sqrt(), a.abs() / 4)
+        omega = torch.exp2(torch.round(torch.log2(torch.maximum(omega, torch.where(r == 0, 0.5, 2.0**-30)))))
+    e1 = n1 - a * direct
+    e2 = ((n0 - kappa * direct) - a * e1) / omega
     with torch.no_grad():
         # A section's gain, roughly. Designs put that of the whole filter into the first section: 1e-35 for a long one.
         gain = direct.abs() + (e1.abs() + e2.abs()) / omega
@@ -240,7 +237,7 @@ def biquad_sections(sos: Tensor) -> Biquads:
         exponent = -torch.round(torch.log2(gain.clamp(min=2.0**-limit))).cumsum(1)
         exponent = pad(exponent[:, :-1].clamp(-limit, limit), (1, 1))
         factor = torch.exp2(exponent.diff(dim=1))
-    sections = torch.stack((factor * direct, factor * e1, factor * e2, sign * omega, kappa / omega, alpha), -1)
+    sections = torch.stack((factor * direct, factor * e1, factor * e2, omega, kappa / omega, a, r), -1)
     return Biquads(sections, torch.exp2(exponent[:, 1:]))
 
 
@@ -508,9 +505,9 @@ def _identity_like(matrix: Tensor) -> Tensor:
 
 
 def _joined(gain: Tensor, own: Tensor, row: Tensor, through: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sections of two states, ``s' = (1 + own) s + gain u``, ``y = row s + through u``, one after the other.
+    """Sections of two states, ``s' = (r + own) s + gain u``, ``y = row s + through u``, one after the other.
 
-    ``gain``, ``row`` (F, K, 2), ``own`` (F, K, 2, 2) and ``through`` (F, K) to the system ``A - 1`` (F, 2K, 2K),
+    ``gain``, ``row`` (F, K, 2), ``own`` (F, K, 2, 2) and ``through`` (F, K) to the system ``A - r`` (F, 2K, 2K),
     ``b``, ``c`` (F, 2K) and ``d`` (F,). Before section ``k`` the signal is
     ``u_k = m_k0 x + sum_{j<k} m_kj (row_j s_j)``, with products ``m`` of what sections let through at once.
     """
@@ -527,26 +524,24 @@ def _joined(gain: Tensor, own: Tensor, row: Tensor, through: Tensor) -> tuple[Te
 
 
 def _biquad_blocks(coef: Tensor, order: int) -> Blocks:
-    """:class:`Biquads`: ``s' = r (1 + M) s + r e u``, ``y = b u + s_1``, ``M = ((0, omega), (-k, -a))``.
+    """:class:`Biquads`: ``s' = (r + M) s + e u``, ``y = b u + s_1``, ``M = ((0, omega), (-k, -a))``.
 
-    The square of what mirrored sections (``r = -1``) do is close to 1 again where their poles are slow: the powers are
-    those of two samples.
+    The square of ``r + M`` is close to 1 again where poles are slow and ``r`` is -1: the powers are those of two
+    samples.
     """
-    direct, e1, e2, turned, k, alpha = coef.unflatten(1, (order, 6)).unbind(-1)
-    sign = torch.sign(turned.detach())
-    zero = torch.zeros_like(sign)
-    own = torch.stack((torch.stack((zero, turned), -1), torch.stack((-sign * k, -sign * alpha), -1)), -2)
-    gain = sign[..., None] * torch.stack((e1, e2), -1)
-    row = torch.stack((torch.ones_like(sign), zero), -1)
-    step, b, c, through = _joined(gain, own, row, direct)
-    signs = sign.repeat_interleave(2, 1)
-    one = step + torch.diag_embed(signs)
-    twice = step @ step + (signs[:, :, None] + signs[:, None]) * step
+    direct, e1, e2, omega, k, a, r = coef.unflatten(1, (order, 7)).unbind(-1)
+    zero = torch.zeros_like(r)
+    own = torch.stack((torch.stack((zero, omega), -1), torch.stack((-k, -a), -1)), -2)
+    row = torch.stack((torch.ones_like(r), zero), -1)
+    step, b, c, through = _joined(torch.stack((e1, e2), -1), own, row, direct)
+    r = r.repeat_interleave(2, 1)
+    once = step + torch.diag_embed(r)
+    twice = step @ step + (r[:, :, None] + r[:, None]) * step + torch.diag_embed(r * r - 1)
     columns, rows, powers = doubled(twice, b, c, BLOCK // 2)
-    columns = torch.stack((columns, one @ columns), 3).flatten(2)
-    rows = torch.stack((rows, rows @ one), 2).flatten(1, 2)
+    columns = torch.stack((columns, once @ columns), 3).flatten(2)
+    rows = torch.stack((rows, rows @ once), 2).flatten(1, 2)
     impulse = torch.cat((through[:, None], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
-    return Blocks(impulse, rows, columns.flip(2), torch.cat((one[:, None], powers), 1))
+    return Blocks(impulse, rows, columns.flip(2), torch.cat((once[:, None], powers), 1))
 
 
 def _allpole_blocks(coef: Tensor, order: int) -> Blocks:

@@ -33,14 +33,13 @@ def naive_iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> 
     signal = x[:, None].expand(-1, coef.shape[0], -1) if x.dim() == 2 else x
     outputs = []
     if kind == "biquad":
-        sections = coef.unflatten(1, (order, 6)).unbind(1)
+        sections = coef.unflatten(1, (order, 7)).unbind(1)
         s = list(state.unbind(-1))
         for u in signal.unbind(-1):
             for k, section in enumerate(sections):
-                direct, e1, e2, turned, spring, damping = section.unbind(-1)
-                one, two, sign = s[2 * k], s[2 * k + 1], torch.sign(turned)
-                s[2 * k] = sign * (one + turned.abs() * two + e1 * u)
-                s[2 * k + 1] = sign * (two - spring * one - damping * two + e2 * u)
+                direct, e1, e2, omega, spring, a, r = section.unbind(-1)
+                one, two = s[2 * k], s[2 * k + 1]
+                s[2 * k], s[2 * k + 1] = r * one + omega * two + e1 * u, (r - a) * two - spring * one + e2 * u
                 u = direct * u + one
             outputs.append(u)
         final = torch.stack(s, -1)

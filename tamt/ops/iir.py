@@ -12,7 +12,7 @@ of a channel are a row of ``coef`` (F, P):
 kind        N    P        row                                           state
 =========== ==== ======== ============================================= ===========================================
 ``onepole`` 2n   5        decay, frequency (high, low), gain (re, im)   re, im of each section's output, first to last
-``biquad``  2n   6n       b, e1, e2, r omega, k, a of each section      s1, s2 of each section
+``biquad``  2n   7n       b, e1, e2, omega, k, a, r of each section     s1, s2 of each section
 ``allpole`` 2n   5 + 2n   as ``onepole``, then feedback (re, im)        as ``onepole``
 ``modal``   2n   6n       decay, frequency (high, low), gain (re, im),  re, im of each section's resonance
                           direct gain of each section
@@ -223,7 +223,7 @@ def _check_order(order: int) -> None:
 
 def _check_operands(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> None:
     torch._check_value(kind in KINDS, lambda: f"kind must be one of {KINDS}, got {kind!r}")
-    columns = {"onepole": 5, "biquad": 6 * order, "allpole": 5 + 2 * order, "modal": 6 * order}[kind]
+    columns = {"onepole": 5, "biquad": 7 * order, "allpole": 5 + 2 * order, "modal": 6 * order}[kind]
     torch._check_value(
         coef.dim() == 2 and coef.shape[1] == columns,
         lambda: f"coef must have shape (F, {columns}), got {tuple(coef.shape)}",

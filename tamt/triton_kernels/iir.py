@@ -93,7 +93,7 @@ def design(coef: torch.Tensor, kind: str, order: int, steps: int, response: bool
     N = n_states(kind, order)
     NP = triton.next_power_of_2(N)
     poles = 16 if kind in ("onepole", "allpole") and coef.dtype == torch.float32 else 1
-    width = {"biquad": 7 * order, "modal": 5 * order}.get(kind, P - 3 + 2 * poles)
+    width = {"biquad": P, "modal": 5 * order}.get(kind, P - 3 + 2 * poles)
     table = coef.new_empty(F, width)
     transition = coef.new_empty(F, NP, NP, dtype=torch.float64)
     product = coef.new_empty(steps if response else 0, F * NP, dtype=torch.float32)

@@ -104,12 +104,8 @@ def iir_design_kernel(
     o_table = f * WIDTH
     b_c = ()
     if KIND == "biquad":
-        for i in tl.static_range(WIDTH):
-            b_value = tl.load(p_row + (i // 7 * 6 + (i % 7 if i % 7 < 6 else 3)))
-            if i % 7 == 3:
-                b_value = tl.abs(b_value)
-            elif i % 7 == 6:
-                b_value = tl.where(b_value < 0.0, -1.0, 1.0).to(p_coef.dtype.element_ty)
+        for i in tl.static_range(P):
+            b_value = tl.load(p_row + i)
             tl.store(p_table + o_table + i, b_value)
             b_c = b_c + (b_value.to(tl.float64),)
     elif KIND == "modal":
