@@ -18,6 +18,7 @@ from tamt.ops.doubling import doubled
 from tamt.scales import audfiltbw
 
 MIN_DECAY = 1e-5  # nepers per sample: learnt poles stay this far inside the unit circle
+MAX_DECAY = 36.0  # where a pole might as well be 0
 
 
 def gammatone_betamul(n: int) -> float:
@@ -25,7 +26,7 @@ def gammatone_betamul(n: int) -> float:
 
     :math:`((n-1)!)^2 / (\pi (2n-2)! 2^{-(2n-2)})`, 1.0186 for order 4 (Patterson et al. 1987; AMT ``gammatone``).
     """
-    return math.factorial(n - 1) ** 2 / (math.pi * math.factorial(2 * n - 2) * 2.0 ** -(2 * n - 2))
+    return 4 ** (n - 1) / math.comb(2 * n - 2, n - 1) / math.pi  # whole numbers of any size first
 
 
 def gammatone_design(fc: Tensor, fs: float, n: int, betamul: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -45,11 +46,30 @@ def gammatone_design(fc: Tensor, fs: float, n: int, betamul: float) -> tuple[Ten
     Returns
     -------
     decay, frequency, gain : Tensor (F,)
-        :math:`\phi = 2\pi\,\mathrm{betamul}\,\mathrm{audfiltbw}(f_c)/f_s` in nepers per sample, :math:`-f_c/f_s` in
-        cycles per sample and :math:`(1 - e^{-\phi})^n`; the pole is :math:`p = e^{-\phi + 2\pi i\,\mathrm{frequency}}`.
+        :math:`\phi = 2\pi\,\mathrm{betamul}\,\mathrm{audfiltbw}(f_c)/f_s` in nepers per sample, 36 at most,
+        :math:`-f_c/f_s` in cycles per sample and :math:`(1 - e^{-\phi})^n`; the pole is
+        :math:`p = e^{-\phi + 2\pi i\,\mathrm{frequency}}`.
     """
-    decay = 2 * math.pi * betamul * audfiltbw(fc) / fs
+    decay = (2 * math.pi * betamul * audfiltbw(fc) / fs).clamp(max=MAX_DECAY)
     return decay, -fc / fs, (-torch.expm1(-decay)) ** n
+
+
+def check_gammatone(fc: Tensor, decay: Tensor, n: int, dtype: torch.dtype, expanded: bool) -> None:
+    """A ValueError where a gain, or a number of the :func:`feedback_map` if ``expanded``, is out of ``dtype``'s range."""
+    range_of = torch.finfo(dtype)
+    base = -torch.expm1(-decay)
+    worst = int(base.argmin())
+    if n * math.log(base[worst]) < math.log(range_of.tiny):
+        raise ValueError(
+            f"n must be at most {int(math.log(range_of.tiny) / math.log(base[worst]))} for fc = {fc[worst]:g} Hz at this "
+            f"fs and betamul, got {n}: the gain, {base[worst]:.3g} to the power of n, is out of the range of {dtype}"
+        )
+    growth = decay.max().item() + math.log(2)  # binomial coefficients over powers of the pole
+    if expanded and (n - 1) * growth > math.log(range_of.max):
+        raise ValueError(
+            f"n must be at most {1 + int(math.log(range_of.max) / growth)} for implementation 'poly' at this fs and "
+            f"betamul, got {n}: the expanded denominator is out of the range of {dtype}; 'sos' has no such limit"
+        )
 
 
 def classic_gammatone(fc: Tensor, bandwidth: Tensor, fs: float, n: int) -> Tensor:
@@ -268,7 +288,7 @@ def complex_conjugate(a: Tensor) -> Tensor:
 
 def expanded_denominator(pole: Tensor, n: int) -> Tensor:
     """Coefficients (F, n + 1) of ``(1 - p z^-1)^n`` for complex ``pole`` (F,), ascending powers of ``z^-1``."""
-    binomial = torch.tensor([math.comb(n, i) for i in range(n + 1)], dtype=pole.dtype)
+    binomial = torch.tensor([float(math.comb(n, i)) for i in range(n + 1)], dtype=pole.dtype)
     return binomial * (-pole[:, None]) ** torch.arange(n + 1)
 
 
@@ -282,7 +302,7 @@ def feedback_map(pole: Tensor, n: int) -> Tensor:
     Returns the complex matrices (F, n, n) that take the steps of ``a_1 .. a_n`` to ``c_1 .. c_n``, from
     :math:`c_{n-i} = (-1)^i \sum_{m>i} \binom{m-1}{i} p^{-(m-1)} \delta_m`.
     """
-    signed = [[(-1) ** i * math.comb(m, i) for m in range(n)] for i in reversed(range(n))]
+    signed = [[(-1.0) ** i * math.comb(m, i) for m in range(n)] for i in reversed(range(n))]
     return torch.tensor(signed, dtype=pole.dtype) * pole[:, None, None] ** -torch.arange(n)
 
 
@@ -290,7 +310,9 @@ def moved_pole(pole: Tensor, design: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r"""Decay and frequency of poles that have moved from where they were designed.
 
     ``log p = log p0 + log(1 + (p - p0)/p0)``: a pole at its design value keeps the digits of the design, though its
-    real and imaginary part are rounded to float32; so does a small step away from it.
+    real and imaginary part are rounded to float32; so does a step away from it. A pole that is further away than half
+    of ``|p0|`` is taken as it is. One at 0, where there is no ``log p``, is moved next to it: gradients of what a filter
+    does are right there.
 
     Parameters
     ----------
@@ -304,12 +326,20 @@ def moved_pole(pole: Tensor, design: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     decay, frequency, frequency_low : Tensor (F,)
     """
     re0, im0, decay0, f_high, f_low = design.unbind(-1)
-    step_re, step_im = pole[:, 0] - re0, pole[:, 1] - im0
-    norm = re0 * re0 + im0 * im0
-    re = (step_re * re0 + step_im * im0) / norm
-    im = (step_im * re0 - step_re * im0) / norm
-    decay = decay0 - 0.5 * torch.log1p(re * (2 + re) + im * im)
-    return decay, f_high, f_low + torch.atan2(im, 1 + re) / (2 * math.pi)
+    origin = torch.stack((re0, im0), 1)
+    ratio = complex_divide(pole - origin, origin)
+    far = (ratio.detach().square().sum(1) > 0.25)[:, None]
+    re, im = torch.where(far, 0.0, ratio).unbind(1)
+    near = torch.stack((torch.log1p(re * (2 + re) + im * im), torch.atan2(im, 1 + re)), 1)
+    least = torch.finfo(pole.dtype).eps
+    re, im = torch.where(far, pole, torch.ones_like(pole)).unbind(1)
+    re = torch.where(re.abs().maximum(im.abs()) < least, re + 2 * least, re)
+    other = torch.stack((torch.log(re * re + im * im), torch.atan2(im, re)), 1)
+    (near_size, near_angle), (other_size, other_angle) = near.unbind(1), other.unbind(1)
+    far = far[:, 0]
+    decay = torch.where(far, -0.5 * other_size, decay0 - 0.5 * near_size)
+    low = torch.where(far, other_angle / (2 * math.pi), f_low + near_angle / (2 * math.pi))
+    return decay, torch.where(far, 0.0, f_high), low
 
 
 def pole_design(pole: Tensor, decay: Tensor, frequency: Tensor) -> Tensor:
