@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from tamt._base import TypedBase
-from tamt._memo import Memo
+from tamt._memo import Memo, readable
 from tamt._module import as_signal, centre_frequencies, check_sampling_rate, computing_device, register, vector
 from tamt.coefficients import (
     MIN_DECAY,
+    check_gammatone,
     complex_divide,
     complex_multiply,
     expanded_denominator,
@@ -80,7 +81,9 @@ class GammatoneFilterbank(TypedBase):
 
     Notes
     -----
-    A learnt pole outside the unit circle is used scaled back to just inside it.
+    A learnt pole outside the unit circle is used scaled back to just inside it. In ``'poly'`` ``a[:, 0]`` must not be 0,
+    nor so small that what is divided by it overflows: a ValueError where data can be looked at, which is on the CPU
+    outside of compiled code; elsewhere the channel's output is NaN.
 
     References
     ----------
@@ -135,6 +138,7 @@ class GammatoneFilterbank(TypedBase):
         with torch.device("cpu"):  # the design is in float64, which not every device has
             centre = centre_frequencies(fc, fs, partial(erbspacebw, dtype=torch.float64))
             decay, frequency, gain = gammatone_design(centre, fs, self.n, self.betamul)
+            check_gammatone(centre, decay, self.n, dtype, implementation == "poly")
             if implementation == "poly":
                 decay = decay.clamp(min=-math.log(MAX_POLE_MAG))
             exact = torch.polar(torch.exp(-decay), 2 * math.pi * frequency)
@@ -261,6 +265,14 @@ def _poly_sections(
     a = torch.view_as_real(a)
     gain = complex_divide(2 * torch.view_as_real(b), a[:, :1])[:, 0]
     denominator = complex_divide(a[:, 1:], a[:, :1])
+    if readable(a, b):
+        lost = a.isfinite().all((1, 2)) & ~torch.cat((denominator, gain[:, None]), 1).isfinite().all((1, 2))
+        if lost.any() and b.isfinite().all():
+            channel = int(lost.nonzero()[0])
+            raise ValueError(
+                f"a[:, 0] must not be 0, nor so small that b / a[:, 0] or a / a[:, 0] overflows in {a.dtype}, got "
+                f"{complex(*a[channel, 0].tolist()):g} in channel {channel}"
+            )
     if stable:
         denominator = stable_denominator(denominator)
     step = denominator - torch.view_as_real(expansion)

@@ -102,8 +102,18 @@ class Plan(NamedTuple):
 
 def make_plan(coef: Tensor, kind: str, order: int) -> Plan:
     """The plan of filters of :func:`tamt.ops.iir.iir`."""
-    blocks = iir_blocks(coef, kind, order)
-    return Plan(blocks, toeplitz(blocks.impulse), Levels(blocks.transitions[:, -1]))
+    exact = iir_blocks(coef.to(wide(coef)) if kind == "biquad" else coef, kind, order)
+    blocks = Blocks(*(flush(matrix.to(coef.dtype)) for matrix in exact))
+    return Plan(blocks, toeplitz(blocks.impulse), Levels(exact.transitions[:, -1]))
+
+
+def wide(tensor: Tensor) -> torch.dtype:
+    """float64 where the device has it.
+
+    Rounded to float32, a block's transition moves poles by 1e-9 each sample, which is much to narrow bands: biquads
+    keep theirs in float64, and scan in it. Where that is missing, a band narrower than 1e-4 fs is good to 4 digits.
+    """
+    return tensor.dtype if tensor.device.type == "mps" else torch.float64
 
 
 _plans: Store[Plan] = Store(KEPT)
@@ -322,6 +332,9 @@ def _scan(
     channels, batch, count, size = ends.shape
     if ends.numel() == 0:
         return ends, state
+    if ends.dtype != levels.transition.dtype:
+        states, last = _scan(ends.to(levels.transition.dtype), state.to(levels.transition.dtype), levels, of)
+        return states.to(ends.dtype), last.to(ends.dtype)
     if count <= STEPS:
         step, visited = levels.transition_at(depth)[of].mT, [state]
         for end in ends.unbind(2):
@@ -350,6 +363,10 @@ def _scan_backward(grad_states: Tensor, grad_last: Tensor, levels: Levels, depth
     channels, batch, count, size = grad_states.shape
     if grad_states.numel() == 0:
         return grad_states, grad_last
+    if grad_states.dtype != levels.transition.dtype:
+        wide_states, wide_last = (grad.to(levels.transition.dtype) for grad in (grad_states, grad_last))
+        ends, state = _scan_backward(wide_states, wide_last, levels)
+        return ends.to(grad_states.dtype), state.to(grad_last.dtype)
     if count <= STEPS:
         transition, adjoints = levels.transition_at(depth), [grad_last]
         for grad in reversed(grad_states.unbind(2)):
