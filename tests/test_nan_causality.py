@@ -123,6 +123,17 @@ def test_drnl_in_parts() -> None:
         check(drnl.drnl_rows(spoilt(x, (1, t), math.nan), *rest), clean, (1, t))
 
 
+def test_layouts() -> None:
+    """Signals and states that do not lie side by side."""
+    x, coef, state = example_operands("onepole", 2, T, False)
+    rows, states = x.t().contiguous().t(), state.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    clean = iir.iir(rows, coef, states, "onepole", 2)
+    bad = rows.clone()
+    bad[1, 700] = math.nan
+    assert bad.stride() == rows.stride()
+    check(iir.iir(bad, coef, states, "onepole", 2), clean, (1, 700))
+
+
 @dtypes
 @pytest.mark.parametrize("slice_bytes", [fft_reference.SLICE, 1])
 def test_fft_drnl(dtype: torch.dtype, slice_bytes: int, readable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,9 +146,9 @@ def test_fft_drnl(dtype: torch.dtype, slice_bytes: int, readable: bool, monkeypa
 
 def test_broken_stick() -> None:
     v, stick = torch.randn(2, 3, 50), torch.tensor([[1.0, 0.25, 0.25]]).expand(3, 3)
-    clean = broken_stick.broken_stick(v, stick)
+    clean = broken_stick.broken_stick_rows(v, stick)
     for value in VALUES:
-        w = broken_stick.broken_stick(spoilt(v, (1, 2, 20), value), stick)
+        w = broken_stick.broken_stick_rows(spoilt(v, (1, 2, 20), value), stick)
         assert (w != clean).nonzero().tolist() == [[1, 2, 20]]
         assert w[1, 2, 20].isnan()
 
@@ -242,8 +253,8 @@ def test_unstable_filters(kind: str) -> None:
 def test_overflow_in_a_drnl(dtype: torch.dtype, path: int) -> None:
     operands = list(drnl_operands(dtype))
     operands[1 + path] = operands[1 + path].clone()
-    operands[1 + path][:, 3:6] *= 1e4
-    operands[4] = torch.tensor([[1e3, 1e3, 0.9]], dtype=dtype).expand(3, 3)  # lets it through
+    operands[1 + path][:, 3:6] *= 1e5
+    operands[4] = torch.tensor([[1e3, 1e3, 1.0]], dtype=dtype).expand(3, 3)  # lets it through
     x, *rest = operands
     clean = drnl.drnl_rows(x, *rest)
     for t in (64, 100, 700, T - 1):

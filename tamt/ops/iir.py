@@ -6,8 +6,8 @@ per channel, ``x`` (..., F, T) with ``per_channel=True``, and returns the output
 and the state. On CUDA the operator runs on Triton kernels, elsewhere on :mod:`tamt.reference.iir`.
 
 From the first sample on that is NaN or infinite, no sample of that signal's output is finite, nor is the final state;
-from a state that is not finite, none is from the second sample on. What came before, and other signals, do not change
-by a bit. Gradients of a loss that reads those alone are what they would be without such samples.
+from a state that is not finite, none is from the second sample on. What came before, and other signals, do not change,
+and gradients of a loss that reads those alone are what they would be without such samples.
 
 For the operator the leading dimensions are one, ``x`` is (B, T) or (B, F, T), ``state`` (B, F, N), and the coefficients
 of a channel are a row of ``coef`` (F, P):

@@ -29,8 +29,8 @@ def drnl(
     """``linear(x) + back(NL(front(x)))``: the output (B, F, T) and the final states of the three cascades."""
     one, two, three = (plan(coef, "modal", coef.shape[1] // 6) for coef in (linear, front, back))
     y = x.new_empty(x.shape[0], linear.shape[0], x.shape[-1])
-    states = state_linear, state_front, state_back
-    final_one, final_two, final_three = (torch.empty_like(s, memory_format=torch.contiguous_format) for s in states)
+    x, *states = (t.contiguous() for t in (x, state_linear, state_front, state_back))
+    final_one, final_two, final_three = (torch.empty_like(s) for s in states)
     for rows, channels in parts(y.shape):
         filters = Filters(one.of(channels), two.of(channels), three.of(channels), stick[channels])
         starts = [s[rows, channels].transpose(0, 1) for s in states]

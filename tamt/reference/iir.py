@@ -113,10 +113,8 @@ def _plan(data: bytes, dtype: torch.dtype, shape: torch.Size, kind: str, order: 
 def iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
     """Filter ``x`` (B, T) or (B, F, T) from ``state`` (B, F, N): the output (B, F, T) and the final state."""
     matrices = plan(coef, kind, order)
-    y, final = (
-        x.new_empty(*state.shape[:2], x.shape[-1]),
-        torch.empty_like(state, memory_format=torch.contiguous_format),
-    )
+    x, state = x.contiguous(), state.contiguous()  # what has another layout may round in another way
+    y, final = x.new_empty(*state.shape[:2], x.shape[-1]), torch.empty_like(state)
     for rows, channels in parts(y.shape):
         source = x[rows] if x.dim() == 2 else x[rows, channels]
         start, out = state[rows, channels].transpose(0, 1), y[rows, channels]
@@ -162,7 +160,7 @@ def causal(run: Filter, x: Tensor, states: list[Tensor], out: Tensor) -> list[Te
     x = filled_from(x, first, 0)
     spoilt = torch.stack([(~state.isfinite()).any(-1) for state in states]).any(0)  # (F, B)
     first = (first if first.dim() == 2 else first[:, None]).masked_fill(spoilt.t(), 0)
-    states = [state.masked_fill(spoilt[..., None], 0) for state in states]
+    states = [state.clone().masked_fill_(spoilt[..., None], 0) for state in states]
     last = run(x, states, out, stepwise=False)
     if readable(x) and not finite(*last):
         overflown = torch.stack([(~state.isfinite()).any(-1) for state in last]).any(0)

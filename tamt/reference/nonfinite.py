@@ -37,14 +37,10 @@ def silenced(x: Tensor) -> Tensor:
 
 
 def filled_from(x: Tensor, first: Tensor, value: float) -> Tensor:
-    """``x`` (..., T) with ``value`` from the index ``first`` (...) on."""
-    return x.masked_fill(_from(x, first), value)
+    """``x`` (..., T) with ``value`` from the index ``first`` (...) on, in the same layout."""
+    return fill_from_(x.clone(), first, value)
 
 
 def fill_from_(x: Tensor, first: Tensor, value: float) -> Tensor:
     """:func:`filled_from` in place."""
-    return x.masked_fill_(_from(x, first), value)
-
-
-def _from(x: Tensor, first: Tensor) -> Tensor:
-    return torch.arange(x.shape[-1], device=x.device) >= first[..., None]
+    return x.masked_fill_(torch.arange(x.shape[-1], device=x.device) >= first[..., None], value)
