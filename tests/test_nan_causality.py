@@ -51,7 +51,7 @@ def spoilt(x: Tensor, at: tuple[int, ...], value: float) -> Tensor:
 
 
 def check(outputs: tuple[Tensor, ...], clean: tuple[Tensor, ...], at: tuple[int, ...], exact: bool = True) -> None:
-    """Output (B, F, T) and final states (B, ..., N), spoilt in one row, or channel of it, from the last of ``at`` on."""
+    """Output (B, F, T) and final states (B, ..., N), spoilt from the last of ``at`` on in a row or a channel of it."""
     y, *finals = outputs
     expected, *clean_finals = clean
     first = at[-1]
@@ -295,7 +295,7 @@ OPERATORS: dict[str, tuple[Operator, Callable[[], tuple[Tensor, ...]], list[int]
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_gradients(name: str) -> None:
-    """Of what came before they are as if it were silent from there on; a NaN in the loss reaches its own row's alone."""
+    """A loss of what came before has those of a clean signal; a loss that is NaN spoils its own row's alone."""
     operator, operands, inputs = OPERATORS[name]
     x, *rest = operands()
     weight = torch.randn(x.shape[0], 3, x.shape[1], dtype=x.dtype)

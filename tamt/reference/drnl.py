@@ -49,6 +49,7 @@ class Filters(NamedTuple):
     stick: Tensor
 
     def __call__(self, x: Tensor, states: list[Tensor], out: Tensor, *, stepwise: bool) -> list[Tensor]:
+        """See :class:`tamt.reference.iir.Filter`."""
         for piece, length in pieces(x.shape[-1]):
             target = out[..., piece].unflatten(-1, (-1, length))
             states = self.write_piece(blocked(x[:, piece], length), states, target, stepwise)

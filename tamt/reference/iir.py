@@ -129,7 +129,9 @@ class Filter(Protocol):
     ``stepwise`` scans blocks one by one: a number that overflows reaches nothing before its own block.
     """
 
-    def __call__(self, x: Tensor, states: list[Tensor], out: Tensor, *, stepwise: bool) -> list[Tensor]: ...
+    def __call__(self, x: Tensor, states: list[Tensor], out: Tensor, *, stepwise: bool) -> list[Tensor]:
+        """Write ``out``, return the states at the end."""
+        ...
 
 
 class Cascade(NamedTuple):
@@ -138,6 +140,7 @@ class Cascade(NamedTuple):
     matrices: Plan
 
     def __call__(self, x: Tensor, states: list[Tensor], out: Tensor, *, stepwise: bool) -> list[Tensor]:
+        """See :class:`Filter`."""
         (last,) = states
         for piece, length in pieces(x.shape[-1]):
             signal = blocked(x[..., piece], length)
@@ -201,9 +204,7 @@ def slices(out: Tensor) -> Iterator[tuple[int, slice]]:
             yield b, slice(f, f + channels)
 
 
-def block_states(
-    signal: Tensor, state: Tensor, matrices: Plan, length: int, stepwise: bool
-) -> tuple[Tensor, Tensor]:
+def block_states(signal: Tensor, state: Tensor, matrices: Plan, length: int, stepwise: bool) -> tuple[Tensor, Tensor]:
     """States (F, B, K, N) at the starts of the blocks of a piece, from ``state`` (F, B, N), and the one at its end."""
     if length == BLOCK:
         ends = _block_ends(signal, matrices.blocks)

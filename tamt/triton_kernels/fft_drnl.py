@@ -197,12 +197,12 @@ def fft_drnl_valid_kernel(
     o_row = tl.program_id(0) // n_tiles
     o_i = (tl.program_id(0) % n_tiles) * BLOCK + tl.arange(0, BLOCK)
     o_r, o_c = (o_row // C // G).to(tl.int64), (o_row % C).to(tl.int64)
-    o_q = (o_row // C % G).to(tl.int64) * hop + o_i
-    m_i = (o_i < hop) & (o_q < n)
-    b_y = tl.load(p_blocks + (o_row.to(tl.int64) * N + memory + o_i), mask=m_i, other=0.0)
-    b_bad = tl.load(p_bad + (o_r * bad_stride_r + o_c * bad_stride_c))
-    b_y = tl.where(start + o_q < b_bad, b_y, float("nan"))
-    tl.store(p_y + (o_r * y_stride_r + o_c * y_stride_c + o_q), b_y, mask=m_i)
+    o_q = (o_row // C % G).to(tl.int64) * hop
+    m_i = (o_i < hop) & (o_i < n - o_q)
+    b_y = tl.load(p_blocks + (o_row.to(tl.int64) * N + memory) + o_i, mask=m_i, other=0.0)
+    b_bad = tl.load(p_bad + (o_r * bad_stride_r + o_c * bad_stride_c)) - start - o_q
+    b_y = tl.where(o_i < tl.minimum(b_bad, hop).to(tl.int32), b_y, float("nan"))
+    tl.store(p_y + (o_r * y_stride_r + o_c * y_stride_c + o_q) + o_i, b_y, mask=m_i)
 
 
 @triton.jit
