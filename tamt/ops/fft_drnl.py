@@ -6,6 +6,10 @@ NL is the broken stick (:mod:`tamt.ops.broken_stick`), each :math:`h` a causal i
 Signals run in blocks of :func:`fft_length` samples (overlap-save), so memory beyond the output does not grow with
 their length. On CUDA the operator runs on cuFFT and Triton kernels, elsewhere on :mod:`tamt.reference.fft_drnl`.
 
+From the first sample on that is NaN or infinite, that signal's output and final state are NaN, for good, as in
+:mod:`tamt.ops.drnl`; a state that is not finite does so from the start. What came before is what zeros in their place
+would give, to the rounding of a transform. Numbers so large that they overflow inside spoil their block as a whole.
+
 For the operator the leading dimensions are one, ``x`` is (B, T), and the state is always given: ``past_x`` (B, M-1) and
 ``past_w`` (B, F, M-1). From there it takes M.
 """
@@ -24,6 +28,7 @@ from tamt.ops._checks import check_same_kind
 from tamt.ops._register import aliases, register
 from tamt.ops.iir import modal_cascade
 from tamt.reference import fft_drnl as reference
+from tamt.reference.nonfinite import silenced
 
 KEPT = 128 << 20  # bytes of spectra kept for later calls; those of 50 channels in float64 take 19 MiB
 
@@ -216,7 +221,10 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     needs = ctx.needs_input_grad
     need_x = needs[0] or needs[3]
-    grad_x, grad_stick, grad_past_x, grad_past_w = fft_drnl_backward(*grads, *ctx.saved_tensors, need_x)
+    x, spectra, stick, past_x, past_w = ctx.saved_tensors
+    # What is not finite has no part in a loss of the samples before it.
+    operands = silenced(x), spectra, stick, silenced(past_x), past_w
+    grad_x, grad_stick, grad_past_x, grad_past_w = fft_drnl_backward(*grads, *operands, need_x)
     found = (grad_x, None, grad_stick, grad_past_x, grad_past_w)
     return tuple(g if need else None for g, need in zip(found, needs, strict=True))
 

@@ -5,6 +5,10 @@ per channel, ``x`` (..., F, T) with ``per_channel=True``, and returns the output
 (..., F, N), which continues the signal when it is given back as ``state``. Gradients reach the signal, the coefficients
 and the state. On CUDA the operator runs on Triton kernels, elsewhere on :mod:`tamt.reference.iir`.
 
+From the first sample on that is NaN or infinite, no sample of that signal's output is finite, nor is the final state;
+from a state that is not finite, none is from the second sample on. What came before, and other signals, do not change,
+and gradients of a loss that reads those alone are what they would be without such samples.
+
 For the operator the leading dimensions are one, ``x`` is (B, T) or (B, F, T), ``state`` (B, F, N), and the coefficients
 of a channel are a row of ``coef`` (F, P):
 
@@ -33,6 +37,7 @@ from tamt.coefficients import Biquads, Blocks, biquad_sections, block_shapes, ii
 from tamt.ops._checks import check_same_kind
 from tamt.ops._register import aliases, register
 from tamt.reference import iir as reference
+from tamt.reference.nonfinite import silenced
 
 KINDS = ("onepole", "biquad", "allpole", "modal")
 
@@ -256,6 +261,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 def _backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
     x, coef, state = ctx.saved_tensors
     need_x, need_coef, need_state = ctx.needs_input_grad[:3]
+    if need_coef:  # what is not finite has no part in a loss of the samples before it
+        x, state = silenced(x), silenced(state)
     grad_x, grad_state, *grad_blocks = iir_backward(grad_y, grad_final, x, coef, state, *ctx.filter, need_x, need_coef)
     grad_coef = iir_blocks_vjp(coef, Blocks(*grad_blocks), *ctx.filter) if need_coef else None
     return grad_x if need_x else None, grad_coef, grad_state if need_state else None, None, None
