@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import aliases, register
+from tamt.ops._register import pull_back, register
 from tamt.reference import fft_drnl as reference
 
 
@@ -146,10 +146,6 @@ def _reference(*operands: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return reference.fft_drnl(*operands)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs)
-
-
 def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     needs = ctx.needs_input_grad
     need_x = needs[0] or needs[3]
@@ -174,26 +170,22 @@ def _fake_backward(
     return grad_x, stick.new_empty(stick.shape), grad_past_x, past_w.new_empty(past_w.shape)
 
 
-def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs[:8])
-    ctx.need_x = inputs[8]
+def _definition_backward(
+    grad_y: Tensor,
+    grad_last_x: Tensor,
+    grad_last_w: Tensor,
+    x: Tensor,
+    spectra: Tensor,
+    stick: Tensor,
+    past_x: Tensor,
+    past_w: Tensor,
+    need_x: bool,
+) -> tuple[Tensor | None, ...]:
+    def filtered(x: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return reference.fft_drnl_differentiable(x, spectra, stick, past_x, past_w)
 
-
-def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    """The backward of the backward: autograd through the reference, written out of place."""
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        operands = aliases(ctx.saved_tensors)
-        outputs = reference.fft_drnl_differentiable(*operands[3:])
-        x, _, stick, past_x, past_w = operands[3:]
-        wanted = [(stick, grads[1]), (past_w, grads[3])] + [(x, grads[0]), (past_x, grads[2])] * ctx.need_x
-        targets, cotangents = zip(*wanted, strict=True)
-        options = {"allow_unused": True, "materialize_grads": True}
-        first = torch.autograd.grad(outputs, targets, operands[:3], create_graph=True, **options)
-        second = torch.autograd.grad(first, operands, cotangents, create_graph=again, **options)
-    # In the order of the operator; spectra, the fifth, have no gradient.
-    needed = [need and i != 4 for i, need in enumerate(ctx.needs_input_grad[:8])]
-    return *(g if need else None for g, need in zip(second, needed, strict=True)), None
+    grads = pull_back(filtered, (x, stick, past_x, past_w), (grad_y, grad_last_x, grad_last_w))
+    return tuple(g if need_x or i in (1, 3) else None for i, g in enumerate(grads))
 
 
 fft_drnl_backward = register(
@@ -203,8 +195,10 @@ fft_drnl_backward = register(
     reference.fft_drnl_backward,
     "fft_drnl:fft_drnl_backward",
     _fake_backward,
-    _setup_backward,
-    _double_backward,
+    _definition_backward,
+    linear=("grad_y", "grad_last_x", "grad_last_w"),
+    rows=("grad_y", "grad_last_x", "grad_last_w", "x", "past_x", "past_w"),
+    sums=True,
 )
 fft_drnl_rows = register(
     "fft_drnl",
@@ -212,6 +206,7 @@ fft_drnl_rows = register(
     _reference,
     "fft_drnl:fft_drnl",
     _fake,
-    _setup,
-    _backward,
+    reference.fft_drnl_differentiable,
+    backward=_backward,
+    rows=("x", "past_x", "past_w"),
 )
