@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink, pad
 
+from tamt.ops._register import pull_back, transformed
 from tamt.ops.doubling import doubled
 from tamt.scales import audfiltbw
 
@@ -632,6 +633,9 @@ def iir_blocks_vjp(coef: Tensor, grads: Blocks, kind: str, order: int) -> Tensor
     """Gradient of ``coef`` from those of its :func:`iir_blocks`; differentiable where gradients are enabled."""
     if kind == "onepole":
         return _onepole_vjp(coef, order, grads)
+    if transformed():
+        return pull_back(lambda coef: iir_blocks(coef, kind, order), (coef,), grads)[0]
+    # The same for plain autograd, which takes a quarter less time by itself.
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         leaf = coef if again else coef.detach().requires_grad_()

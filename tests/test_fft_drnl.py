@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 from torch import Tensor
-from torch._library.custom_ops import OPDEFS
 from torch.nn.functional import conv1d, pad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -60,6 +59,9 @@ def naive(x: Tensor, impulses: Tensor, stick: Tensor, past_x: Tensor, past_w: Te
     return y, signal[:, length:], w[..., length:]
 
 
+CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+
+
 class Steps(TorchDispatchMode):
     """Keeps every tensor made inside the operators."""
 
@@ -71,7 +73,7 @@ class Steps(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.namespace == "tamt":
             with self:  # the mode is off inside its own handler
-                out = OPDEFS[func._schema.name]._init_fn(*args, **(kwargs or {}))
+                out = func.redispatch(CPU, *args)
             self.results += out
         else:
             out = func(*args, **(kwargs or {}))

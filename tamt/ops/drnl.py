@@ -117,8 +117,20 @@ def _reference(*operands: Tensor) -> tuple[Tensor, ...]:
     return reference.drnl(*operands)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs)
+def _definition(
+    x: Tensor,
+    linear: Tensor,
+    front: Tensor,
+    back: Tensor,
+    stick: Tensor,
+    state_linear: Tensor,
+    state_front: Tensor,
+    state_back: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    one, last_one = iir(x, linear, state_linear, "modal", _order(linear))
+    v, last_two = iir(x, front, state_front, "modal", _order(front))
+    two, last_three = iir(broken_stick_rows(v, stick), back, state_back, "modal", _order(back))
+    return one + two, last_one, last_two, last_three
 
 
 def _backward(ctx: Any, grad_y: Tensor, *grad_last: Tensor) -> tuple[Tensor | None, ...]:
@@ -166,6 +178,7 @@ drnl_rows = register(
     _reference,
     "drnl:drnl",
     _fake,
-    _setup,
-    _backward,
+    _definition,
+    backward=_backward,
+    rows=("x", "state_linear", "state_front", "state_back"),
 )

@@ -25,7 +25,7 @@ from torch import Tensor
 from tamt._memo import Store, bits, readable
 from tamt.coefficients import drnl_sections
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import aliases, register
+from tamt.ops._register import pull_back, register
 from tamt.ops.iir import modal_cascade
 from tamt.reference import fft_drnl as reference
 from tamt.reference.nonfinite import silenced
@@ -160,20 +160,24 @@ def _computed_spectra(parameters: Tensor, fs: float, orders: list[int], ir_lengt
     return ir_spectra(responses).to(parameters.dtype)
 
 
-@torch.library.custom_op(
-    "tamt::filter_spectra",
-    mutates_args=(),
-    schema="(Tensor parameters, float fs, int[] orders, int ir_length) -> Tensor",
-)
-def _filter_spectra(parameters: Tensor, fs: float, orders: list[int], ir_length: int) -> Tensor:
+def _spectra_of(parameters: Tensor, fs: float, orders: list[int], ir_length: int) -> Tensor:
     if parameters.device.type == "cpu":
         return _kept_spectra(parameters, fs, orders, ir_length).clone()  # a compiled graph may use its memory again
     return _computed_spectra(parameters, fs, orders, ir_length)
 
 
-@_filter_spectra.register_fake
-def _(parameters: Tensor, fs: float, orders: list[int], ir_length: int) -> Tensor:
+def _fake_spectra(parameters: Tensor, fs: float, orders: list[int], ir_length: int) -> Tensor:
     return parameters.new_empty(3, parameters.shape[1], fft_length(ir_length) // 2 + 1, 2)
+
+
+_filter_spectra = register(
+    "filter_spectra",
+    "(Tensor parameters, float fs, int[] orders, int ir_length) -> Tensor",
+    _spectra_of,
+    None,
+    _fake_spectra,
+    _computed_spectra,
+)
 
 
 def _check(x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor) -> None:
@@ -214,10 +218,6 @@ def _reference(*operands: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return reference.fft_drnl(*operands)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs)
-
-
 def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     needs = ctx.needs_input_grad
     need_x = needs[0] or needs[3]
@@ -245,26 +245,22 @@ def _fake_backward(
     return grad_x, stick.new_empty(stick.shape), grad_past_x, past_w.new_empty(past_w.shape)
 
 
-def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs[:8])
-    ctx.need_x = inputs[8]
+def _definition_backward(
+    grad_y: Tensor,
+    grad_last_x: Tensor,
+    grad_last_w: Tensor,
+    x: Tensor,
+    spectra: Tensor,
+    stick: Tensor,
+    past_x: Tensor,
+    past_w: Tensor,
+    need_x: bool,
+) -> tuple[Tensor | None, ...]:
+    def filtered(x: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return reference.fft_drnl_differentiable(x, spectra, stick, past_x, past_w)
 
-
-def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    """The backward of the backward: autograd through the reference, written out of place."""
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        operands = aliases(ctx.saved_tensors)
-        outputs = reference.fft_drnl_differentiable(*operands[3:])
-        x, _, stick, past_x, past_w = operands[3:]
-        wanted = [(stick, grads[1]), (past_w, grads[3])] + [(x, grads[0]), (past_x, grads[2])] * ctx.need_x
-        targets, cotangents = zip(*wanted, strict=True)
-        options = {"allow_unused": True, "materialize_grads": True}
-        first = torch.autograd.grad(outputs, targets, operands[:3], create_graph=True, **options)
-        second = torch.autograd.grad(first, operands, cotangents, create_graph=again, **options)
-    # In the order of the operator; spectra, the fifth, have no gradient.
-    needed = [need and i != 4 for i, need in enumerate(ctx.needs_input_grad[:8])]
-    return *(g if need else None for g, need in zip(second, needed, strict=True)), None
+    grads = pull_back(filtered, (x, stick, past_x, past_w), (grad_y, grad_last_x, grad_last_w))
+    return tuple(g if need_x or i in (1, 3) else None for i, g in enumerate(grads))
 
 
 fft_drnl_backward = register(
@@ -274,8 +270,10 @@ fft_drnl_backward = register(
     reference.fft_drnl_backward,
     "fft_drnl:fft_drnl_backward",
     _fake_backward,
-    _setup_backward,
-    _double_backward,
+    _definition_backward,
+    linear=("grad_y", "grad_last_x", "grad_last_w"),
+    rows=("grad_y", "grad_last_x", "grad_last_w", "x", "past_x", "past_w"),
+    sums=True,
 )
 fft_drnl_rows = register(
     "fft_drnl",
@@ -283,6 +281,7 @@ fft_drnl_rows = register(
     _reference,
     "fft_drnl:fft_drnl",
     _fake,
-    _setup,
-    _backward,
+    reference.fft_drnl_differentiable,
+    backward=_backward,
+    rows=("x", "past_x", "past_w"),
 )

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from tamt.coefficients import Biquads, Blocks, biquad_sections, block_shapes, iir_blocks, iir_blocks_vjp, scaled_cascade
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import aliases, register
+from tamt.ops._register import pull_back, register
 from tamt.reference import iir as reference
 from tamt.reference.nonfinite import silenced
 
@@ -253,18 +253,14 @@ def _reference_forward(x: Tensor, coef: Tensor, state: Tensor, kind: str, order:
     return reference.iir(x, coef, state, kind, order)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs[:3])
-    ctx.filter = inputs[3:]
-
-
 def _backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
     x, coef, state = ctx.saved_tensors
     need_x, need_coef, need_state = ctx.needs_input_grad[:3]
     if need_coef:  # what is not finite has no part in a loss of the samples before it
         x, state = silenced(x), silenced(state)
-    grad_x, grad_state, *grad_blocks = iir_backward(grad_y, grad_final, x, coef, state, *ctx.filter, need_x, need_coef)
-    grad_coef = iir_blocks_vjp(coef, Blocks(*grad_blocks), *ctx.filter) if need_coef else None
+    grads = iir_backward(grad_y, grad_final, x, coef, state, *ctx.parameters, need_x, need_coef)
+    grad_x, grad_state, *grad_blocks = grads
+    grad_coef = iir_blocks_vjp(coef, Blocks(*grad_blocks), *ctx.parameters) if need_coef else None
     return grad_x if need_x else None, grad_coef, grad_state if need_state else None, None, None
 
 
@@ -290,31 +286,26 @@ def _reference_backward(*args: Any) -> tuple[Tensor, ...]:
     return grad_x, grad_state, *grad_blocks
 
 
-def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs[:5])
-    ctx.filter = inputs[5:7]
-    ctx.needs = inputs[7:]
+def _definition(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
+    return reference.iir_differentiable(x, iir_blocks(coef, kind, order), state)
 
 
-def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    """The backward of the backward: autograd through the reference, written out of place."""
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        operands = grad_y, grad_final, x, coef, state = aliases(ctx.saved_tensors)
-        # Aliases of these too: a block matrix depends on the one before.
-        blocks = Blocks(*(m.view_as(m) for m in iir_blocks(coef, *ctx.filter)))
-        outputs = reference.iir_differentiable(x, blocks, state)
-        need_x, need_coef = ctx.needs
-        wanted = [(x, grads[0])] * need_x + [(state, grads[1])] + list(zip(blocks, grads[2:], strict=True)) * need_coef
-        targets, cotangents = zip(*wanted, strict=True)
-        first = torch.autograd.grad(
-            outputs, targets, (grad_y, grad_final), create_graph=True, allow_unused=True, materialize_grads=True
-        )
-        second = torch.autograd.grad(
-            first, operands, cotangents, create_graph=again, allow_unused=True, materialize_grads=True
-        )
-    needed = ctx.needs_input_grad
-    return *(g if need else None for g, need in zip(second, needed, strict=False)), None, None, None, None
+def _definition_backward(
+    grad_y: Tensor,
+    grad_final: Tensor,
+    x: Tensor,
+    coef: Tensor,
+    state: Tensor,
+    kind: str,
+    order: int,
+    need_x: bool,
+    need_coef: bool,
+) -> tuple[Tensor | None, ...]:
+    def filtered(x: Tensor, state: Tensor, *blocks: Tensor) -> tuple[Tensor, Tensor]:
+        return reference.iir_differentiable(x, Blocks(*blocks), state)
+
+    grads = pull_back(filtered, (x, state, *iir_blocks(coef, kind, order)), (grad_y, grad_final))
+    return grads[0] if need_x else None, grads[1], *(grads[2:] if need_coef else (None,) * 4)
 
 
 iir_backward = register(
@@ -324,8 +315,10 @@ iir_backward = register(
     _reference_backward,
     "iir:iir_backward",
     _fake_backward,
-    _setup_backward,
-    _double_backward,
+    _definition_backward,
+    linear=("grad_y", "grad_final"),
+    rows=("grad_y", "grad_final", "x", "state"),
+    sums="need_coef",
 )
 iir = register(
     "iir",
@@ -333,6 +326,8 @@ iir = register(
     _reference_forward,
     "iir:iir_forward",
     _fake,
-    _setup,
-    _backward,
+    _definition,
+    backward=_backward,
+    linear=("x", "state"),
+    rows=("x", "state"),
 )

@@ -6,6 +6,7 @@ levels tens of dB below the largest would drown. cuBLAS and oneMKL do the work; 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +22,9 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     Parameters
     ----------
     a : Tensor (..., K) or, with three dimensions of ``b``, (B, M, K)
-    b : Tensor (K, N) or (B, K, N), of ``a``'s type
+        float32 or float64.
+    b : Tensor (K, N) or (B, K, N)
+        Of ``a``'s type.
 
     Returns
     -------
@@ -37,7 +40,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
             f"{tuple(b.shape)}"
         )
     if b.dim() == 3:
-        return _product(a, b)
+        return _products(a, b)
     return _product(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
 
 
@@ -58,14 +61,26 @@ def _reference(a: Tensor, b: Tensor) -> Tensor:
     return torch.matmul(a, b).contiguous()
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(operator: Callable[..., Tensor], ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     a, b = ctx.saved_tensors
     need_a, need_b = ctx.needs_input_grad
-    return _product(grad, b.mT) if need_a else None, _product(a.mT, grad) if need_b else None
+    return operator(grad, b.mT) if need_a else None, operator(a.mT, grad) if need_b else None
 
 
-_product = register("product", "(Tensor a, Tensor b) -> Tensor", _reference, None, _fake, _setup, _backward)
+def _registered(name: str, rows: Sequence[str]) -> Callable[..., Tensor]:
+    schema = "(Tensor a, Tensor b) -> Tensor"
+    operator: Callable[..., Tensor] = register(
+        name,
+        schema,
+        _reference,
+        None,
+        _fake,
+        torch.matmul,
+        backward=lambda *args: _backward(operator, *args),
+        rows=rows,
+    )
+    return operator
+
+
+_product = _registered("product", ("a",))
+_products = _registered("products", ("a", "b"))
