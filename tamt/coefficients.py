@@ -217,14 +217,24 @@ class Biquads(NamedTuple):
     def states(self, delays: Tensor) -> Tensor:
         """States (..., F, 2K) from the two delays of each section in transposed direct form II."""
         one, two = delays.unflatten(-1, (-1, 2)).unbind(-1)
-        omega, _, a, r = self.sections[..., 3:].unbind(-1)
+        _, _, _, omega, _, a, r = self.sections.unbind(-1)
         return (torch.stack((one, ((two + r * one) - a * one) / omega), -1) * self.scale[..., None]).flatten(-2)
 
     def delays(self, states: Tensor) -> Tensor:
         """The inverse of :meth:`states`."""
         one, two = (states.unflatten(-1, (-1, 2)) / self.scale[..., None]).unbind(-1)
-        omega, _, a, r = self.sections[..., 3:].unbind(-1)
+        _, _, _, omega, _, a, r = self.sections.unbind(-1)
         return torch.stack((one, (omega * two + a * one) - r * one), -1).flatten(-2)
+
+
+def _shifted(first: Tensor, second: Tensor, third: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """The lower coefficients of ``first z^2 + second z + third`` in powers of ``z - r``, for ``r`` of 0, 1 or -1."""
+    turned, again = r * second, r * r * first
+    total = again + turned
+    with torch.no_grad():
+        kept = total - again
+        lost = (again - (total - kept)) + (turned - kept)  # what rounding took from the total
+    return torch.where(r == 0, second, r * (total + again + lost)), (total + third) + lost
 
 
 def biquad_sections(sos: Tensor) -> Biquads:
@@ -233,19 +243,14 @@ def biquad_sections(sos: Tensor) -> Biquads:
     How large omega is, and where powers of two go, is arbitrary and a constant to gradients: these are finite and right
     where poles meet on the real axis.
     """
-    first, second, third = sos.unflatten(-1, (2, 3)).unbind(-1)  # (F, K, 2): of the numerator and of the denominator
+    b0, b1, b2, a0, a1, a2 = sos.unbind(-1)
     with torch.no_grad():
-        half, rest = second[..., 1:] / first[..., 1:], third[..., 1:] / first[..., 1:]
-        near = (half.abs() >= 1) | ((half.abs() >= 0.5) & (1 - half.abs() + rest < 0.5))
-        r = torch.where(near, -torch.sign(half), torch.zeros_like(half))
-    turned, again = r * second, r * r * first
-    total = again + turned
-    with torch.no_grad():
-        kept = total - again
-        lost = (again - (total - kept)) + (turned - kept)  # what rounding took from the total
-    linear, constant = r * (total + again + lost) + (1 - r * r) * second, (total + third) + lost
-    (n1, a), (n0, kappa) = ((v / sos[..., 3:4]).unbind(-1) for v in (linear, constant))
-    direct, r = sos[..., 0] / sos[..., 3], r[..., 0]
+        size, rest = (a1 / a0).abs(), a2 / a0
+        near = (size >= 1) | ((size >= 0.5) & (1 - size + rest < 0.5))
+        r = torch.where(near, -torch.sign(a1 / a0), torch.zeros_like(a1))
+    a, kappa = (v / a0 for v in _shifted(a0, a1, a2, r))
+    n1, n0 = (v / a0 for v in _shifted(b0, b1, b2, r))
+    direct = b0 / a0
     with torch.no_grad():
         omega = torch.maximum(kappa.abs().sqrt(), a.abs() / 4)
         omega = torch.exp2(torch.round(torch.log2(torch.maximum(omega, torch.where(r == 0, 0.5, 2.0**-30)))))
