@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 
+import pytest
 import torch
 from torch import Tensor
 
 from tamt.coefficients import biquad_sections, section_gain
+
+# Of torch.library.opcheck all but tracing an operator and its gradients: that can take half a minute, and once will do.
+QUICK = ("test_schema", "test_autograd_registration", "test_faketensor")
+
+
+def compiled_by(names: str, first: tuple, *others: tuple) -> pytest.MarkDecorator:
+    """Parametrize a test of ``torch.compile`` by ``names`` and ``backend``.
+
+    Inductor takes ten seconds to a minute: the first case has it, which must be the one that asks most of it. The
+    others get every step before it, and Inductor itself among the slow tests.
+    """
+    cases = [(*first, "inductor"), *((*case, "aot_eager") for case in others)]
+    slow = [pytest.param(*case, "inductor", marks=pytest.mark.slow) for case in others]
+    return pytest.mark.parametrize((*filter(None, names.split(", ")), "backend"), cases + slow)
+
+
+# Operators, of which the modules' tests make Inductor's graphs, and the same modules called in another way.
+compiled_elsewhere = pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+
+
+def some_slow(cases: Iterable, quick: Callable[..., bool]) -> list:
+    """Cases for parametrize, of which those that are not ``quick`` are slow tests; a case may be a tuple of values."""
+    values = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*case, marks=() if quick(*case) else pytest.mark.slow) for case in values]
 
 
 def assert_close(actual: Tensor, expected: Tensor, tolerance: float, dtype: torch.dtype | None = None) -> None:
@@ -24,8 +50,26 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float, dtype: torc
     wide = torch.promote_types(actual.dtype, torch.float64)
     error = (actual.to(wide) - expected.to(wide)).abs().amax(-1)
     peak = expected.to(wide).abs().amax(-1)
-    worst = (error - tolerance * peak).max()
-    assert worst <= 0, f"relative error {(error / peak).max().item():.2e} exceeds {tolerance:.0e}"
+    judge(torch.where(error == 0, 0, error / peak), tolerance)
+
+
+def assert_within(actual: Tensor, expected: Tensor, tolerance: float | Tensor) -> None:
+    """Every element within ``tolerance`` of that of ``expected``: one number for all of them, or one for each."""
+    judge((actual.double() - expected.double()).abs(), tolerance)
+
+
+def judge(error: Tensor, tolerance: float | Tensor) -> float:
+    """Fail where an error exceeds its tolerance or is NaN; otherwise the largest share of a tolerance that is used.
+
+    Every comparison comes here, so that ``machines.py`` sees what is left of the tolerances.
+    """
+    limit = torch.as_tensor(tolerance, dtype=error.dtype).expand_as(error)
+    share = torch.where(error == 0, 0, error / limit).flatten()
+    if not share.numel():
+        return 0.0
+    worst = share.argmax()
+    assert share[worst] <= 1, f"error {error.flatten()[worst]:.2e} exceeds {limit.flatten()[worst]:.2e}"
+    return share[worst].item()
 
 
 def naive_iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close
+from helpers import assert_close, compiled_by, compiled_elsewhere
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -376,12 +376,12 @@ def test_stream_state(kind: type) -> None:
 
 
 @both
-@pytest.mark.parametrize("learnable", [False, True])
-def test_compile(kind: type, learnable: bool) -> None:
+@compiled_by("learnable", (True,), (False,))
+def test_compile(kind: type, learnable: bool, backend: str) -> None:
     """One graph without breaks serves every length, forward and backward."""
     torch._dynamo.reset()
     filters = bank(kind, learnable=learnable)
-    compiled = torch.compile(filters, fullgraph=True, dynamic=True)
+    compiled = torch.compile(filters, backend=backend, fullgraph=True, dynamic=True)
     compiled(noise(2, 333).requires_grad_()).sum().backward()
     filters.zero_grad()
     with torch._dynamo.config.patch(error_on_recompile=True):
@@ -397,10 +397,11 @@ def test_compile(kind: type, learnable: bool) -> None:
 
 
 @both
-def test_compile_stream(kind: type) -> None:
+@compiled_elsewhere
+def test_compile_stream(kind: type, backend: str) -> None:
     torch._dynamo.reset()
     filters, x, state, parts = bank(kind), noise(2, 400), None, []
-    compiled = torch.compile(filters.stream, fullgraph=True, dynamic=True)
+    compiled = torch.compile(filters.stream, backend=backend, fullgraph=True, dynamic=True)
     for start in range(0, 400, 100):
         y, state = compiled(x[:, start : start + 100], state)
         parts.append(y)

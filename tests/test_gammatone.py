@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close
+from helpers import assert_close, compiled_by, compiled_elsewhere
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import freqz
@@ -283,13 +283,12 @@ def test_stream_state() -> None:
         filters.stream(x, state[0])
 
 
-@both
-@pytest.mark.parametrize("learnable", [False, True])
-def test_compile(implementation: str, learnable: bool) -> None:
+@compiled_by("implementation, learnable", ("sos", True), ("sos", False), ("poly", True), ("poly", False))
+def test_compile(implementation: str, learnable: bool, backend: str) -> None:
     """One graph without breaks serves every length, forward and backward."""
     torch._dynamo.reset()
     filters = bank(implementation, learnable=learnable)
-    compiled = torch.compile(filters, fullgraph=True, dynamic=True)
+    compiled = torch.compile(filters, backend=backend, fullgraph=True, dynamic=True)
     x = torch.randn(2, 333, requires_grad=True)
     compiled(x).sum().backward()
     filters.zero_grad()
@@ -305,10 +304,11 @@ def test_compile(implementation: str, learnable: bool) -> None:
                 assert_close(a, e, 1e-5)
 
 
-def test_compile_stream() -> None:
+@compiled_elsewhere
+def test_compile_stream(backend: str) -> None:
     torch._dynamo.reset()
     filters, x, state, parts = bank(), torch.randn(2, 400), None, []
-    compiled = torch.compile(filters.stream, fullgraph=True, dynamic=True)
+    compiled = torch.compile(filters.stream, backend=backend, fullgraph=True, dynamic=True)
     for start in range(0, 400, 100):
         y, state = compiled(x[:, start : start + 100], state)
         parts.append(y)
