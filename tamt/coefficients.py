@@ -16,6 +16,7 @@ from torch.nn.functional import hardshrink, pad
 
 from tamt.ops._register import pull_back, transformed
 from tamt.ops.doubling import doubled
+from tamt.ops.product import product
 from tamt.scales import audfiltbw
 
 MIN_DECAY = 1e-5  # nepers per sample: learnt poles stay this far inside the unit circle
@@ -56,14 +57,15 @@ def gammatone_design(fc: Tensor, fs: float, n: int, betamul: float) -> tuple[Ten
 
 
 def check_gammatone(fc: Tensor, decay: Tensor, n: int, dtype: torch.dtype, expanded: bool) -> None:
-    """A ValueError where a gain, or a number of the :func:`feedback_map` if ``expanded``, is out of ``dtype``'s range."""
+    """A ValueError where a gain, or if ``expanded`` a number of :func:`feedback_map`, is out of ``dtype``'s range."""
     range_of = torch.finfo(dtype)
     base = -torch.expm1(-decay)
     worst = int(base.argmin())
     if n * math.log(base[worst]) < math.log(range_of.tiny):
+        most = int(math.log(range_of.tiny) / math.log(base[worst]))
         raise ValueError(
-            f"n must be at most {int(math.log(range_of.tiny) / math.log(base[worst]))} for fc = {fc[worst]:g} Hz at this "
-            f"fs and betamul, got {n}: the gain, {base[worst]:.3g} to the power of n, is out of the range of {dtype}"
+            f"n must be at most {most} for fc = {fc[worst]:g} Hz at this fs and betamul, got {n}: the gain, "
+            f"{base[worst]:.3g} to the power of n, is out of the range of {dtype}"
         )
     growth = decay.max().item() + math.log(2)  # binomial coefficients over powers of the pole
     if expanded and (n - 1) * growth > math.log(range_of.max):
@@ -205,7 +207,7 @@ class Biquads(NamedTuple):
     r"""Real second-order sections in the form that the engine gives them, which keeps the digits of slow poles.
 
     A section is :math:`y = b u + s_1`, :math:`s_1' = r s_1 + \omega s_2 + e_1 u`,
-    :math:`s_2' = r s_2 - k s_1 - a s_2 + e_2 u`: both its polynomials are taken in powers of :math:`z - r`, with 1 or -1,
+    :math:`s_2' = r s_2 - k s_1 - a s_2 + e_2 u`: both polynomials are taken in powers of :math:`z - r`, with 1 or -1,
     near which slow poles lie, or 0 for :math:`r`. What the coefficients of a biquad say about poles near 1 is in the
     sums :math:`a = a_1 + 2` and :math:`\omega k = a_2 + a_1 + 1`, which float32 forms without error.
     :math:`\omega \approx \sqrt{|\omega k|}` makes the states equally large.
@@ -317,7 +319,7 @@ def moved_pole(pole: Tensor, design: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     ``log p = log p0 + log(1 + (p - p0)/p0)``: a pole at its design value keeps the digits of the design, though its
     real and imaginary part are rounded to float32; so does a step away from it. A pole that is further away than half
-    of ``|p0|`` is taken as it is. One at 0, where there is no ``log p``, is moved next to it: gradients of what a filter
+    of ``|p0|`` is taken as it is. One at 0, where there is no ``log p``, is moved next to it: gradients of a filter
     does are right there.
 
     Parameters
@@ -572,18 +574,18 @@ def _biquad_blocks(coef: Tensor, order: int) -> Blocks:
     step, b, c, through = _joined(torch.stack((e1, e2), -1), own, row, direct)
     r = r.repeat_interleave(2, 1)
     once = step + torch.diag_embed(r)
-    twice = step @ step + (r[:, :, None] + r[:, None]) * step + torch.diag_embed(r * r - 1)
+    twice = product(step, step) + (r[:, :, None] + r[:, None]) * step + torch.diag_embed(r * r - 1)
     columns, rows, powers = doubled(twice, b, c, BLOCK // 2)
-    columns = torch.stack((columns, once @ columns), 3).flatten(2)
-    rows = torch.stack((rows, rows @ once), 2).flatten(1, 2)
-    impulse = torch.cat((through[:, None], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
+    columns = torch.stack((columns, product(once, columns)), 3).flatten(2)
+    rows = torch.stack((rows, product(rows, once)), 2).flatten(1, 2)
+    impulse = torch.cat((through[:, None], (rows[:, :-1] * b[:, None]).sum(-1)), 1)
     return Blocks(impulse, rows, columns.flip(2), torch.cat((once[:, None], powers), 1))
 
 
 def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
     """The one-pole cascade with ``h s_0[t] = g x[t] - sum_k c_k s_k[t-1]``.
 
-    ``s' = p (J - v c/p) s + v g x`` with ``J_jk = h^(j - k)`` below and on the diagonal, and its first column ``v``: the
+    ``s' = p (J - v c/p) s + v g x`` with ``J_jk = h^(j - k)`` below and on the diagonal, its first column ``v``: the
     powers of the bracket are taken by doubling, exact where ``c`` is 0, those of ``p`` apart from them in closed form.
     """
     p = _pole_powers(*coef[:, :3].unbind(-1))  # (F, L + 1, 2)
@@ -614,7 +616,7 @@ def _modal_blocks(coef: Tensor, order: int) -> Blocks:
     own = torch.stack((torch.stack((step_re, -im), -1), torch.stack((im, step_re), -1)), -2)  # (F, K, 2, 2)
     step, b, c, through = _joined(gain, own, row, direct + g_re)
     columns, rows, powers = doubled(step, b, c, BLOCK)
-    impulse = torch.cat((through[:, None], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
+    impulse = torch.cat((through[:, None], (rows[:, :-1] * b[:, None]).sum(-1)), 1)
     return Blocks(impulse, rows, columns.flip(2), powers)
 
 

@@ -60,8 +60,9 @@ class GammatoneFilterbank(TypedBase):
         Computing type; signals of another floating type are converted.
     implementation : {'sos', 'poly'}
         ``'sos'``: the exact cascade of n first-order complex sections; tensors ``poles`` (F,) and ``gains`` (F,),
-        complex. ``'poly'``: the same filter with an expanded denominator after limiting :math:`|p|` to 0.9, which
-        widens and shifts channels below about 500 Hz (legacy); tensors ``b`` (F, 1) and ``a`` (F, n+1), complex.
+        complex. ``'poly'``: the same filter with an expanded denominator after limiting :math:`|p|` to 0.9 (legacy);
+        tensors ``b`` (F, 1) and ``a`` (F, n+1), complex. The limit widens and shifts every channel that exceeds it:
+        below about 2.2 kHz at a sampling rate of 16 kHz, below 6.5 kHz at 44.1 kHz.
     device : torch.device, optional
         Where the filter tensors are made.
 
@@ -81,9 +82,17 @@ class GammatoneFilterbank(TypedBase):
 
     Notes
     -----
-    A learnt pole outside the unit circle is used scaled back to just inside it. In ``'poly'`` ``a[:, 0]`` must not be 0,
-    nor so small that what is divided by it overflows: a ValueError where data can be looked at, which is on the CPU
+    A learnt pole outside the unit circle is used scaled back to just inside it. In ``'poly'`` ``a[:, 0]`` must not be
+    0, nor so small that what is divided by it overflows: a ValueError where data can be looked at, which is on the CPU
     outside of compiled code; elsewhere the channel's output is NaN.
+
+    The gain at a channel's centre is 0 dB where its pole is far from the conjugate one. Close to half the sampling rate
+    both answer, and at ``fs/2`` they coincide (order 4 and the default bandwidth, 16 and 44.1 kHz alike):
+
+    ============== ==== ==== ==== ==== ==== ===== ===
+    ``fc/fs``      0.25 0.40 0.45 0.48 0.49 0.495 0.5
+    gain in dB     0.0  0.0  -0.4 -1.1 3.5  5.4   6.0
+    ============== ==== ==== ==== ==== ==== ===== ===
 
     References
     ----------
