@@ -100,16 +100,16 @@ def _visible_files(folder: Path, unreadable: list[OSError]) -> Iterator[Path]:
 
 
 def _distinct(paths: Sequence[Path]) -> list[Path]:
-    """Leave out a file that is given again, by other folders or, where the file system allows that, in other case."""
-    same: dict[Path, Path] = {}
+    """Leave out a file that is given again, by another way or, where the file system allows that, in other case."""
+    distinct: list[Path] = []
     alike: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in sorted(set(paths)):
+    for path in paths:
         located = _located(path)
         others = alike[_folded(str(located))]
-        same[path] = next((o for o in others if _located(o) == located or _is_one_file(o, path)), path)
-        if same[path] is path:
-            others.append(path)
-    return list(dict.fromkeys(same[path] for path in paths))
+        if not any(other == located or _is_one_file(other, located) for other in others):
+            others.append(located)
+            distinct.append(path)
+    return distinct
 
 
 def _is_one_file(path: Path, other: Path) -> bool:
