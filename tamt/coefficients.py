@@ -413,9 +413,14 @@ def block_shapes(channels: int, states: int) -> tuple[tuple[int, ...], ...]:
 def flush(matrix: Tensor) -> Tensor:
     """Zero for what has decayed beyond any use: processors take many times longer over denormal numbers.
 
-    A matrix that requires gradients passes as it is.
+    A matrix that requires gradients passes as it is, and all derivatives do: also those of an exact 0.
     """
-    return matrix if matrix.requires_grad else hardshrink(matrix, torch.finfo(matrix.dtype).tiny ** 0.8)
+    least = torch.finfo(matrix.dtype).tiny ** 0.8
+    if matrix.requires_grad:
+        return matrix
+    if transformed():
+        return torch.where(matrix.abs() > least, matrix, matrix - matrix.detach())
+    return hardshrink(matrix, least)
 
 
 def _flush_channels(matrix: Tensor) -> Tensor:
@@ -645,5 +650,7 @@ def iir_blocks_vjp(coef: Tensor, grads: Blocks, kind: str, order: int) -> Tensor
     # The same for plain autograd, which takes a quarter less time by itself.
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        leaf = coef if again else coef.detach().requires_grad_()
+        leaf = coef.view_as(coef)
+        if not (again and leaf.requires_grad):
+            leaf = leaf.detach().requires_grad_()
         return torch.autograd.grad(iir_blocks(leaf, kind, order), leaf, tuple(grads), create_graph=again)[0]

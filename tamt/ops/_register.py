@@ -153,7 +153,7 @@ class _Rules(NamedTuple):
         self, function: Callable[..., Any], count: int, dims: Sequence[int | None], operands: Sequence[Any]
     ) -> tuple[tuple[Tensor, ...], int | None]:
         """Results of ``function`` for ``count`` sets of operands, and the dimension that holds them."""
-        mapped = {i: operands[i].movedim(dim, 0) for i, dim in enumerate(dims) if dim is not None}
+        mapped = {i: operands[i].movedim(d, 0) for i, d in enumerate(dims[: self.tensors]) if d is not None}
         if count == 0:  # one set of zeros instead, for the shapes
             mapped = {i: t.new_zeros(1, *t.shape[1:]) for i, t in mapped.items()}
         sets = max(1, count)

@@ -80,9 +80,9 @@ def roex(
     if not limit > 0:
         raise ValueError(f"limit must be a positive number of octaves, got {limit}")
     if freqs.device.type == "cpu" and not torch.compiler.is_compiling():
-        wrong = freqs.detach()[freqs > HIGHEST]
-        if wrong.numel():
-            raise ValueError(f"freqs must not exceed {HIGHEST:g} Hz, got {wrong[0].item():g} Hz")
+        highest = roex_highest(freqs.detach().reshape(-1, freqs.shape[-1])).item()
+        if highest > HIGHEST:
+            raise ValueError(f"freqs must not exceed {HIGHEST:g} Hz, got {highest:g} Hz")
 
     ratio = 2.0 ** min(limit, _MOST_OCTAVES)
     f, level = (t[None] if t.dim() == 1 else t.flatten(0, -2) for t in (freqs, levels))
@@ -92,9 +92,17 @@ def roex(
     intensity = torch.where(valid, 10 ** (torch.where(valid, level, 0.0) / 10), 0.0)
     power = roex_level_rows(f, intensity, ratio).clamp_min(torch.finfo(f.dtype).tiny)
     steepness = 1 - factor / p1000 * (torch.where(valid, 10 * torch.log10(power), REFERENCE_LEVEL) - REFERENCE_LEVEL)
-    total = roex_excitation_rows(f, intensity, steepness, fc, p, ratio)
+    total = roex_excitation_rows(f, intensity, steepness, fc.detach(), p.detach(), ratio)
     excitation = (10 * torch.log10(total + FLOOR)).masked_fill(unknown.any(1, keepdim=True), math.nan)
     return excitation.reshape(*freqs.shape[:-1], fc.shape[0])
+
+
+def _highest(f: Tensor) -> Tensor:
+    return torch.where(f > HIGHEST, f, 0.0).amax() if f.numel() else f.new_zeros(())  # NaN is no reason to look away
+
+
+def _fake_highest(f: Tensor) -> Tensor:
+    return f.new_empty(())
 
 
 def _check_level(f: Tensor, intensity: Tensor) -> None:
@@ -174,6 +182,17 @@ def _definition_excitation_backward(
     return pull_back(excitation, (f, intensity, steepness), (grad,))
 
 
+roex_highest = register(
+    "roex_highest",
+    "(Tensor f) -> Tensor",
+    _highest,
+    None,
+    _fake_highest,
+    lambda f: (None,),
+    backward=lambda ctx, grad: None,
+    rows=("f",),
+    common=True,
+)
 roex_level_backward = register(
     "roex_level_backward",
     "(Tensor grad, Tensor f, Tensor intensity, float ratio) -> (Tensor, Tensor)",

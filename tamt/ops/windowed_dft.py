@@ -73,7 +73,7 @@ def windowed_dft(
     check_same_kind({"tables": tables, "weight": weight}, x, "x's")
     lengths, first, last = ([int(n) for n in column] for column in zip(*bands, strict=True))
     rows = x[None] if x.dim() == 1 else x.flatten(0, -2)
-    power = windowed_dft_rows(rows, tables, weight, lengths, first, last, hop, size)
+    power = windowed_dft_rows(rows, tables.detach(), weight, lengths, first, last, hop, size)
     return power.reshape(*x.shape[:-1], *power.shape[1:])
 
 
