@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 WORKERS ?= 2
+# Versions that pip installs; empty: the newest of everything.
+CONSTRAINTS ?= constraints.txt
 DEMO_OUT ?= tamt-demo
 RESULTS ?= results
 # What make bench runs by default; BENCH=. is everything, and takes about half an hour.
@@ -18,9 +20,9 @@ BENCH ?= AgainstScipy|importing|Construction|track_graphs|track_float32_error|Gr
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet $(addprefix -c ,$(CONSTRAINTS)) -e '.[dev]'
 	@touch $@
 
 # The wheels of torchaudio hold libraries for the CUDA build of torch. Without them it imports on the CPU build too, for

@@ -101,7 +101,7 @@ def launch(
 ) -> None:
     """Forward and backward on tensors without memory."""
     new = torch.empty(0, dtype=dtype, device="meta").new_empty
-    columns = {"onepole": 5, "biquad": 5 * order, "allpole": 5 + 2 * order, "modal": 6 * order}[kind]
+    columns = {"onepole": 5, "biquad": 7 * order, "allpole": 5 + 2 * order, "modal": 6 * order}[kind]
     x = new(rows, length) if shared else new(rows, channels, length)
     coef, state, y = new(channels, columns), new(rows, channels, 2 * order), new(rows, channels, length)
     iir_forward(x, coef, state, kind, order)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 from torch import Tensor
-from torch._library.custom_ops import OPDEFS
 from torch.nn.functional import conv1d, pad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -60,6 +58,9 @@ def naive(x: Tensor, impulses: Tensor, stick: Tensor, past_x: Tensor, past_w: Te
     return y, signal[:, length:], w[..., length:]
 
 
+CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+
+
 class Steps(TorchDispatchMode):
     """Keeps every tensor made inside the operators."""
 
@@ -71,7 +72,7 @@ class Steps(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.namespace == "tamt":
             with self:  # the mode is off inside its own handler
-                out = OPDEFS[func._schema.name]._init_fn(*args, **(kwargs or {}))
+                out = func.redispatch(CPU, *args)
             self.results += out
         else:
             out = func(*args, **(kwargs or {}))
@@ -271,20 +272,6 @@ def test_compile(backend: str) -> None:
             actual = torch.autograd.grad(y.square().sum(), (x, stick))
             for a, e in zip(actual, torch.autograd.grad(expected.square().sum(), (x, stick)), strict=True):
                 assert_close(a, e, 1e-12)
-
-
-def test_nan_stays_in_its_row() -> None:
-    operands = example_operands(4, 16, 60, batch=3)
-    clean = ops.fft_drnl_rows(*operands)
-    operands[0][1, 20] = math.nan
-    inputs = differentiable(operands)
-    spoilt = ops.fft_drnl_rows(*operands)
-    for a, e in zip(spoilt, clean, strict=True):
-        assert torch.equal(a[[0, 2]], e[[0, 2]])
-    assert spoilt[0][1].isnan().any()
-    gradients = torch.autograd.grad(spoilt[0][[0, 2]].sum(), inputs)
-    for i in (0, 2, 3):
-        assert gradients[i][[0, 2]].isfinite().all()
 
 
 def test_layouts() -> None:

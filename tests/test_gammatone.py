@@ -347,17 +347,6 @@ def test_float32_needs_neither_float64_nor_complex(implementation: str, mps_safe
         torch.autograd.grad(y.sum(), x)
 
 
-def test_nan_stays_in_its_row() -> None:
-    x = torch.randn(3, 300)
-    clean = bank()(x)
-    x[1, 100] = math.nan
-    x[2, 200] = math.inf
-    y = bank()(x)
-    assert torch.equal(y[0], clean[0])
-    assert not torch.isfinite(y[1]).all()
-    assert not torch.isfinite(y[2]).all()
-
-
 def test_layouts() -> None:
     x = torch.randn(100, 4)
     assert_close(bank()(x.t()), bank()(x.t().contiguous()), 1e-6)
@@ -471,7 +460,7 @@ def test_value_errors(arguments: dict[str, object], message: str) -> None:
 def test_type_errors() -> None:
     with pytest.raises(TypeError, match=re.escape("dtype must be torch.float32 or torch.float64, got torch.float16")):
         bank(dtype=torch.float16)
-    with pytest.raises(TypeError, match=re.escape("fc must hold real frequencies in Hz, got torch.complex64")):
+    with pytest.raises(TypeError, match=re.escape("fc must hold real numbers, got torch.complex64")):
         GammatoneFilterbank(torch.tensor([100j]), FS)
     with pytest.raises(TypeError, match=re.escape("the signal must be of a floating type, got torch.int64")):
         bank()(torch.arange(10))

@@ -188,19 +188,6 @@ def test_slow_poles(dtype: torch.dtype) -> None:
 
 @kinds
 @sharing
-def test_nan_stays_in_its_row(kind: str, per_channel: bool) -> None:
-    x, coef, state = example_operands(kind, 2, 200, per_channel, batch=3)
-    clean, clean_final = ops.iir(x, coef, state, kind, 2)
-    x[1, ..., 70] = math.nan
-    y, final = ops.iir(x, coef, state, kind, 2)
-    for row in (0, 2):
-        assert torch.equal(y[row], clean[row])
-        assert torch.equal(final[row], clean_final[row])
-    assert y[1].isnan().any()
-
-
-@kinds
-@sharing
 def test_layouts(kind: str, per_channel: bool) -> None:
     """Non-contiguous and expanded signals, states and gradients."""
     x, coef, state = example_operands(kind, 2, 130, per_channel)
@@ -307,7 +294,7 @@ def test_plans_serve_any_length_in_any_order_and_many_threads(order: int) -> Non
     coef[:, 0] += 1
     lengths = [70, 64 * 40, 64 * 3, 64 * 9, 64 * 40, 130] * 3
     expected = {n: naive_iir(x[:, :n], coef, state, "onepole", order)[0] for n in set(lengths)}
-    reference._plan.cache_clear()
+    reference._plans.clear()
     with ThreadPoolExecutor(4) as threads:
         results = list(threads.map(lambda n: ops.iir(x[:, :n], coef, state, "onepole", order)[0], lengths))
     for n, y in zip(lengths, results, strict=True):
@@ -328,7 +315,7 @@ def test_plans_are_kept_by_value() -> None:
 
 
 def test_plans_made_in_inference_mode_serve_training() -> None:
-    reference._plan.cache_clear()
+    reference._plans.clear()
     x, coef, state = example_operands("onepole", 1, 100, False)
     with torch.inference_mode():
         expected, _ = ops.iir(x, coef, state, "onepole", 1)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import aliases, register
+from tamt.ops._register import pull_back, register
 from tamt.reference import broken_stick as reference
 
 
@@ -64,10 +64,6 @@ def _reference(v: Tensor, stick: Tensor) -> Tensor:
     return reference.broken_stick(v, stick)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs)
-
-
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grads = broken_stick_backward(grad, *ctx.saved_tensors)
     return tuple(g if need else None for g, need in zip(grads, ctx.needs_input_grad, strict=True))
@@ -78,14 +74,8 @@ def _fake_backward(grad: Tensor, v: Tensor, stick: Tensor) -> tuple[Tensor, Tens
     return v.new_empty(v.shape), stick.new_empty(stick.shape)
 
 
-def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        operands = grad, v, stick = aliases(ctx.saved_tensors)
-        w = reference.broken_stick_differentiable(v, stick)
-        first = torch.autograd.grad(w, (v, stick), grad, create_graph=True)
-        second = torch.autograd.grad(first, operands, grads, create_graph=again)
-    return tuple(g if need else None for g, need in zip(second, ctx.needs_input_grad, strict=True))
+def _definition_backward(grad: Tensor, v: Tensor, stick: Tensor) -> tuple[Tensor, ...]:
+    return pull_back(reference.broken_stick_differentiable, (v, stick), (grad,))
 
 
 broken_stick_backward = register(
@@ -94,8 +84,10 @@ broken_stick_backward = register(
     reference.broken_stick_backward,
     "broken_stick:broken_stick_backward",
     _fake_backward,
-    _setup,
-    _double_backward,
+    _definition_backward,
+    linear=("grad",),
+    rows=("grad", "v"),
+    sums=True,
 )
 broken_stick_rows = register(
     "broken_stick",
@@ -103,6 +95,7 @@ broken_stick_rows = register(
     _reference,
     "broken_stick:broken_stick",
     _fake,
-    _setup,
-    _backward,
+    reference.broken_stick_differentiable,
+    backward=_backward,
+    rows=("v",),
 )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import aliases, register
+from tamt.ops._register import pull_back, register
 from tamt.reference import compaction as reference
 
 
@@ -56,7 +56,7 @@ def compaction(
         raise TypeError(f"intensity must be float32 or float64, got {intensity.dtype}")
     rows, limits = intensity.reshape(-1, intensity.shape[-1]), threshold.detach().reshape(-1)
     if max_components is None:
-        count, limited = max(1, int(reference.fullest(rows.detach(), limits))) if limits.numel() else 1, False
+        count, limited = max(1, int(fullest(rows.detach(), limits))) if limits.numel() else 1, False
     elif max_components < 1:
         raise ValueError(f"max_components must be at least 1, got {max_components}")
     else:
@@ -107,12 +107,11 @@ def _reference(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    intensity, _, threshold, *ctx.room = inputs
-    ctx.save_for_backward(intensity, threshold)
+    ctx.save_for_backward(inputs[0], inputs[2])
 
 
 def _backward(ctx: Any, _: Tensor, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return compaction_backward(grad, *ctx.saved_tensors, *ctx.room), None, None, None, None
+    return compaction_backward(grad, *ctx.saved_tensors, *ctx.parameters), None, None, None, None
 
 
 def _fake_backward(grad: Tensor, intensity: Tensor, threshold: Tensor, count: int, limited: bool) -> Tensor:
@@ -120,30 +119,50 @@ def _fake_backward(grad: Tensor, intensity: Tensor, threshold: Tensor, count: in
     return intensity.new_empty(intensity.shape)
 
 
-def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs[:3])
-    ctx.room = inputs[3:]
+def _definition(
+    intensity: Tensor, frequencies: Tensor, threshold: Tensor, count: int, limited: bool
+) -> tuple[None, Tensor]:
+    return None, reference.compaction_differentiable(intensity, threshold, count, limited)
 
 
-def _double_backward(ctx: Any, grad_of_gradient: Tensor) -> tuple[Tensor | None, ...]:
-    again = torch.is_grad_enabled()
-    grad, intensity, threshold = ctx.saved_tensors
-    with torch.enable_grad():
-        operands = grad, intensity = aliases((grad, intensity))
-        levels = reference.compaction_differentiable(intensity, threshold, *ctx.room)
-        (first,) = torch.autograd.grad(levels, intensity, grad, create_graph=True)
-        second = torch.autograd.grad(first, operands, grad_of_gradient, create_graph=again)
-    return *(g if need else None for g, need in zip(second, ctx.needs_input_grad, strict=False)), None, None, None
+def _definition_backward(
+    grad: Tensor, intensity: Tensor, threshold: Tensor, count: int, limited: bool
+) -> tuple[Tensor, ...]:
+    def levels(intensity: Tensor) -> Tensor:
+        return reference.compaction_differentiable(intensity, threshold, count, limited)
+
+    return pull_back(levels, (intensity,), (grad,))
 
 
+def _fake_fullest(intensity: Tensor, threshold: Tensor) -> Tensor:
+    _check(intensity, threshold, 1)
+    return intensity.new_empty((), dtype=torch.int64)
+
+
+def _no_gradient(ctx: Any, _: Tensor) -> tuple[None, None]:
+    return None, None
+
+
+fullest = register(
+    "fullest",
+    "(Tensor intensity, Tensor threshold) -> Tensor",
+    reference.fullest,
+    None,
+    _fake_fullest,
+    lambda *operands: (None,),
+    backward=_no_gradient,
+    rows=("intensity", "threshold"),
+    common=True,
+)
 compaction_backward = register(
     "compaction_backward",
     "(Tensor grad, Tensor intensity, Tensor threshold, SymInt count, bool limited) -> Tensor",
     reference.compaction_backward,
     "compaction:compaction_backward",
     _fake_backward,
-    _setup_backward,
-    _double_backward,
+    _definition_backward,
+    linear=("grad",),
+    rows=("grad", "intensity", "threshold"),
 )
 compaction_rows = register(
     "compaction",
@@ -151,6 +170,8 @@ compaction_rows = register(
     _reference,
     "compaction:compaction",
     _fake,
-    _setup,
-    _backward,
+    _definition,
+    setup_context=_setup,
+    backward=_backward,
+    rows=("intensity", "threshold"),
 )

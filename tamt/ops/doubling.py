@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from tamt.ops._register import aliases, register
+from tamt.ops._register import register
 from tamt.reference import doubling as reference
 
 
@@ -47,20 +46,6 @@ def _fake_backward(
     return columns.new_empty(channels, states, states), of_b, of_c
 
 
-def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        operands = aliases(ctx.saved_tensors)
-        outputs = reference.doubled_backward(*operands)
-        return torch.autograd.grad(
-            outputs, operands, grads, create_graph=again, allow_unused=True, materialize_grads=True
-        )
-
-
 doubled_backward = register(
     "doubled_backward",
     "(Tensor of_columns, Tensor of_rows, Tensor of_powers, Tensor columns, Tensor rows, Tensor powers) "
@@ -68,8 +53,9 @@ doubled_backward = register(
     _reference_backward,
     None,
     _fake_backward,
-    _setup_backward,
-    _double_backward,
+    reference.doubled_backward,
+    linear=("of_columns", "of_rows", "of_powers"),
+    rows=("of_columns", "of_rows", "of_powers", "columns", "rows", "powers"),
 )
 doubled = register(
     "doubled",
@@ -77,6 +63,8 @@ doubled = register(
     reference.doubled,
     None,
     _fake,
-    _setup,
-    _backward,
+    reference.doubled,
+    setup_context=_setup,
+    backward=_backward,
+    rows=("step", "b", "c"),
 )

@@ -7,11 +7,14 @@ which torch does on every device: there is nothing for a kernel to win.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from tamt.ops._register import register
 
 
 def frames(x: Tensor, length: int, hop: int) -> Tensor:
@@ -52,11 +55,11 @@ def group_means(x: Tensor, size: int, groups: int) -> Tensor:
     -------
     Tensor (..., groups, N)
     """
-    return _group_means(x, size, groups)
+    rows = x[None] if x.dim() == 2 else x.flatten(0, -3)
+    return _group_means(rows, size, groups).reshape(*x.shape[:-2], groups, x.shape[-1])
 
 
-@torch.library.custom_op("tamt::frames", mutates_args=(), schema="(Tensor x, int length, int hop) -> Tensor")
-def _frames(x: Tensor, length: int, hop: int) -> Tensor:
+def _reference_frames(x: Tensor, length: int, hop: int) -> Tensor:
     if length % hop:
         return x.unfold(1, length, hop).clone(memory_format=torch.contiguous_format)
     blocks, parts = x.unfold(1, hop, hop), length // hop
@@ -64,15 +67,11 @@ def _frames(x: Tensor, length: int, hop: int) -> Tensor:
     return torch.cat([blocks[:, part : part + count] for part in range(parts)], 2)
 
 
-@_frames.register_fake
-def _(x: Tensor, length: int, hop: int) -> Tensor:
+def _fake_frames(x: Tensor, length: int, hop: int) -> Tensor:
     return x.new_empty(x.shape[0], 1 + (x.shape[1] - length) // hop, length)
 
 
-@torch.library.custom_op(
-    "tamt::overlap_add", mutates_args=(), schema="(Tensor frames, SymInt samples, int hop) -> Tensor"
-)
-def _overlap_add(frames: Tensor, samples: int, hop: int) -> Tensor:
+def _reference_overlap_add(frames: Tensor, samples: int, hop: int) -> Tensor:
     batch, count, length = frames.shape
     if length % hop:
         return torch.ops.aten.unfold_backward(frames, [batch, samples], 1, length, hop)
@@ -83,25 +82,8 @@ def _overlap_add(frames: Tensor, samples: int, hop: int) -> Tensor:
     return x
 
 
-@_overlap_add.register_fake
-def _(frames: Tensor, samples: int, hop: int) -> Tensor:
+def _fake_overlap_add(frames: Tensor, samples: int, hop: int) -> Tensor:
     return frames.new_empty(frames.shape[0], samples)
-
-
-def _setup_frames(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.samples, ctx.hop = inputs[0].shape[1], inputs[2]
-
-
-def _frames_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    return _overlap_add(grad, ctx.samples, ctx.hop), None, None
-
-
-def _setup_overlap_add(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.length, ctx.hop = inputs[0].shape[2], inputs[2]
-
-
-def _overlap_add_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    return _frames(grad, ctx.length, ctx.hop), None, None
 
 
 def _members(count: int, size: int, groups: int, like: Tensor) -> Tensor:
@@ -110,49 +92,80 @@ def _members(count: int, size: int, groups: int, like: Tensor) -> Tensor:
     return ((start + size).clamp(max=count) - start.clamp(min=0))[:, None].to(like.dtype)
 
 
-@torch.library.custom_op("tamt::group_means", mutates_args=(), schema="(Tensor x, int size, SymInt groups) -> Tensor")
-def _group_means(x: Tensor, size: int, groups: int) -> Tensor:
-    before, count = size // 2, x.shape[-2]
-    whole = pad(x, (0, 0, before, groups * size - before - count)).unflatten(-2, (groups, size))
-    return whole.sum(-2) / _members(count, size, groups, x)
+def _reference_group_means(x: Tensor, size: int, groups: int) -> Tensor:
+    before, count = size // 2, x.shape[1]
+    whole = pad(x, (0, 0, before, groups * size - before - count)).unflatten(1, (groups, size))
+    return whole.sum(2) / _members(count, size, groups, x)
 
 
-@_group_means.register_fake
-def _(x: Tensor, size: int, groups: int) -> Tensor:
-    return x.new_empty(*x.shape[:-2], groups, x.shape[-1])
+def _fake_group_means(x: Tensor, size: int, groups: int) -> Tensor:
+    return x.new_empty(x.shape[0], groups, x.shape[2])
 
 
-@torch.library.custom_op(
-    "tamt::spread_means", mutates_args=(), schema="(Tensor means, SymInt count, int size) -> Tensor"
-)
-def _spread_means(means: Tensor, count: int, size: int) -> Tensor:
-    before, groups = size // 2, means.shape[-2]
-    shares = (means / _members(count, size, groups, means)).repeat_interleave(size, -2)
+def _reference_spread_means(means: Tensor, count: int, size: int) -> Tensor:
+    before, groups = size // 2, means.shape[1]
+    shares = (means / _members(count, size, groups, means)).repeat_interleave(size, 1)
     return pad(shares, (0, 0, -before, count + before - groups * size))
 
 
-@_spread_means.register_fake
-def _(means: Tensor, count: int, size: int) -> Tensor:
-    return means.new_empty(*means.shape[:-2], count, means.shape[-1])
+def _fake_spread_means(means: Tensor, count: int, size: int) -> Tensor:
+    return means.new_empty(means.shape[0], count, means.shape[2])
 
 
-def _setup_group_means(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.count, ctx.size = inputs[0].shape[-2], inputs[1]
+def _keep_shape(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.shape = inputs[0].shape
+
+
+def _frames_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    return _overlap_add(grad, ctx.shape[1], ctx.parameters[1]), None, None
+
+
+def _overlap_add_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    return _frames(grad, ctx.shape[2], ctx.parameters[1]), None, None
 
 
 def _group_means_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    return _spread_means(grad, ctx.count, ctx.size), None, None
-
-
-def _setup_spread_means(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.groups, ctx.size = inputs[0].shape[-2], inputs[2]
+    return _spread_means(grad, ctx.shape[1], ctx.parameters[0]), None, None
 
 
 def _spread_means_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    return _group_means(grad, ctx.size, ctx.groups), None, None
+    return _group_means(grad, ctx.parameters[1], ctx.shape[1]), None, None
 
 
-_group_means.register_autograd(_group_means_backward, setup_context=_setup_group_means)
-_spread_means.register_autograd(_spread_means_backward, setup_context=_setup_spread_means)
-_frames.register_autograd(_frames_backward, setup_context=_setup_frames)
-_overlap_add.register_autograd(_overlap_add_backward, setup_context=_setup_overlap_add)
+_register = partial(register, launcher=None, definition=None, setup_context=_keep_shape)
+_frames = _register(
+    "frames",
+    "(Tensor x, int length, int hop) -> Tensor",
+    _reference_frames,
+    fake=_fake_frames,
+    backward=_frames_backward,
+    linear=("x",),
+    rows=("x",),
+)
+_overlap_add = _register(
+    "overlap_add",
+    "(Tensor frames, SymInt samples, int hop) -> Tensor",
+    _reference_overlap_add,
+    fake=_fake_overlap_add,
+    backward=_overlap_add_backward,
+    linear=("frames",),
+    rows=("frames",),
+)
+_group_means = _register(
+    "group_means",
+    "(Tensor x, int size, SymInt groups) -> Tensor",
+    _reference_group_means,
+    fake=_fake_group_means,
+    backward=_group_means_backward,
+    linear=("x",),
+    rows=("x",),
+)
+_spread_means = _register(
+    "spread_means",
+    "(Tensor means, SymInt count, int size) -> Tensor",
+    _reference_spread_means,
+    fake=_fake_spread_means,
+    backward=_spread_means_backward,
+    linear=("means",),
+    rows=("means",),
+)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import aliases, register
+from tamt.ops._register import pull_back, register
 from tamt.reference import roex as reference
 
 HIGHEST = 1e5  # Hz
@@ -80,9 +80,9 @@ def roex(
     if not limit > 0:
         raise ValueError(f"limit must be a positive number of octaves, got {limit}")
     if freqs.device.type == "cpu" and not torch.compiler.is_compiling():
-        wrong = freqs.detach()[freqs > HIGHEST]
-        if wrong.numel():
-            raise ValueError(f"freqs must not exceed {HIGHEST:g} Hz, got {wrong[0].item():g} Hz")
+        highest = roex_highest(freqs.detach().reshape(-1, freqs.shape[-1])).item()
+        if highest > HIGHEST:
+            raise ValueError(f"freqs must not exceed {HIGHEST:g} Hz, got {highest:g} Hz")
 
     ratio = 2.0 ** min(limit, _MOST_OCTAVES)
     f, level = (t[None] if t.dim() == 1 else t.flatten(0, -2) for t in (freqs, levels))
@@ -92,9 +92,17 @@ def roex(
     intensity = torch.where(valid, 10 ** (torch.where(valid, level, 0.0) / 10), 0.0)
     power = roex_level_rows(f, intensity, ratio).clamp_min(torch.finfo(f.dtype).tiny)
     steepness = 1 - factor / p1000 * (torch.where(valid, 10 * torch.log10(power), REFERENCE_LEVEL) - REFERENCE_LEVEL)
-    total = roex_excitation_rows(f, intensity, steepness, fc, p, ratio)
+    total = roex_excitation_rows(f, intensity, steepness, fc.detach(), p.detach(), ratio)
     excitation = (10 * torch.log10(total + FLOOR)).masked_fill(unknown.any(1, keepdim=True), math.nan)
     return excitation.reshape(*freqs.shape[:-1], fc.shape[0])
+
+
+def _highest(f: Tensor) -> Tensor:
+    return torch.where(f > HIGHEST, f, 0.0).amax() if f.numel() else f.new_zeros(())  # NaN is no reason to look away
+
+
+def _fake_highest(f: Tensor) -> Tensor:
+    return f.new_empty(())
 
 
 def _check_level(f: Tensor, intensity: Tensor) -> None:
@@ -148,48 +156,52 @@ def _fake_excitation_backward(
     return f.new_empty(f.shape), f.new_empty(f.shape), f.new_empty(f.shape)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    *tensors, ctx.ratio = inputs
-    ctx.save_for_backward(*tensors)
-
-
 def _needed(ctx: Any, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
     grads += (None,) * (len(ctx.needs_input_grad) - len(grads))
     return tuple(g if need else None for g, need in zip(grads, ctx.needs_input_grad, strict=True))
 
 
 def _backward_level(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return _needed(ctx, roex_level_backward(grad, *ctx.saved_tensors, ctx.ratio))
+    return _needed(ctx, roex_level_backward(grad, *ctx.saved_tensors, *ctx.parameters))
 
 
 def _backward_excitation(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return _needed(ctx, roex_excitation_backward(grad, *ctx.saved_tensors, ctx.ratio))
+    return _needed(ctx, roex_excitation_backward(grad, *ctx.saved_tensors, *ctx.parameters))
 
 
-def _differentiable_again(forward: Any, count: int) -> Any:
-    """Backward of a backward operator, by autograd through ``forward``, to ``grad`` and the first ``count`` inputs."""
-
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        again = torch.is_grad_enabled()
-        saved = list(ctx.saved_tensors)
-        with torch.enable_grad():
-            operands = aliases(saved[: count + 1])
-            output = forward(*operands[1:], *saved[count + 1 :], ctx.ratio)
-            first = torch.autograd.grad(output, operands[1:], operands[0], create_graph=True)
-            second = torch.autograd.grad(first, operands, grads, create_graph=again)
-        return _needed(ctx, second)
-
-    return backward
+def _definition_level_backward(grad: Tensor, f: Tensor, intensity: Tensor, ratio: float) -> tuple[Tensor, ...]:
+    return pull_back(lambda *operands: reference.level_differentiable(*operands, ratio), (f, intensity), (grad,))
 
 
+def _definition_excitation_backward(
+    grad: Tensor, f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
+) -> tuple[Tensor, ...]:
+    def excitation(*operands: Tensor) -> Tensor:
+        return reference.excitation_differentiable(*operands, fc, p, ratio)
+
+    return pull_back(excitation, (f, intensity, steepness), (grad,))
+
+
+roex_highest = register(
+    "roex_highest",
+    "(Tensor f) -> Tensor",
+    _highest,
+    None,
+    _fake_highest,
+    lambda f: (None,),
+    backward=lambda ctx, grad: None,
+    rows=("f",),
+    common=True,
+)
 roex_level_backward = register(
     "roex_level_backward",
     "(Tensor grad, Tensor f, Tensor intensity, float ratio) -> (Tensor, Tensor)",
     reference.level_backward,
     "roex:level_backward",
     _fake_level_backward,
-    _setup,
-    _differentiable_again(reference.level_differentiable, 2),
+    _definition_level_backward,
+    linear=("grad",),
+    rows=("grad", "f", "intensity"),
 )
 roex_level_rows = register(
     "roex_level",
@@ -197,8 +209,10 @@ roex_level_rows = register(
     _level,
     "roex:level",
     _fake_level,
-    _setup,
-    _backward_level,
+    reference.level_differentiable,
+    backward=_backward_level,
+    linear=("intensity",),
+    rows=("f", "intensity"),
 )
 roex_excitation_backward = register(
     "roex_excitation_backward",
@@ -207,8 +221,9 @@ roex_excitation_backward = register(
     reference.excitation_backward,
     "roex:excitation_backward",
     _fake_excitation_backward,
-    _setup,
-    _differentiable_again(reference.excitation_differentiable, 3),
+    _definition_excitation_backward,
+    linear=("grad",),
+    rows=("grad", "f", "intensity", "steepness"),
 )
 roex_excitation_rows = register(
     "roex_excitation",
@@ -216,6 +231,8 @@ roex_excitation_rows = register(
     _excitation,
     "roex:excitation",
     _fake_excitation,
-    _setup,
-    _backward_excitation,
+    reference.excitation_differentiable,
+    backward=_backward_excitation,
+    linear=("intensity",),
+    rows=("f", "intensity", "steepness"),
 )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import aliases, register
+from tamt.ops._register import pull_back, register
 from tamt.reference import spreading as reference
 
 
@@ -108,22 +108,15 @@ def _fake_backward(grad: Tensor, levels: Tensor, out: Tensor, slopes: Tensor, er
     return levels.new_empty(levels.shape), slopes.new_empty(slopes.shape)
 
 
-def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    grad, levels, _, slopes, ctx.erb_step = inputs
-    ctx.save_for_backward(grad, levels, slopes)
+def _definition_backward(
+    grad: Tensor, levels: Tensor, out: Tensor, slopes: Tensor, erb_step: float
+) -> tuple[Tensor, ...]:
+    """Where ``out`` depends on the levels and slopes, the gradients of these have that."""
 
+    def spread(levels: Tensor, slopes: Tensor) -> Tensor:
+        return reference.spreading_differentiable(levels, slopes, erb_step)
 
-def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        operands = grad, levels, slopes = aliases(ctx.saved_tensors)
-        out = reference.spreading_differentiable(levels, slopes, ctx.erb_step)
-        first = torch.autograd.grad(out, (levels, slopes), grad, create_graph=True)
-        second = torch.autograd.grad(first, operands, grads, create_graph=again)
-    # What depends on the output of the forward pass is in the gradients of the levels and the slopes.
-    grad_grad, grad_levels, grad_slopes = second
-    everything = (grad_grad, grad_levels, None, grad_slopes, None)
-    return tuple(g if need else None for g, need in zip(everything, ctx.needs_input_grad, strict=True))
+    return pull_back(spread, (levels, slopes), (grad,))
 
 
 spreading_backward = register(
@@ -132,8 +125,10 @@ spreading_backward = register(
     reference.spreading_backward,
     "spreading:spreading_backward",
     _fake_backward,
-    _setup_backward,
-    _double_backward,
+    _definition_backward,
+    linear=("grad",),
+    rows=("grad", "levels", "out"),
+    sums=True,
 )
 spreading_rows = register(
     "spreading",
@@ -141,6 +136,8 @@ spreading_rows = register(
     _reference,
     "spreading:spreading",
     _fake,
-    _setup,
-    _backward,
+    reference.spreading_differentiable,
+    setup_context=_setup,
+    backward=_backward,
+    rows=("levels",),
 )

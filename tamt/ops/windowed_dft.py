@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import aliases, register
+from tamt.ops._register import pull_back, register
 from tamt.reference import windowed_dft as reference
 
 Bands = Sequence[tuple[int, int, int]]
@@ -73,7 +73,7 @@ def windowed_dft(
     check_same_kind({"tables": tables, "weight": weight}, x, "x's")
     lengths, first, last = ([int(n) for n in column] for column in zip(*bands, strict=True))
     rows = x[None] if x.dim() == 1 else x.flatten(0, -2)
-    power = windowed_dft_rows(rows, tables, weight, lengths, first, last, hop, size)
+    power = windowed_dft_rows(rows, tables.detach(), weight, lengths, first, last, hop, size)
     return power.reshape(*x.shape[:-1], *power.shape[1:])
 
 
@@ -157,14 +157,9 @@ def _reference(x: Tensor, tables: Tensor, weight: Tensor, *plan: Any) -> Tensor:
     return reference.windowed_dft(x, tables, weight, *plan)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs[:3])
-    ctx.plan = inputs[3:]
-
-
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     need_x, _, need_weight = ctx.needs_input_grad[:3]
-    grad_x, grad_weight = windowed_dft_backward(grad, *ctx.saved_tensors, *ctx.plan, need_x, need_weight)
+    grad_x, grad_weight = windowed_dft_backward(grad, *ctx.saved_tensors, *ctx.parameters, need_x, need_weight)
     return grad_x if need_x else None, None, grad_weight if need_weight else None, *(None,) * 5
 
 
@@ -174,28 +169,16 @@ def _fake_backward(grad: Tensor, x: Tensor, tables: Tensor, weight: Tensor, *res
     return x.new_empty(x.shape if need_x else 0), weight.new_empty(weight.shape if need_weight else 0)
 
 
-def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs[:4])
-    ctx.plan = inputs[4:9]
-    ctx.needs = inputs[9:]
+def _definition_backward(
+    grad: Tensor, x: Tensor, tables: Tensor, weight: Tensor, *rest: Any
+) -> tuple[Tensor | None, ...]:
+    *plan, need_x, need_weight = rest
 
+    def power(x: Tensor, weight: Tensor) -> Tensor:
+        return reference.windowed_dft_differentiable(x, tables, weight, *plan)
 
-def _double_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    """The backward of the backward: autograd through the reference, written out of place."""
-    again = torch.is_grad_enabled()
-    grad, x, tables, weight = ctx.saved_tensors
-    with torch.enable_grad():
-        operands = grad, x, weight = aliases((grad, x, weight))
-        power = reference.windowed_dft_differentiable(x, tables, weight, *ctx.plan)
-        wanted = [(t, g) for t, g, need in zip((x, weight), grads, ctx.needs, strict=True) if need]
-        targets, cotangents = zip(*wanted, strict=True)
-        first = torch.autograd.grad(power, targets, grad, create_graph=True)
-        second = torch.autograd.grad(
-            first, operands, cotangents, create_graph=again, allow_unused=True, materialize_grads=True
-        )
-    needs = [ctx.needs_input_grad[i] for i in (0, 1, 3)]
-    of_grad, of_x, of_weight = (g if need else None for g, need in zip(second, needs, strict=True))
-    return of_grad, of_x, None, of_weight, *(None,) * 7
+    of_x, of_weight = pull_back(power, (x, weight), (grad,))
+    return of_x if need_x else None, of_weight if need_weight else None
 
 
 _PLAN = "int[] lengths, int[] first, int[] last, int hop, int size"
@@ -206,8 +189,10 @@ windowed_dft_backward = register(
     reference.windowed_dft_backward,
     "windowed_dft:windowed_dft_backward",
     _fake_backward,
-    _setup_backward,
-    _double_backward,
+    _definition_backward,
+    linear=("grad",),
+    rows=("grad", "x"),
+    sums="need_weight",
 )
 windowed_dft_rows = register(
     "windowed_dft",
@@ -215,6 +200,7 @@ windowed_dft_rows = register(
     _reference,
     "windowed_dft:windowed_dft",
     _fake,
-    _setup,
-    _backward,
+    reference.windowed_dft_differentiable,
+    backward=_backward,
+    rows=("x",),
 )

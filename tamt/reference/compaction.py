@@ -32,7 +32,7 @@ def _less(low: Tensor, high: Tensor) -> Tensor:
 
 def _strongest(key: Tensor, keep: Tensor, count: int) -> Tensor:
     """``keep`` with at most ``count`` components a row: the strongest, of equal ones those of lower index."""
-    rank = key.clamp_max(INFINITY[key.dtype]).bitwise_and_(keep)  # NaN is as strong as infinity
+    rank = key.clamp_max(INFINITY[key.dtype]) & keep  # NaN is as strong as infinity
     last = rank.topk(count, sorted=False).values.amin(-1, keepdim=True)
     stronger = _less(last, rank)
     equal = _less(last - 1, rank).bitwise_and_(keep).sub_(stronger)
@@ -109,10 +109,10 @@ def compaction_backward(grad: Tensor, intensity: Tensor, threshold: Tensor, coun
 
 
 def compaction_differentiable(intensity: Tensor, threshold: Tensor, count: int, limited: bool) -> Tensor:
-    """The levels of :func:`compaction` for autograd."""
+    """The levels of :func:`compaction` for autograd and ``torch.vmap``."""
     slot = slots(kept(intensity.detach(), threshold, count, limited))
     place = torch.zeros(slot.shape[0], slot.shape[1] + 1, dtype=torch.int64, device=slot.device)
-    place.scatter_(1, slot, torch.arange(slot.shape[1], device=slot.device).expand(slot.shape))
+    place = place.scatter(1, slot, torch.arange(slot.shape[1], device=slot.device).expand(slot.shape))
     columns = min(count, slot.shape[1])
     taken = torch.arange(1, columns + 1, device=slot.device) <= slot.amax(1, keepdim=True)
     values = intensity.gather(1, place[:, 1 : columns + 1])

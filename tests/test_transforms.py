@@ -1,0 +1,375 @@
+"""Forward mode, ``torch.func`` and ``torch.vmap`` through every operator and every module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from helpers import example_operands
+from test_doubling import example as doubling_example
+from test_drnl_operator import example as drnl_example
+from test_fft_drnl import example_operands as fft_drnl_operands
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+
+import tamt
+from tamt.ops import broken_stick, compaction, doubling, drnl, fft_drnl, frames, iir, roex, spreading, windowed_dft
+from tamt.ops._register import register
+
+Function = Callable[..., Any]
+Case = tuple[Function, list[Tensor]]
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def after(function: Function, *parameters: Any) -> Function:
+    """``function`` of tensors alone."""
+    return lambda *tensors: function(*tensors, *parameters)
+
+
+def of_iir(kind: str, order: int = 2, length: int = 70, per_channel: bool = False) -> Case:
+    return after(iir.iir, kind, order), list(example_operands(kind, order, length, per_channel, channels=2))
+
+
+def of_iir_backward(kind: str, needs: tuple[bool, bool] = (True, True), per_channel: bool = False) -> Case:
+    function, operands = of_iir(kind, length=66, per_channel=per_channel)
+    cotangents = [random(*r.shape) for r in function(*operands)]
+
+    def backward(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(r for r in iir.iir_backward(*tensors, kind, 2, *needs) if r.numel())
+
+    return backward, [*cotangents, *operands]
+
+
+def of_windowed_dft(backward: bool) -> Case:
+    bands = [(16, 1, 3), (8, 3, 6)]
+    tables = windowed_dft.dft_tables(bands, 16, dtype=torch.float64)
+    plan = *map(list, zip(*bands, strict=True)), 5, 16
+    x, weight = random(2, 30), 0.5 + random(7).abs()
+    if not backward:
+        return lambda x, weight: windowed_dft.windowed_dft_rows(x, tables, weight, *plan), [x, weight]
+    rows = windowed_dft.windowed_dft_backward
+    return lambda g, x, weight: rows(g, x, tables, weight, *plan, True, True), [random(2, 3, 6), x, weight]
+
+
+def of_compaction(backward: bool, count: int = 3) -> Case:
+    intensity, frequencies = random(2, 6).exp(), torch.arange(6, dtype=torch.float64)
+    limits = torch.tensor([0.1, 1.0], dtype=torch.float64)
+    if backward:
+        rows = compaction.compaction_backward
+        return lambda g, intensity: rows(g, intensity, limits, count, count < 6), [random(2, count), intensity]
+    rows = compaction.compaction_rows
+    return lambda intensity: rows(intensity, frequencies, limits, count, count < 6)[1], [intensity]
+
+
+def of_roex(name: str) -> Case:
+    f, intensity, steepness = 500 + 3000 * random(2, 4).sigmoid(), random(2, 4).exp(), 1 + 0.2 * random(2, 4).tanh()
+    fc = torch.tensor([600.0, 1000.0, 1800.0], dtype=torch.float64)
+    grads = {"level": random(2, 4), "excitation": random(2, 3)}
+    return {
+        "level": (after(roex.roex_level_rows, 8.0), [f, intensity]),
+        "level_backward": (after(roex.roex_level_backward, 8.0), [grads["level"], f, intensity]),
+        "excitation": (after(roex.roex_excitation_rows, fc, fc / 30, 8.0), [f, intensity, steepness]),
+        "excitation_backward": (
+            after(roex.roex_excitation_backward, fc, fc / 30, 8.0),
+            [grads["excitation"], f, intensity, steepness],
+        ),
+    }[name]
+
+
+def of_spreading(backward: bool) -> Case:
+    levels = 50 + 10 * random(2, 9)
+    slopes = torch.tensor([27.0, 24.0, 0.4, 0.1, 51.0], dtype=torch.float64)
+    if not backward:
+        return after(spreading.spreading_rows, 0.5), [levels, slopes]
+
+    def gradients(g: Tensor, levels: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+        out = spreading.spreading_rows(levels, slopes, 0.5)
+        return spreading.spreading_backward(g, levels, out, slopes, 0.5)
+
+    return gradients, [random(2, 9), levels, slopes]
+
+
+def of_fft_drnl(backward: bool) -> Case:
+    x, spectra, stick, *past = fft_drnl_operands(4, 16, 20, channels=2)
+    if not backward:
+        rows = fft_drnl.fft_drnl_rows
+        return lambda x, stick, *past: rows(x, spectra, stick, *past), [x, stick, *past]
+    rows = fft_drnl.fft_drnl_backward
+    grads = [random(*r.shape) for r in fft_drnl.fft_drnl_rows(x, spectra, stick, *past)]
+    return lambda g, h, k, x, stick, *past: rows(g, h, k, x, spectra, stick, *past, True), [*grads, x, stick, *past]
+
+
+def of_doubling(backward: bool) -> Case:
+    function, operands = after(doubling.doubled, 4), list(doubling_example(2, 2))
+    if not backward:
+        return function, operands
+    results = function(*operands)
+    return doubling.doubled_backward, [*(random(*r.shape) for r in results), *results]
+
+
+def of_broken_stick(backward: bool) -> Case:
+    v, stick = random(2, 3, 4), 0.2 + torch.rand(3, 3, dtype=torch.float64)
+    if backward:
+        return broken_stick.broken_stick_backward, [random(2, 3, 4), v, stick]
+    return broken_stick.broken_stick_rows, [v, stick]
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    **{f"iir-{kind}": lambda kind=kind: of_iir(kind) for kind in iir.KINDS},
+    "iir-per_channel": lambda: of_iir("onepole", per_channel=True),
+    "iir-long": lambda: of_iir("biquad", order=1, length=64 * 40 + 3),
+    **{f"iir_backward-{kind}": lambda kind=kind: of_iir_backward(kind) for kind in iir.KINDS},
+    "iir_backward-per_channel": lambda: of_iir_backward("modal", per_channel=True),
+    "iir_backward-x": lambda: of_iir_backward("onepole", (True, False)),
+    "iir_backward-coef": lambda: of_iir_backward("onepole", (False, True)),
+    "drnl": lambda: (drnl.drnl_rows, drnl_example(66, channels=2, orders=(1, 1, 1))),
+    "broken_stick": lambda: of_broken_stick(False),
+    "broken_stick_backward": lambda: of_broken_stick(True),
+    "fft_drnl": lambda: of_fft_drnl(False),
+    "fft_drnl_backward": lambda: of_fft_drnl(True),
+    "doubled": lambda: of_doubling(False),
+    "doubled_backward": lambda: of_doubling(True),
+    "compaction": lambda: of_compaction(False),
+    "compaction-all": lambda: of_compaction(False, 8),
+    "compaction_backward": lambda: of_compaction(True),
+    **{
+        f"roex_{name}": lambda name=name: of_roex(name)
+        for name in ("level", "level_backward", "excitation", "excitation_backward")
+    },
+    "spreading": lambda: of_spreading(False),
+    "spreading_backward": lambda: of_spreading(True),
+    "windowed_dft": lambda: of_windowed_dft(False),
+    "windowed_dft_backward": lambda: of_windowed_dft(True),
+    "frames": lambda: (after(frames._frames, 6, 3), [random(2, 17)]),
+    "frames-uneven": lambda: (after(frames._frames, 5, 3), [random(2, 17)]),
+    "overlap_add": lambda: (after(frames._overlap_add, 17, 3), [random(2, 4, 6)]),
+    "overlap_add-uneven": lambda: (after(frames._overlap_add, 17, 3), [random(2, 5, 5)]),
+    "group_means": lambda: (after(frames._group_means, 4, 3), [random(2, 11, 3)]),
+    "spread_means": lambda: (after(frames._spread_means, 11, 4), [random(2, 3, 3)]),
+}
+operators = pytest.mark.parametrize("name", CASES)
+
+
+def as_tuple(results: Any) -> tuple[Tensor, ...]:
+    return (results,) if isinstance(results, Tensor) else tuple(results)
+
+
+def assert_same(actual: Any, expected: Any, rtol: float = 1e-8, atol: float = 1e-10) -> None:
+    """Of each tensor the largest difference, relative to the largest magnitude."""
+    for a, e in zip(as_tuple(actual), as_tuple(expected), strict=True):
+        assert a.shape == e.shape
+        if e.numel():
+            torch.testing.assert_close(a, e, rtol=0, atol=rtol * e.abs().max().item() + atol)
+
+
+def difference(function: Function, at: Sequence[Tensor], along: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Central differences of fourth order."""
+    h = 1e-4
+
+    def moved(steps: int) -> tuple[Tensor, ...]:
+        return as_tuple(function(*(t + steps * h * v for t, v in zip(at, along, strict=True))))
+
+    every = zip(moved(2), moved(1), moved(-1), moved(-2), strict=True)
+    return tuple((8 * (b - c) - (a - d)) / (12 * h) for a, b, c, d in every)
+
+
+def directions(operands: Sequence[Tensor]) -> list[Tensor]:
+    """As large as what they change."""
+    return [random(*t.shape) * t.abs().mean() for t in operands]
+
+
+def dual(function: Function, at: Sequence[Tensor], along: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+    """Tangents by ``torch.autograd.forward_ad``."""
+    with forward_ad.dual_level():
+        duals = [t if v is None else forward_ad.make_dual(t, v) for t, v in zip(at, along, strict=True)]
+        found = [forward_ad.unpack_dual(r) for r in as_tuple(function(*duals))]
+        return tuple(torch.zeros_like(r.primal) if r.tangent is None else r.tangent for r in found)
+
+
+def loss(function: Function, at: Sequence[Tensor]) -> Function:
+    """A number that is not linear in the results, which it takes relative to their size at some operands."""
+    weights = [random(*r.shape) / (1e-3 + r.abs().max()) if r.numel() else r for r in as_tuple(function(*at))]
+
+    def total(*operands: Tensor) -> Tensor:
+        pairs = zip(as_tuple(function(*operands)), weights, strict=True)
+        return sum((w * r + (w * r).square()).sum() for r, w in pairs)
+
+    return total
+
+
+def check_tangents(function: Function, operands: list[Tensor], tolerance: float = 1e-7) -> None:
+    """Against differences, gradients and the older interface, for all operands and for each alone."""
+    along = directions(operands)
+    results, tangents = jvp(function, tuple(operands), tuple(along))
+    assert_same(results, function(*operands), 1e-12)
+    assert_same(tangents, difference(function, operands, along), tolerance)
+    assert any(t.abs().max() > 0 for t in as_tuple(tangents))
+    assert_same(dual(function, operands, along), tangents, 1e-12)
+    weights = [random(*r.shape) for r in as_tuple(results)]
+    cotangents = vjp(function, *operands)[1](weights[0] if isinstance(results, Tensor) else tuple(weights))
+    forward = sum((w * t).sum() for w, t in zip(weights, as_tuple(tangents), strict=True))
+    reverse = sum((g * v).sum() for g, v in zip(cotangents, along, strict=True))
+    torch.testing.assert_close(forward, reverse, rtol=1e-9, atol=1e-9)
+    alone = [dual(function, operands, [v if i == j else None for j, v in enumerate(along)]) for i in range(len(along))]
+    assert_same([sum(parts) for parts in zip(*alone, strict=True)], tangents, 1e-9)
+
+
+def check_second_order(function: Function, operands: list[Tensor], tolerance: float = 1e-6) -> None:
+    """Products with the Hessian by all ways to nest the modes, and plain double backward."""
+    total = loss(function, operands)
+    every, along = tuple(range(len(operands))), directions(operands)
+    gradient = grad(total, every)
+    leaves = [t.clone().requires_grad_() for t in operands]
+    assert_same(gradient(*operands), torch.autograd.grad(total(*leaves), leaves), 1e-12)
+    product = jvp(gradient, tuple(operands), tuple(along))[1]
+    assert_same(product, difference(gradient, operands, along), tolerance)
+
+    def slope(*at: Tensor) -> Tensor:
+        return jvp(total, at, tuple(along))[1]
+
+    assert_same(grad(slope, every)(*operands), product)
+    assert_same(vjp(gradient, *operands)[1](tuple(along)), product)
+    first = torch.autograd.grad(total(*leaves), leaves, create_graph=True)
+    assert_same(torch.autograd.grad(first, leaves, along, allow_unused=True, materialize_grads=True), product)
+    with forward_ad.dual_level():
+        duals = [forward_ad.make_dual(t, v) for t, v in zip(leaves, along, strict=True)]
+        found = torch.autograd.grad(total(*duals), duals)
+        assert_same([forward_ad.unpack_dual(g).tangent for g in found], product)
+
+
+@operators
+def test_tangents(name: str) -> None:
+    check_tangents(*CASES[name]())
+
+
+@operators
+def test_second_order(name: str) -> None:
+    check_second_order(*CASES[name]())
+
+
+@operators
+def test_jacobians(name: str) -> None:
+    """Forward mode maps the operator over tangents, reverse mode over gradients."""
+    function, operands = CASES[name]()
+    shapes = [r.shape for r in as_tuple(function(*operands))]
+    mixed = [random(2, *shape) for shape in shapes]
+    steps = [random(2, *t.shape) for t in operands]
+
+    def few(s: Tensor) -> Tensor:
+        moved = [t + 1e-3 * torch.tensordot(s, v, 1) for t, v in zip(operands, steps, strict=True)]
+        results = zip(mixed, as_tuple(function(*moved)), strict=True)
+        return sum((w * r).flatten(1).sum(1) for w, r in results)
+
+    s = torch.zeros(2, dtype=torch.float64)
+    assert_same(jacfwd(few)(s), jacrev(few)(s))
+
+
+@operators
+def test_maps(name: str) -> None:
+    """Over each operand alone, over all, of the gradient, and over nothing."""
+    function, operands = CASES[name]()
+    total = loss(function, operands)
+    every = tuple(range(len(operands)))
+    stacked = [torch.stack([t, t + 0.01 * random(*t.shape), t], -1) for t in operands]
+
+    def check(mapped: set[int]) -> None:
+        dims = tuple(-1 if i in mapped else None for i in every)
+        given = [stacked[i] if i in mapped else t for i, t in enumerate(operands)]
+        sets = [[t[..., n] if i in mapped else t for i, t in enumerate(given)] for n in range(3)]
+        for one in (function, grad(total, every)):
+            expected = [torch.stack(r) for r in zip(*(as_tuple(one(*ts)) for ts in sets), strict=True)]
+            assert_same(vmap(one, dims)(*given), expected, 1e-11)
+
+    for i in every:
+        check({i})
+    check(set(every))
+    none = as_tuple(vmap(function, -1)(*(t[..., :0] for t in stacked)))
+    assert [r.shape for r in none] == [(0, *r.shape) for r in as_tuple(function(*operands))]
+
+
+def test_maps_within_maps() -> None:
+    function, (x, coef, state) = of_iir("onepole")
+    nested = vmap(vmap(function, (0, None, None)), (None, 0, None))
+    xs, coefs = torch.stack([x, 2 * x, -x]), torch.stack([coef, coef + 0.01])
+    y, last = nested(xs, coefs, state)
+    for i, c in enumerate(coefs):
+        for j, signal in enumerate(xs):
+            assert_same((y[i, j], last[i, j]), function(signal, c, state), 1e-11)
+
+
+def test_third_order() -> None:
+    function, operands = of_broken_stick(False)
+    total = loss(function, operands)
+
+    def curvature(mode: Function) -> Tensor:
+        v, stick = operands
+        inner = lambda v, stick: grad(total)(v, stick).square().sum()  # noqa: E731
+        return mode(grad(inner, 1), argnums=1)(v, stick)
+
+    assert_same(curvature(jacfwd), curvature(jacrev))
+
+
+def test_an_operator_without_a_definition_is_refused() -> None:
+    with pytest.raises(ValueError, match="tamt::nothing needs a definition"):
+        register("nothing", "(Tensor x) -> Tensor", torch.clone, None, torch.empty_like, None)
+
+
+def test_constants_have_no_tangents() -> None:
+    """Thresholds, frequencies and the frequencies that stay: in both modes."""
+    intensity, limits = random(2, 6).exp(), torch.full((2,), 0.5, dtype=torch.float64)
+    frequencies = torch.arange(6, dtype=torch.float64)
+    one = [torch.ones_like(t) for t in (intensity, frequencies, limits)]
+    freqs, levels = dual(compaction.compaction, (intensity, frequencies, limits), (*one[:1], None, None))
+    assert not freqs.any()
+    assert levels.any()
+    assert not any(t.any() for t in dual(compaction.compaction, (intensity, frequencies, limits), (None, *one[1:])))
+
+
+MODULES: dict[str, Callable[[], tuple[Callable[[], torch.nn.Module], tuple[Tensor, ...]]]] = {
+    "gammatone": lambda: (
+        lambda: tamt.GammatoneFilterbank([300.0, 1000.0], 16000, learnable=True, dtype=torch.float64),
+        (random(70),),
+    ),
+    "gammatone-poly": lambda: (
+        lambda: tamt.GammatoneFilterbank(
+            [300.0, 1000.0], 16000, n=2, learnable=True, implementation="poly", dtype=torch.float64
+        ),
+        (random(70),),
+    ),
+    "drnl": lambda: (
+        lambda: tamt.DRNLFilterbank([500.0, 1500.0], 16000, learnable=True, dtype=torch.float64),
+        (0.1 * random(70),),
+    ),
+    "fast_drnl": lambda: (
+        lambda: tamt.FastDRNLFilterbank([500.0, 1500.0], 16000, learnable=True, ir_length=20, dtype=torch.float64),
+        (0.1 * random(30),),
+    ),
+    "erb_integration": lambda: (
+        lambda: tamt.ERBIntegration(8000, 100, 3000, 1.0, learnable=True, dtype=torch.float64),
+        (random(2, 50).exp(), torch.linspace(0, 3900, 50, dtype=torch.float64)),
+    ),
+    "excitation": lambda: (
+        lambda: tamt.ExcitationPattern(8000, 100, 3000, 1.0, learnable=True, dtype=torch.float64),
+        (50 + 10 * random(2, len(tamt.ERBIntegration(8000, 100, 3000, 1.0).fc_erb)),),
+    ),
+    "moore_excitation": lambda: (
+        lambda: tamt.Moore2016ExcitationPattern(erb_step=8.0, learnable=True, dtype=torch.float64),
+        (500 + 3000 * random(2, 5).sigmoid(), 50 + 10 * random(2, 5)),
+    ),
+    "moore_spectrum": lambda: (
+        lambda: tamt.Moore2016Spectrum(learnable=True, dtype=torch.float64),
+        (0.01 * random(1, 2, 2080 + 32),),
+    ),
+    "multi_resolution": lambda: (
+        lambda: tamt.MultiResolutionFFT(8000, [64, 32, 16], learnable=True, dtype=torch.float64),
+        (random(1, 100),),
+    ),
+}
+modules = pytest.mark.parametrize("name", MODULES)
