@@ -231,7 +231,8 @@ def _reference_forward(x: Tensor, coef: Tensor, state: Tensor, kind: str, order:
 def _backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
     x, coef, state = ctx.saved_tensors
     need_x, need_coef, need_state = ctx.needs_input_grad[:3]
-    grad_x, grad_state, *grad_blocks = iir_backward(grad_y, grad_final, x, coef, state, *ctx.parameters, need_x, need_coef)
+    needs = need_x, need_coef
+    grad_x, grad_state, *grad_blocks = iir_backward(grad_y, grad_final, x, coef, state, *ctx.parameters, *needs)
     grad_coef = iir_blocks_vjp(coef, Blocks(*grad_blocks), *ctx.parameters) if need_coef else None
     return grad_x if need_x else None, grad_coef, grad_state if need_state else None, None, None
 
