@@ -26,7 +26,8 @@ from tamt import (
     plot,
 )
 from tamt.cli import analysis as cli_analysis
-from tamt.cli import analyze, files, sound
+from tamt.cli import analyze, files
+from tamt.cli import sound as cli_sound
 
 # `make gpu` uses a Python that may lack the extras.
 soundfile = pytest.importorskip("soundfile")
@@ -102,11 +103,10 @@ def test_demo(capsys, out):
 def test_analyze_formats(capsys, tmp_path, out, fs, channels, subtype, extension):
     path = tmp_path / f"sound.{extension}"
     soundfile.write(path, noise(0.505, fs, channels), fs, subtype=subtype)
-    status, printed, errors = run(capsys, "analyze", path, "--out", out, "--channels", 8)
+    status, printed, errors = run(capsys, "analyze", path, "--out", out, "--channels", 8, "--no-plot")
     assert (status, errors) == (0, "")
     assert str(out / "sound.npz") in printed
-    assert files_in(out) == ["sound.npz", "sound.png"]
-    assert is_picture(out / "sound.png")
+    assert files_in(out) == ["sound.npz"]
 
     result = np.load(out / "sound.npz")
     frame = round(0.01 * fs)
@@ -151,9 +151,8 @@ def test_analyze_drnl(capsys, tmp_path, out, filterbank, options, subject, model
     fs, path = 22050, tmp_path / "sound.wav"
     samples = noise(0.1, fs, 2)
     soundfile.write(path, samples, fs, subtype="FLOAT")
-    status, _, errors = run(capsys, "analyze", path, "--out", out, "--filterbank", filterbank, *options)
+    status, _, errors = run(capsys, "analyze", path, "--out", out, "--filterbank", filterbank, *options, "--no-plot")
     assert (status, errors) == (0, "")
-    assert is_picture(out / "sound.png")
 
     result = np.load(out / "sound.npz")
     assert (result["filterbank"], result["subject"], result["model"]) == (filterbank, subject, model)
@@ -274,11 +273,14 @@ def test_spectra_are_those_of_the_modules(capsys, tmp_path, out, analysis, chann
     soundfile.write(path, samples, fs, subtype="FLOAT")
     moore = "moore2016" in analysis
     options = ["--frame", "0.002"] if moore else []
+    # The pictures of one channel are enough.
+    pictures = ["sound.png"] if channels == 1 else []
+    options += [] if pictures else ["--no-plot"]
     status, printed, errors = run(capsys, "analyze", path, "--out", out, *analysis, "--full-scale-db", 80, *options)
     assert (status, errors) == (0, "")
     assert "0.10 s of sound" in printed
-    assert files_in(out) == ["sound.npz", "sound.png"]
-    assert is_picture(out / "sound.png")
+    assert files_in(out) == ["sound.npz", *pictures]
+    assert all(is_picture(out / picture) for picture in pictures)
 
     result = np.load(out / "sound.npz")
     expected = one_shot(analysis, samples, 80.0, milliseconds=2)
@@ -314,7 +316,7 @@ def test_spectra_have_no_seams(capsys, tmp_path, out, monkeypatch, analysis, sam
     monkeypatch.setattr(
         cli_analysis, "_BLOCK_ELEMENTS", 2 * 12 * 1024 * 2 if "moore2016" not in analysis else 8 * 2 * 960 * 3
     )
-    cut, pieces = sound.overlapping, []
+    cut, pieces = cli_sound.overlapping, []
     monkeypatch.setattr(cli_analysis, "overlapping", lambda *given: (pieces.append(p) or p for p in cut(*given)))
     status, _, errors = run(capsys, "analyze", path, "--out", out, *analysis, "--no-plot")
     assert (status, errors) == (0, "")
@@ -639,16 +641,17 @@ def test_any_name_is_analysed_and_shown(tmp_path, out):
     assert {str(np.load(out / f"{stem}.npz")["source"]) for stem in stems} == set(names)
 
 
-def test_output_that_nobody_reads_ends_the_command(tmp_path, out):
+def test_output_that_nobody_reads_ends_the_command(capfd, tmp_path, out, monkeypatch):
     soundfile.write(tmp_path / "x.wav", noise(0.1, 16000), 16000)
     # Without pictures it has to do without matplotlib, too.
-    code = "import sys; sys.modules['matplotlib'] = None; from tamt.cli import main; sys.exit(main())"
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-c", code, "analyze", tmp_path / "x.wav", "--out", out, "--no-plot"]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE)
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (141, b"")
+    # Nothing is left to be written when the stream is closed, as Python does in the end.
+    with os.fdopen(writer, "w") as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        status = cli.main(["analyze", str(tmp_path / "x.wav"), "--out", str(out), "--channels", "1", "--no-plot"])
+    assert (status, capfd.readouterr().err) == (141, "")
     assert files_in(out) == ["x.npz"]
 
 

@@ -31,11 +31,12 @@ SPECTRA = ("multires", "moore2016")
 EXCITATIONS = ("glasberg2002", "moore2016")
 
 _NPZ_CONTENTS = """\
-A folder stands for the sound files in it and in all folders below it, by the endings of their names (.wav, .flac, .mp3
-and whatever else soundfile reads), in sorted order and without what is hidden by a dot. A file given twice is analysed
-once. Each sound file NAME.EXT gives NAME.npz and NAME.png. Where several are called NAME, it is NAME.EXT.npz and so on,
-and where several are called NAME.EXT, FOLDER-NAME.EXT.npz with as many folders as tell them apart. The .npz file of a
-filterbank holds, for C sound channels, F filters and N frames:
+A folder stands for the sound files in it and in all folders below it, by the endings of their names (.wav, .flac,
+.mp3 and whatever else soundfile reads), in sorted order and without what is hidden by a dot. A file given twice is
+analysed once. Sampling rates have to be in the range of --fs. Each sound file NAME.EXT gives NAME.npz and NAME.png.
+Where several are called NAME, it is NAME.EXT.npz and so on, and where several are called NAME.EXT,
+FOLDER-NAME.EXT.npz with as many folders as tell them apart. The .npz file of a filterbank holds, for C sound
+channels, F filters and N frames:
   fc         (F,)       centre frequencies in Hz
   times      (N,)       middle of each frame in seconds
   rms        (C, F, N)  root mean square of each filter's output in each frame; of a DRNL in m/s, else re full scale

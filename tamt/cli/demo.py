@@ -29,6 +29,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     require("soundfile", "matplotlib")
     import soundfile
 
+    out = made_folder(arguments.out)
     fs = 16000
     vowels = vowel_sequence(fs)
     fc = centre_frequencies(80.0, 7000.0, 96, fs)
@@ -38,7 +39,6 @@ def run_demo(arguments: argparse.Namespace) -> int:
     full_scale = stapes_velocity(65.0) / math.sqrt(2 * np.square(vowels).mean())
     drnl = Design(fc, DRNLFilterbank(fc, fs, dtype=torch.float32), full_scale)
 
-    out = made_folder(arguments.out)
     results = {
         "sound": out / "vowels.wav",
         "filters": out / "filters.png",

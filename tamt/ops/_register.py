@@ -103,8 +103,14 @@ def pull_back(
         used[:] = [grad for _, grad in taken] or [nothing]
         return tuple(result for result, _ in taken) or (nothing,)
 
-    gradients = torch.func.vjp(results, *primals)[1]
-    return gradients(tuple(used))
+    # Views, because a tensor may come from a transform that is over, and only operations unwrap those.
+    gradients = torch.func.vjp(results, *(p.view_as(p) for p in primals))[1]
+    return gradients(tuple(g.view_as(g) for g in used))
+
+
+def _zeros(like: tuple[torch.Size, torch.dtype, torch.device]) -> Tensor:
+    shape, dtype, device = like
+    return torch.zeros(shape, dtype=dtype, device=device)
 
 
 def _as_tuple(results: Any) -> tuple[Any, ...]:
@@ -200,19 +206,15 @@ def _differentiable(
         def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
             if backward is None:
                 return rules.gradients(ctx, *grads)
-            whole = zip(grads, ctx.results, strict=True)
-            return backward(
-                ctx,
-                *(torch.zeros(shape, dtype=t, device=device) if g is None else g for g, (shape, t, device) in whole),
-            )
+            pairs = zip(grads, ctx.results, strict=True)
+            return backward(ctx, *(_zeros(like) if grad is None else grad for grad, like in pairs))
 
         @staticmethod
         def jvp(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
             known = [None if t is None or t._is_zerotensor() else t for t in given[: rules.tensors]]
-            found = zip(rules.tangents(ctx, known), ctx.results, strict=True)
+            pairs = zip(rules.tangents(ctx, known), ctx.results, strict=True)
             return tuple(
-                torch.zeros(shape, dtype=t, device=device) if tangent is None and t.is_floating_point else tangent
-                for tangent, (shape, t, device) in found
+                _zeros(like) if tangent is None and like[1].is_floating_point else tangent for tangent, like in pairs
             )
 
         @staticmethod

@@ -258,8 +258,8 @@ def _backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor | No
     need_x, need_coef, need_state = ctx.needs_input_grad[:3]
     if need_coef:  # what is not finite has no part in a loss of the samples before it
         x, state = silenced(x), silenced(state)
-    grads = iir_backward(grad_y, grad_final, x, coef, state, *ctx.parameters, need_x, need_coef)
-    grad_x, grad_state, *grad_blocks = grads
+    needs = need_x, need_coef
+    grad_x, grad_state, *grad_blocks = iir_backward(grad_y, grad_final, x, coef, state, *ctx.parameters, *needs)
     grad_coef = iir_blocks_vjp(coef, Blocks(*grad_blocks), *ctx.parameters) if need_coef else None
     return grad_x if need_x else None, grad_coef, grad_state if need_state else None, None, None
 
