@@ -57,7 +57,7 @@ def gammatone_design(fc: Tensor, fs: float, n: int, betamul: float) -> tuple[Ten
 
 
 def check_gammatone(fc: Tensor, decay: Tensor, n: int, dtype: torch.dtype, expanded: bool) -> None:
-    """A ValueError where a gain, or if ``expanded`` a number of :func:`feedback_map`, is out of ``dtype``'s range."""
+    """A ValueError where a gain, or if ``expanded`` an entry of the feedback map, is out of the range of ``dtype``."""
     range_of = torch.finfo(dtype)
     base = -torch.expm1(-decay)
     worst = int(base.argmin())
@@ -207,9 +207,9 @@ class Biquads(NamedTuple):
     r"""Real second-order sections in the form that the engine gives them, which keeps the digits of slow poles.
 
     A section is :math:`y = b u + s_1`, :math:`s_1' = r s_1 + \omega s_2 + e_1 u`,
-    :math:`s_2' = r s_2 - k s_1 - a s_2 + e_2 u`: both polynomials are taken in powers of :math:`z - r`, with 1 or -1,
-    near which slow poles lie, or 0 for :math:`r`. What the coefficients of a biquad say about poles near 1 is in the
-    sums :math:`a = a_1 + 2` and :math:`\omega k = a_2 + a_1 + 1`, which float32 forms without error.
+    :math:`s_2' = r s_2 - k s_1 - a s_2 + e_2 u`: both its polynomials are taken in powers of :math:`z - r`, where
+    :math:`r` is 1 or -1, near which slow poles lie, or 0. What the coefficients of a biquad say about poles near 1 is
+    in the sums :math:`a = a_1 + 2` and :math:`\omega k = a_2 + a_1 + 1`, which float32 forms without error.
     :math:`\omega \approx \sqrt{|\omega k|}` makes the states equally large.
     """
 
@@ -261,8 +261,9 @@ def biquad_sections(sos: Tensor) -> Biquads:
     with torch.no_grad():
         # A section's gain, roughly. Designs put that of the whole filter into the first section: 1e-35 for a long one.
         gain = direct.abs() + (e1.abs() + e2.abs()) / omega
-        limit = 900 if sos.dtype == torch.float64 else 100
-        exponent = -torch.round(torch.log2(gain.clamp(min=2.0**-limit))).cumsum(1)
+        limit = 700 if sos.dtype == torch.float64 else 90
+        gain = torch.where(gain == 0, 1.0, gain.clamp(min=2.0**-limit))
+        exponent = -torch.round(torch.log2(gain)).cumsum(1)
         exponent = pad(exponent[:, :-1].clamp(-limit, limit), (1, 1))
         factor = torch.exp2(exponent.diff(dim=1))
     sections = torch.stack((factor * direct, factor * e1, factor * e2, omega, kappa / omega, a, r), -1)
@@ -319,8 +320,8 @@ def moved_pole(pole: Tensor, design: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     ``log p = log p0 + log(1 + (p - p0)/p0)``: a pole at its design value keeps the digits of the design, though its
     real and imaginary part are rounded to float32; so does a step away from it. A pole that is further away than half
-    of ``|p0|`` is taken as it is. One at 0, where there is no ``log p``, is moved next to it: gradients of a filter
-    does are right there.
+    of ``|p0|`` is taken as it is. One at 0, which has no logarithm, is moved by a rounding error: the gradients of what
+    a filter does are right there.
 
     Parameters
     ----------
@@ -410,26 +411,25 @@ def block_shapes(channels: int, states: int) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def flush(matrix: Tensor) -> Tensor:
+def flush(matrix: Tensor, least: Tensor | None = None) -> Tensor:
     """Zero for what has decayed beyond any use: processors take many times longer over denormal numbers.
 
-    A matrix that requires gradients passes as it is, and all derivatives do: also those of an exact 0.
+    That is what is not above ``least``, by default so small that products of it vanish. A matrix that requires
+    gradients passes as it is, and all derivatives do: also those of an exact 0.
     """
-    least = torch.finfo(matrix.dtype).tiny ** 0.8
     if matrix.requires_grad:
         return matrix
+    small = torch.finfo(matrix.dtype).tiny ** 0.8
     if transformed():
-        return torch.where(matrix.abs() > least, matrix, matrix - matrix.detach())
-    return hardshrink(matrix, least)
+        return torch.where(matrix.abs() <= (small if least is None else least), matrix - matrix.detach(), matrix)
+    return hardshrink(matrix, small) if least is None else torch.where(matrix.abs() <= least, 0.0, matrix)
 
 
 def _flush_channels(matrix: Tensor) -> Tensor:
     """:func:`flush` for matrices (F, ...), each channel's relative to its largest entry where that is below 1."""
-    if matrix.requires_grad:
-        return matrix
-    tiny, size = torch.finfo(matrix.dtype).tiny, matrix.abs()
-    least = (size.flatten(1).amax(1).clamp(max=1) * tiny**0.8).clamp(min=tiny)
-    return torch.where(size < least.view(-1, *[1] * (matrix.dim() - 1)), 0.0, matrix)
+    tiny = torch.finfo(matrix.dtype).tiny
+    largest = matrix.detach().abs().flatten(1).amax(1)
+    return flush(matrix, (largest.clamp(max=1) * tiny**0.8).clamp(min=tiny).view(-1, *[1] * (matrix.dim() - 1)))
 
 
 def _real_matrix(entries: Tensor) -> Tensor:
@@ -590,7 +590,7 @@ def _biquad_blocks(coef: Tensor, order: int) -> Blocks:
 def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
     """The one-pole cascade with ``h s_0[t] = g x[t] - sum_k c_k s_k[t-1]``.
 
-    ``s' = p (J - v c/p) s + v g x`` with ``J_jk = h^(j - k)`` below and on the diagonal, its first column ``v``: the
+    ``s' = p (J - v c/p) s + v g x`` with ``J_jk = h^(j - k)`` below and on the diagonal, ``v`` its first column: the
     powers of the bracket are taken by doubling, exact where ``c`` is 0, those of ``p`` apart from them in closed form.
     """
     p = _pole_powers(*coef[:, :3].unbind(-1))  # (F, L + 1, 2)

@@ -24,6 +24,8 @@ from tamt.coefficients import (
     gammatone_design,
     moved_pole,
     pole_design,
+    scaled_cascade,
+    section_gain,
     split_design,
     stable_denominator,
 )
@@ -82,9 +84,12 @@ class GammatoneFilterbank(TypedBase):
 
     Notes
     -----
-    A learnt pole outside the unit circle is used scaled back to just inside it. In ``'poly'`` ``a[:, 0]`` must not be
-    0, nor so small that what is divided by it overflows: a ValueError where data can be looked at, which is on the CPU
-    outside of compiled code; elsewhere the channel's output is NaN.
+    A learnt pole outside the unit circle is used scaled back to just inside it; one at 0 gives :math:`2\,\mathrm{Re}\{g
+    x\}`. In ``'poly'`` ``a[:, 0]`` must not be 0, nor so small that what is divided by it overflows: a ValueError where
+    data can be looked at, on the CPU outside of compiled code; elsewhere the channel's output is NaN.
+
+    The gain :math:`g` has to be in the range of ``dtype``, which limits ``n`` for narrow filters: to 13 in float32 at
+    20 Hz and 192 kHz, beyond 130 in float64.
 
     The gain at a channel's centre is 0 dB where its pole is far from the conjugate one. Close to half the sampling rate
     both answer, and at ``fs/2`` they coincide (order 4 and the default bandwidth, 16 and 44.1 kHz alike):
@@ -222,16 +227,19 @@ class GammatoneFilterbank(TypedBase):
         f = vector("f", f, self.dtype, self.fc.device)
         cycles = torch.stack((f, -f)) / self.fs  # the second row gives the conjugate pole's part
         decay, frequency, frequency_low, gain, feedback = self._sections()
+        gain, feedback = scaled_cascade(decay, gain, feedback, self.n)
+        each = section_gain(decay, self.n)[:, None, None]
         angle = 2 * math.pi * ((frequency[:, None, None] - cycles) + frequency_low[:, None, None])
         shrink = torch.expm1(-decay)[:, None, None]
         # q = 1 - p e^{-i omega} without cancellation near the pole
         q = torch.complex(2 * torch.sin(angle / 2) ** 2 * (1 + shrink) - shrink, -(1 + shrink) * torch.sin(angle))
+        q = q / each
         denominator = q**self.n
         if feedback is not None:
             delay = torch.polar(torch.ones_like(cycles), -2 * math.pi * cycles)
             for k, c in enumerate(torch.view_as_complex(feedback).unbind(1)):
-                denominator = denominator + c[:, None, None] * delay * q ** (self.n - 1 - k)
-        half = torch.view_as_complex(gain)[:, None, None] / 2 / denominator
+                denominator = denominator + c[:, None, None] / each * delay * q ** (self.n - 1 - k)
+        half = torch.view_as_complex(gain)[:, None, None] / (2 * each) / denominator
         return half[:, 0] + half[:, 1].conj()
 
     def impulse_response(self, length: int) -> Tensor:
@@ -282,8 +290,11 @@ def _poly_sections(
                 f"a[:, 0] must not be 0, nor so small that b / a[:, 0] or a / a[:, 0] overflows in {a.dtype}, got "
                 f"{complex(*a[channel, 0].tolist()):g} in channel {channel}"
             )
-    if stable:
-        denominator = stable_denominator(denominator)
-    step = denominator - torch.view_as_real(expansion)
+    expansion = torch.view_as_real(expansion)
+    if stable:  # those of the design are, which their coefficients cannot tell beyond order 8
+        moved = (denominator.detach() != expansion).any(2, keepdim=True).any(1, keepdim=True)
+        limited = stable_denominator(torch.where(moved, denominator, torch.zeros_like(denominator)))
+        denominator = torch.where(moved, limited, denominator)
+    step = denominator - expansion
     feedback = complex_multiply(torch.view_as_real(to_feedback), step[:, None]).sum(2)
     return decay, frequency, frequency_low, gain, feedback

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, assert_within
+from helpers import assert_close, assert_within, example_coef
 from scipy.signal import butter, freqz
 
 from tamt.coefficients import (
@@ -20,6 +20,7 @@ from tamt.coefficients import (
     feedback_map,
     flush,
     gammatone_betamul,
+    iir_blocks,
     modal_response,
     moved_pole,
     pole_design,
@@ -32,6 +33,7 @@ from tamt.scales import audfiltbw
 def test_betamul() -> None:
     assert gammatone_betamul(4) == pytest.approx(1.0186, abs=1e-4)
     assert gammatone_betamul(1) == pytest.approx(1 / math.pi)
+    assert gammatone_betamul(1000) == pytest.approx(math.sqrt(999 / math.pi), rel=1e-3)  # by Stirling
 
 
 def test_complex_arithmetic() -> None:
@@ -61,6 +63,24 @@ def test_moved_pole_is_the_pole() -> None:
     assert_close(torch.view_as_real(rebuilt), torch.view_as_real(other), 1e-13)
     leaf = torch.view_as_real(other).clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda p: moved_pole(p, design), leaf)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("pole", [0, 1e-30, 1e-4, -1e-3 + 2e-3j, 0.2j, -0.7, 0.95])
+def test_a_pole_far_from_its_design(pole: complex, dtype: torch.dtype) -> None:
+    """As exact as its numbers, down to 0, where its gradient is that of the pole itself."""
+    decay, frequency = torch.tensor([0.1], dtype=torch.float64), torch.tensor([0.05], dtype=torch.float64)
+    origin = torch.polar(torch.exp(-decay), 2 * math.pi * frequency).to(dtype.to_complex())
+    design = split_design(pole_design(origin, decay, frequency), dtype)
+    leaf = torch.tensor([[complex(pole).real, complex(pole).imag]], dtype=dtype, requires_grad=True)
+    decay, high, low = moved_pole(leaf, design)
+    angle = 2 * math.pi * (high + low)
+    rebuilt = torch.stack((torch.exp(-decay) * torch.cos(angle), torch.exp(-decay) * torch.sin(angle)), 1)
+    eps = torch.finfo(dtype).eps
+    assert (rebuilt - leaf).abs().max() <= 4 * eps
+    for i in range(2):
+        (gradient,) = torch.autograd.grad(rebuilt[0, i], leaf, retain_graph=True)
+        assert (gradient - torch.eye(2, dtype=dtype)[i]).abs().max() <= 32 * eps
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 6])
@@ -99,6 +119,14 @@ def test_stable_denominator(dtype: torch.dtype) -> None:
         assert np.abs(np.roots(np.r_[1, row])).max() < 1
         (gradient,) = torch.autograd.grad(limited.square().sum(), outside)
         assert torch.isfinite(gradient[:4]).all()
+
+
+def test_quiet_filters_are_flushed_less() -> None:
+    """What decayed is judged by the channel's largest entry, so that a filter of little gain is not silence."""
+    coef = example_coef("onepole", 4, 2).float()
+    coef[1, 3:] *= 1e-29
+    plain, quiet = (iir_blocks(c, "onepole", 4).impulse for c in (coef, coef.double()))
+    assert_close(plain, quiet, 1e-6, torch.float32)
 
 
 def test_flush_leaves_what_matters() -> None:

@@ -244,6 +244,85 @@ def test_very_narrow_filters_are_not_limited(dtype: torch.dtype) -> None:
     assert (response / response[:, 1:2])[0].tolist() == pytest.approx([0.5**0.5, 1, 0.5**0.5], rel=1e-3)
 
 
+@both
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "hertz", "fs"), [(9, 1000, 16000), (13, 20, 192000), (16, 20, 44100), (60, 4000, 16000)])
+def test_high_orders(n: int, hertz: float, fs: float, implementation: str, dtype: torch.dtype) -> None:
+    """Gains down to the smallest number there is: output, state and gradients, for quiet signals as for loud ones."""
+    filters = GammatoneFilterbank([hertz], fs, n, dtype=dtype, implementation=implementation, learnable=True)
+    pole, k = GammatoneFilterbank([hertz], fs, 1, filters.betamul, dtype=torch.float64).poles[0], np.arange(8000)
+    decay, gain = -math.log(abs(pole)), -math.expm1(math.log(abs(pole)))
+    if implementation == "poly":
+        decay = max(decay, -math.log(0.9))
+    binomial = np.array([math.lgamma(n + m) - math.lgamma(n) - math.lgamma(m + 1) for m in k])
+    envelope = 2 * np.exp(n * math.log(gain) + binomial - decay * k)
+    expected = torch.from_numpy(envelope * np.cos(2 * math.pi * hertz / fs * k))[None]
+    tolerance = 2e-5 if dtype == torch.float32 else 4e-10
+    smallest = torch.finfo(dtype).tiny
+    for level in (1, 1e-4):
+        if level * expected.abs().max() < 1e6 * smallest:
+            continue  # 'poly' is that quiet
+        x = torch.zeros(len(k), dtype=dtype)
+        x[0] = level
+        y = filters(x)
+        assert_close(y.detach(), level * expected, tolerance, dtype)
+        head, state = filters.stream(x[:3000])
+        tail, _ = filters.stream(x[3000:], state)
+        assert_close(torch.cat((head, tail), 1).detach(), level * expected, tolerance, dtype)
+    f = torch.linspace(0.9, 1.1, 5, dtype=torch.float64) * hertz
+    exact = GammatoneFilterbank([hertz], fs, n, dtype=torch.float64, implementation=implementation)
+    response = filters.frequency_response(f).detach()
+    assert_close(response, exact.frequency_response(f), 10 * n * torch.finfo(dtype).eps + 1e-6, response.dtype)
+    if implementation == "poly" and n > 20:
+        return  # what a step of a coefficient does is out of float32's range
+    exact = GammatoneFilterbank([hertz], fs, n, dtype=torch.float64, implementation=implementation, learnable=True)
+    x, found = torch.randn(2000, dtype=dtype), []
+    for module in (filters, exact):
+        y = module(x.to(module.dtype))
+        name = "poles" if implementation == "sos" else "a"
+        found += torch.autograd.grad((y / y.detach().abs().max()).square().sum(), getattr(module, name))
+    gradient, wanted = (torch.view_as_real(g).flatten() for g in found)
+    assert_close(gradient, wanted, 5e-3 if dtype == torch.float32 else 1e-8, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("pole", [0, 1e-30, 1e-9 + 1e-9j, 1e-3j, -0.2 + 0.1j])
+def test_a_pole_at_0(pole: complex, dtype: torch.dtype) -> None:
+    """``y = 2 Re(g x)``, and gradients that let it go elsewhere: those of the recursion with that pole."""
+    filters = bank(learnable=True, dtype=dtype)
+    with torch.no_grad():
+        filters.poles[1] = pole
+    x, weights = torch.randn(2, 200, dtype=dtype)
+    y = filters(x)
+    (gradient,) = torch.autograd.grad(y[1] @ weights, filters.poles)
+    leaf = torch.tensor(pole, dtype=torch.complex128, requires_grad=True)
+    expected, states = [], [torch.zeros((), dtype=torch.complex128)] * 4
+    for sample in x.double():
+        v = 2 * filters.gains[1].detach() * sample
+        for j, state in enumerate(states):
+            states[j] = v = leaf * state + v
+        expected.append(v.real)
+    wanted = torch.stack(expected)
+    (right,) = torch.autograd.grad(wanted @ weights.double(), leaf)
+    eps = torch.finfo(dtype).eps
+    assert_close(y[1].detach(), wanted.detach(), 40 * eps, dtype)
+    assert abs(gradient[1] - right) <= 400 * eps * abs(right)
+    assert torch.isfinite(torch.view_as_real(gradient)).all()
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+@pytest.mark.parametrize("leading", [0, 1e-42])
+def test_a_polynomial_without_a_leading_coefficient(learnable: bool, leading: float) -> None:
+    filters = bank("poly", learnable=learnable)
+    with torch.no_grad():
+        filters.a[1, 0] = leading
+    with pytest.raises(ValueError, match=r"a\[:, 0\] must not be 0.*in channel 1"):
+        filters(torch.randn(100))
+    with torch.no_grad():
+        filters.a[1] = math.nan  # whoever has that knows
+    assert filters(torch.randn(100)).isnan().any(1).tolist() == [False, True, False]
+
+
 def test_unstable_polynomial() -> None:
     filters = bank("poly", learnable=True)
     with torch.no_grad():
@@ -449,6 +528,8 @@ def test_repr() -> None:
         ({"n": 0}, "n must be an integer of at least 1, got 0"),
         ({"n": 2.5}, "n must be an integer of at least 1, got 2.5"),
         ({"betamul": 0}, "betamul must be positive, got 0"),
+        ({"n": 16, "fc": [20.0], "fs": 192000}, "n must be at most 13 for fc = 20 Hz at this fs and betamul, got 16"),
+        ({"n": 60, "betamul": 5, "fc": [7000.0], "implementation": "poly"}, "n must be at most 40 for implementation"),
         ({"implementation": "fir"}, "implementation must be 'sos' or 'poly', got 'fir'"),
     ],
 )
