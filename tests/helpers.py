@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 import torch
@@ -15,15 +15,15 @@ from tamt.coefficients import biquad_sections, section_gain
 QUICK = ("test_schema", "test_autograd_registration", "test_faketensor")
 
 
-def compiled_by(names: str, first: tuple, *others: tuple) -> pytest.MarkDecorator:
+def compiled_by(names: str, inductor: Sequence[tuple], others: Sequence[tuple]) -> pytest.MarkDecorator:
     """Parametrize a test of ``torch.compile`` by ``names`` and ``backend``.
 
-    Inductor takes ten seconds to a minute: the first case has it, which must be the one that asks most of it. The
-    others get every step before it, and Inductor itself among the slow tests.
+    Inductor takes ten seconds to a minute, so it is given one case of a module in every run. The others get every step
+    before it, and Inductor itself among the slow tests.
     """
-    cases = [(*first, "inductor"), *((*case, "aot_eager") for case in others)]
+    cases = [*((*case, "inductor") for case in inductor), *((*case, "aot_eager") for case in others)]
     slow = [pytest.param(*case, "inductor", marks=pytest.mark.slow) for case in others]
-    return pytest.mark.parametrize((*filter(None, names.split(", ")), "backend"), cases + slow)
+    return pytest.mark.parametrize((*names.split(", "), "backend"), cases + slow)
 
 
 # Operators, of which the modules' tests make Inductor's graphs, and the same modules called in another way.

@@ -376,8 +376,11 @@ def test_stream_state(kind: type) -> None:
         filters.stream(x, state[0])
 
 
-@both
-@compiled_by("learnable", (True,), (False,))
+@compiled_by(
+    "kind, learnable",
+    [(DRNLFilterbank, False), (FastDRNLFilterbank, True)],
+    [(DRNLFilterbank, True), (FastDRNLFilterbank, False)],
+)
 def test_compile(kind: type, learnable: bool, backend: str) -> None:
     """One graph without breaks serves every length, forward and backward."""
     torch._dynamo.reset()

@@ -180,7 +180,7 @@ def test_finite_gradients(level: float) -> None:
     assert all(torch.isfinite(t.grad).all() for t in (levels, *module.parameters()))
 
 
-@compiled_by("learnable", (True,), (False,))
+@compiled_by("learnable", [(True,)], [(False,)])
 def test_compile(learnable: bool, backend: str) -> None:
     """One graph without breaks serves every number of rows, forward and backward."""
     torch._dynamo.reset()

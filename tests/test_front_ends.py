@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from helpers import assert_close, compiled_elsewhere
+from helpers import assert_close
 from torch import Tensor, nn
 
 import tamt
@@ -95,7 +95,7 @@ def test_silence(kind: type) -> None:
 
 
 @both
-@compiled_elsewhere
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compile(kind: type, backend: str) -> None:
     """One graph without breaks for every length, forward and backward."""
     torch._dynamo.reset()

@@ -362,7 +362,7 @@ def test_stream_state() -> None:
         filters.stream(x, state[0])
 
 
-@compiled_by("implementation, learnable", ("sos", True), ("sos", False), ("poly", True), ("poly", False))
+@compiled_by("implementation, learnable", [("sos", True)], [("sos", False), ("poly", True), ("poly", False)])
 def test_compile(implementation: str, learnable: bool, backend: str) -> None:
     """One graph without breaks serves every length, forward and backward."""
     torch._dynamo.reset()

@@ -244,7 +244,7 @@ def test_modal_cascade_is_sosfilt(hertz: float) -> None:
     assert_close(ops.modal_cascade(x, sections)[0], expected, 1e-9)
     own, _ = ops.modal_cascade(x[:, None], sections, per_channel=True)
     assert_close(own, expected, 1e-9)
-    assert_close(ops.modal_cascade(x.float(), sections.float())[0], expected, 5e-6, torch.float32)
+    assert_close(ops.modal_cascade(x.float(), sections.float())[0], expected, 6e-6, torch.float32)
 
 
 def test_leading_dimensions() -> None:

@@ -105,7 +105,7 @@ def test_float32(learnable: bool) -> None:
     exact = analysis(x.double())[0].detach()
     psd, freqs = analysis(x)
     assert freqs.dtype == torch.float32
-    assert_close(psd.detach(), exact, 3e-6, torch.float32)
+    assert_close(psd.detach(), exact, 5e-6, torch.float32)
     # A bin far below its frame's peak carries the rounding of what cancels there.
     assert_close(psd.detach().mT.contiguous(), exact.mT.contiguous(), 1e-5, torch.float32)
 
@@ -357,7 +357,7 @@ def test_autocast(learnable: bool) -> None:
     assert torch.equal(psd, analysis(x)[0])
 
 
-@compiled_by("learnable", (True,), (False,))
+@compiled_by("learnable", [(False,)], [(True,)])
 def test_compile(learnable: bool, backend: str) -> None:
     """One graph without breaks serves every batch and length, forward and backward."""
     torch._dynamo.reset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import some_slow
 
 pytest.importorskip("triton")
 
@@ -27,7 +28,7 @@ def launch(dtype: torch.dtype, rows: int, n: int) -> None:
 
 @pytest.mark.parametrize("n", [150, 1024])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", some_slow(TARGETS, lambda target: target in ("sm_90", "gfx942")))
 def test_machine_code(target: str, dtype: torch.dtype, n: int) -> None:
     with compiled(target) as codes:
         launch(dtype, 2000, n)
