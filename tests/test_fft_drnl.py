@@ -142,7 +142,7 @@ def test_float32_follows_float64() -> None:
     inputs, exact = differentiable(operands), differentiable(wide)
     results, expected = ops.fft_drnl_rows(*operands), ops.fft_drnl_rows(*wide)
     # Compression makes the rounding of v at its zeros large against the peak of w.
-    for a, e, tolerance in zip(results, expected, (2e-6, 0, 1e-5), strict=True):
+    for a, e, tolerance in zip(results, expected, (3e-6, 0, 2e-5), strict=True):
         assert_close(a.detach(), e.detach(), tolerance, torch.float32)
     weights = [torch.randn_like(r) for r in results]
     gradients = torch.autograd.grad(expected, exact, [w.double() for w in weights])

@@ -139,7 +139,7 @@ def test_both_ears_and_all_rows_share_the_length() -> None:
     longest = max(int((t > 0).sum(-1).max()) for t in out[::2])
     assert all(t.shape[-1] == longest for t in out)
     alone = Moore2016Spectrum(joint_threshold=True)(audio[:1])
-    for a, e, tolerance in zip(alone, out, (0, 2e-5) * 2, strict=True):  # frequencies and levels
+    for a, e, tolerance in zip(alone, out, (0, 3e-3) * 2, strict=True):  # Hz, dB
         assert_within(a[0], e[0, :, : a.shape[-1]], tolerance)
 
 

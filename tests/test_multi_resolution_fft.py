@@ -91,7 +91,7 @@ def test_definition(case: str, samples: int) -> None:
     psd, freqs = analysis(x)
     assert_close(psd, expected, 1e-13)
     assert_close(psd.mT.contiguous(), expected.mT.contiguous(), 1e-11)  # quiet bins too
-    assert_close(freqs, torch.arange(lengths[0] // 2 + 1, dtype=torch.float64) * fs / lengths[0], 1e-15)
+    assert_close(freqs, torch.arange(lengths[0] // 2 + 1, dtype=torch.float64) * fs / lengths[0], 4e-15)
     map_freqs, indices = analysis.get_window_selection_map()
     assert indices.dtype == torch.long
     assert indices.tolist() == window_of.tolist()
@@ -105,7 +105,7 @@ def test_float32(learnable: bool) -> None:
     exact = analysis(x.double())[0].detach()
     psd, freqs = analysis(x)
     assert freqs.dtype == torch.float32
-    assert_close(psd.detach(), exact, 2e-6, torch.float32)
+    assert_close(psd.detach(), exact, 3e-6, torch.float32)
     # A bin far below its frame's peak carries the rounding of what cancels there.
     assert_close(psd.detach().mT.contiguous(), exact.mT.contiguous(), 1e-5, torch.float32)
 

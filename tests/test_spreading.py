@@ -15,7 +15,7 @@ from tamt.ops.spreading import spreading
 from tamt.reference import spreading as reference
 
 NUMBERS = (27.0, 11.0, 0.37, 0.2, 60.0)
-TOLERANCE = {torch.float32: 4e-5, torch.float64: 1e-12}  # dB
+TOLERANCE = {torch.float32: 1.5e-4, torch.float64: 1e-12}  # dB
 both_types = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 
@@ -98,7 +98,7 @@ def test_a_row_may_lie_anywhere(level: float, dtype: torch.dtype) -> None:
     values = numbers(dtype, (20.0, 15, 0, 0, 0))
     levels = random_levels(2, 30).round().to(dtype)
     expected = definition(levels, values, 0.25) + level
-    assert_within(spreading(levels + level, *values, 0.25), expected, 20 * TOLERANCE[dtype])
+    assert_within(spreading(levels + level, *values, 0.25), expected, 6 * TOLERANCE[dtype])
 
 
 def test_many_neighbours() -> None:
