@@ -79,13 +79,13 @@ def roex(
     check_same_kind({"levels": levels, "fc": fc, "p": p, "factor": factor}, freqs, "freqs's")
     if not limit > 0:
         raise ValueError(f"limit must be a positive number of octaves, got {limit}")
-    if freqs.device.type == "cpu" and not torch.compiler.is_compiling():
-        highest = roex_highest(freqs.detach().reshape(-1, freqs.shape[-1])).item()
+    f, level = (t[None] if t.dim() == 1 else t.flatten(0, -2) for t in (freqs, levels))
+    if f.device.type == "cpu" and not torch.compiler.is_compiling():
+        highest = roex_highest(f.detach()).item()
         if highest > HIGHEST:
             raise ValueError(f"freqs must not exceed {HIGHEST:g} Hz, got {highest:g} Hz")
 
     ratio = 2.0 ** min(limit, _MOST_OCTAVES)
-    f, level = (t[None] if t.dim() == 1 else t.flatten(0, -2) for t in (freqs, levels))
     valid = (f > 0) & (f <= HIGHEST) & (level < math.inf)
     unknown = ~valid & ~(f <= 0)
     f = torch.where(valid, f, _PADDING)
