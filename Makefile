@@ -6,20 +6,23 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 WORKERS ?= 2
+# Versions that pip installs; empty: the newest of everything.
+CONSTRAINTS ?= constraints.txt
 DEMO_OUT ?= tamt-demo
 RESULTS ?= results
 # What make bench runs by default; BENCH=. is everything, and takes about half an hour.
 BENCH ?= AgainstScipy|importing|Construction|track_graphs|track_float32_error|Growth|Design
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench microbench compare growth accuracy cpu kernels gpu docs wheel clean
+.PHONY: help demo test test-all test-library test-kernels machines lint format bench microbench compare growth accuracy \
+	cpu kernels gpu docs wheel clean
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet $(addprefix -c ,$(CONSTRAINTS)) -e '.[dev]'
 	@touch $@
 
 # The wheels of torchaudio hold libraries for the CUDA build of torch. Without them it imports on the CPU build too, for
@@ -33,15 +36,41 @@ $(PEERS_STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## filter a synthetic vowel sequence and draw pictures of it
 	$(BIN)/tamt demo --out $(DEMO_OUT)
 
-test: lint  ## lint, type check and run all tests
-	$(BIN)/python -m pytest tests --ignore=tests/interpreter -n $(WORKERS)
-	@# Triton reads TRITON_INTERPRET when a kernel is decorated, hence a process of its own.
-	if [ -d tests/interpreter ]; then TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpreter -n $(WORKERS); fi
+# Every part of the tests runs, whatever became of those before it. $(1) is given to each.
+define all-parts
+	@failed=; \
+	for part in lint test-library test-kernels; do \
+		$(MAKE) --no-print-directory $$part $(1) || failed="$$failed $$part"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
+	echo "passed: lint test-library test-kernels"
+endef
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(if $(MARKS),-m '$(MARKS)')
+
+test: $(STAMP)  ## lint, type check and run the tests, all but the slow ones
+	$(call all-parts)
+
+test-all: $(STAMP)  ## the same with the slow ones: every target and variant is compiled
+	$(call all-parts,MARKS='slow or not slow')
+
+test-library: $(STAMP)  ## the tests but for those of kernels in Triton's interpreter
+	$(PYTEST) tests --ignore=tests/interpreter
+
+# Triton reads TRITON_INTERPRET when a kernel is decorated, hence a process of their own.
+test-kernels: $(STAMP)  ## the tests of kernels in Triton's interpreter
+	@if $(BIN)/python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("triton") is None)'; then \
+		TRITON_INTERPRET=1 $(PYTEST) tests/interpreter; \
+	else echo "kernels are not tested: there is no triton"; fi
+
+machines: $(STAMP)  ## the tests of numbers as other processors would run them, and what is left of their tolerances
+	$(BIN)/python tests/machines.py
 
 lint: $(STAMP)  ## check style, formatting and types
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@failed=0; \
+	$(BIN)/ruff check . || failed=1; \
+	$(BIN)/ruff format --check . || failed=1; \
+	$(BIN)/mypy || failed=1; \
+	exit $$failed
 
 format: $(STAMP)  ## put the source into the project's format
 	$(BIN)/ruff check --fix .
@@ -70,7 +99,7 @@ docs: $(STAMP)  ## write docs/performance.md and docs/accuracy.md from the resul
 	PYTHONPATH=. $(BIN)/python asv_bench/report.py --results $(RESULTS)
 
 cpu: $(STAMP)  ## measure on the CPU what the README reports
-	PYTHONPATH=. $(BIN)/python asv_bench/run_device.py --device cpu --out $(RESULTS)/cpu.json
+	PYTHONPATH=. $(BIN)/python asv_bench/run_device.py --device cpu --judge --out $(RESULTS)/cpu.json
 
 kernels: $(STAMP)  ## compile every GPU kernel at its reference load; registers, code, bytes moved
 	PYTHONPATH=. $(BIN)/python asv_bench/kernels.py --out $(RESULTS)/kernels.json

@@ -25,13 +25,38 @@ def check_computing_type(dtype: torch.dtype) -> None:
         raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
 
 
+def default_device(device: torch.device | str | None) -> torch.device:
+    """The device; None is torch's default."""
+    return torch.get_default_device() if device is None else torch.device(device)
+
+
 def computing_device(device: torch.device | str | None, dtype: torch.dtype) -> torch.device:
     """The device, by default torch's, of a module that computes in ``dtype``; a TypeError if that cannot be."""
     check_computing_type(dtype)
-    device = torch.device(device) if device is not None else torch.get_default_device()
+    device = default_device(device)
     if device.type == "mps" and dtype == torch.float64:
         raise TypeError("MPS has no torch.float64; dtype must be torch.float32 there")
     return device
+
+
+def real_numbers(name: str, value: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor, an array of any strides and byte order, a list or a number as a tensor of real numbers."""
+    if not isinstance(value, Tensor):
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f"{name} must hold real numbers, got {array.dtype}")
+        value = torch.from_numpy(np.array(array, dtype=np.float64))
+    elif value.is_complex() or value.dtype == torch.bool:
+        raise TypeError(f"{name} must hold real numbers, got {value.dtype}")
+    return value.to(dtype).to(device)
+
+
+def vector(name: str, value: Any, dtype: torch.dtype, device: torch.device, size: str = "K") -> Tensor:
+    """:func:`real_numbers` of one dimension, or a ValueError."""
+    numbers = real_numbers(name, value, dtype, device)
+    if numbers.dim() != 1:
+        raise ValueError(f"{name} must have shape ({size},), got {tuple(numbers.shape)}")
+    return numbers
 
 
 def centre_frequencies(fc: Any, fs: float, between: Callable[[float, float], Tensor]) -> Tensor:
@@ -41,10 +66,8 @@ def centre_frequencies(fc: Any, fs: float, between: Callable[[float, float], Ten
             raise ValueError(f"fc as a tuple must be (flow, fhigh), got {fc}; give frequencies as a list or a tensor")
         centre = between(*fc)
     else:
-        given = fc.detach() if isinstance(fc, Tensor) else torch.from_numpy(np.asarray(fc))
-        if given.is_complex() or given.dtype == torch.bool:
-            raise TypeError(f"fc must hold real frequencies in Hz, got {given.dtype}")
-        centre = given.to(device="cpu", dtype=torch.float64)
+        given = fc.detach() if isinstance(fc, Tensor) else fc
+        centre = real_numbers("fc", given, torch.float64, torch.device("cpu")).clone()
     if centre.dim() != 1 or centre.numel() == 0:
         raise ValueError(f"fc must hold at least one frequency and have shape (F,), got {tuple(centre.shape)}")
     wrong = centre[~((centre > 0) & (centre <= fs / 2))]

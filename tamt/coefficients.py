@@ -7,8 +7,8 @@ described in :mod:`tamt.ops.iir`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,9 +16,11 @@ from torch.nn.functional import hardshrink, pad
 
 from tamt.ops._register import pull_back, transformed
 from tamt.ops.doubling import doubled
+from tamt.ops.product import product
 from tamt.scales import audfiltbw
 
 MIN_DECAY = 1e-5  # nepers per sample: learnt poles stay this far inside the unit circle
+MAX_DECAY = 36.0  # where a pole might as well be 0
 
 
 def gammatone_betamul(n: int) -> float:
@@ -26,7 +28,7 @@ def gammatone_betamul(n: int) -> float:
 
     :math:`((n-1)!)^2 / (\pi (2n-2)! 2^{-(2n-2)})`, 1.0186 for order 4 (Patterson et al. 1987; AMT ``gammatone``).
     """
-    return math.factorial(n - 1) ** 2 / (math.pi * math.factorial(2 * n - 2) * 2.0 ** -(2 * n - 2))
+    return 4 ** (n - 1) / math.comb(2 * n - 2, n - 1) / math.pi  # whole numbers of any size first
 
 
 def gammatone_design(fc: Tensor, fs: float, n: int, betamul: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,11 +48,31 @@ def gammatone_design(fc: Tensor, fs: float, n: int, betamul: float) -> tuple[Ten
     Returns
     -------
     decay, frequency, gain : Tensor (F,)
-        :math:`\phi = 2\pi\,\mathrm{betamul}\,\mathrm{audfiltbw}(f_c)/f_s` in nepers per sample, :math:`-f_c/f_s` in
-        cycles per sample and :math:`(1 - e^{-\phi})^n`; the pole is :math:`p = e^{-\phi + 2\pi i\,\mathrm{frequency}}`.
+        :math:`\phi = 2\pi\,\mathrm{betamul}\,\mathrm{audfiltbw}(f_c)/f_s` in nepers per sample, 36 at most,
+        :math:`-f_c/f_s` in cycles per sample and :math:`(1 - e^{-\phi})^n`; the pole is
+        :math:`p = e^{-\phi + 2\pi i\,\mathrm{frequency}}`.
     """
-    decay = 2 * math.pi * betamul * audfiltbw(fc) / fs
+    decay = (2 * math.pi * betamul * audfiltbw(fc) / fs).clamp(max=MAX_DECAY)
     return decay, -fc / fs, (-torch.expm1(-decay)) ** n
+
+
+def check_gammatone(fc: Tensor, decay: Tensor, n: int, dtype: torch.dtype, expanded: bool) -> None:
+    """A ValueError where a gain, or if ``expanded`` an entry of the feedback map, is out of the range of ``dtype``."""
+    range_of = torch.finfo(dtype)
+    base = -torch.expm1(-decay)
+    worst = int(base.argmin())
+    if n * math.log(base[worst]) < math.log(range_of.tiny):
+        most = int(math.log(range_of.tiny) / math.log(base[worst]))
+        raise ValueError(
+            f"n must be at most {most} for fc = {fc[worst]:g} Hz at this fs and betamul, got {n}: the gain, "
+            f"{base[worst]:.3g} to the power of n, is out of the range of {dtype}"
+        )
+    growth = decay.max().item() + math.log(2)  # binomial coefficients over powers of the pole
+    if expanded and (n - 1) * growth > math.log(range_of.max):
+        raise ValueError(
+            f"n must be at most {1 + int(math.log(range_of.max) / growth)} for implementation 'poly' at this fs and "
+            f"betamul, got {n}: the expanded denominator is out of the range of {dtype}; 'sos' has no such limit"
+        )
 
 
 def classic_gammatone(fc: Tensor, bandwidth: Tensor, fs: float, n: int) -> Tensor:
@@ -119,6 +141,50 @@ def butterworth_lowpass(cutoff: Tensor, fs: float, n: int) -> Tensor:
     return torch.stack(columns, -1)[:, None].expand(-1, n, -1)
 
 
+DRNLSections = tuple[Tensor, Tensor, Tensor]  # of the linear path, and of the nonlinear path's first and second filter
+
+
+def drnl_sections(
+    cf_lin: Tensor,
+    bw_lin: Tensor,
+    lp_lin: Tensor,
+    g: Tensor,
+    cf_nlin: Tensor,
+    bw_nlin: Tensor,
+    lp_nlin: Tensor,
+    *,
+    fs: float,
+    orders: Sequence[int],
+) -> DRNLSections:
+    """Sections of the three filters of a dual-resonance nonlinear filterbank.
+
+    Parameters
+    ----------
+    cf_lin, bw_lin, lp_lin, g : Tensor (F,)
+        Centre frequency, bandwidth and low-pass cut-off in Hz, and gain of the linear path.
+    cf_nlin, bw_nlin, lp_nlin : Tensor (F,)
+        The same of the nonlinear path.
+    fs : float
+        Sampling rate in Hz.
+    orders : four int
+        Order of the gammatone and number of low-passes of the linear path, then of the nonlinear path.
+
+    Returns
+    -------
+    linear, front, back : Tensor (F, K, 6)
+        Sections of :func:`tamt.ops.iir.modal_cascade`; ``front`` comes before the broken stick, ``back`` after it.
+    """
+    order_lin, lowpasses_lin, order_nlin, lowpasses_nlin = orders
+    first, *others = classic_gammatone(cf_lin, bw_lin, fs, order_lin).unbind(1)
+    one = torch.ones_like(g)
+    first = first * torch.stack((one, one, one, g, g, g), 1)
+    lowpasses = butterworth_lowpass(lp_lin, fs, lowpasses_lin)
+    linear = torch.cat((torch.stack((first, *others), 1), lowpasses), 1)
+    front = classic_gammatone(cf_nlin, bw_nlin, fs, order_nlin)
+    back = torch.cat((front, butterworth_lowpass(lp_nlin, fs, lowpasses_nlin)), 1)
+    return linear, front, back
+
+
 def modal_response(sections: Tensor, cycles: Tensor) -> Tensor:
     r"""Complex response (F, K) of cascades (F, n, 6) of modal sections at ``cycles`` (K,) per sample.
 
@@ -135,6 +201,73 @@ def modal_response(sections: Tensor, cycles: Tensor) -> Tensor:
         )
 
     return (direct + part(cycles) + part(-cycles).conj()).prod(1)
+
+
+class Biquads(NamedTuple):
+    r"""Real second-order sections in the form that the engine gives them, which keeps the digits of slow poles.
+
+    A section is :math:`y = b u + s_1`, :math:`s_1' = r s_1 + \omega s_2 + e_1 u`,
+    :math:`s_2' = r s_2 - k s_1 - a s_2 + e_2 u`: both its polynomials are taken in powers of :math:`z - r`, where
+    :math:`r` is 1 or -1, near which slow poles lie, or 0. What the coefficients of a biquad say about poles near 1 is
+    in the sums :math:`a = a_1 + 2` and :math:`\omega k = a_2 + a_1 + 1`, which float32 forms without error.
+    :math:`\omega \approx \sqrt{|\omega k|}` makes the states equally large.
+    """
+
+    sections: Tensor  # (F, K, 7): b, e_1, e_2, omega, k, a, r, with powers of two moved from one section to the next
+    scale: Tensor  # (F, K): what these make of the states
+
+    def states(self, delays: Tensor) -> Tensor:
+        """States (..., F, 2K) from the two delays of each section in transposed direct form II."""
+        one, two = delays.unflatten(-1, (-1, 2)).unbind(-1)
+        _, _, _, omega, _, a, r = self.sections.unbind(-1)
+        return (torch.stack((one, ((two + r * one) - a * one) / omega), -1) * self.scale[..., None]).flatten(-2)
+
+    def delays(self, states: Tensor) -> Tensor:
+        """The inverse of :meth:`states`."""
+        one, two = (states.unflatten(-1, (-1, 2)) / self.scale[..., None]).unbind(-1)
+        _, _, _, omega, _, a, r = self.sections.unbind(-1)
+        return torch.stack((one, (omega * two + a * one) - r * one), -1).flatten(-2)
+
+
+def _shifted(first: Tensor, second: Tensor, third: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """The lower coefficients of ``first z^2 + second z + third`` in powers of ``z - r``, for ``r`` of 0, 1 or -1."""
+    turned, again = r * second, r * r * first
+    total = again + turned
+    with torch.no_grad():
+        kept = total - again
+        lost = (again - (total - kept)) + (turned - kept)  # what rounding took from the total
+    return torch.where(r == 0, second, r * (total + again + lost)), (total + third) + lost
+
+
+def biquad_sections(sos: Tensor) -> Biquads:
+    """:class:`Biquads` of ``b0 b1 b2 a0 a1 a2`` (F, K, 6).
+
+    How large omega is, and where powers of two go, is arbitrary and a constant to gradients: these are finite and right
+    where poles meet on the real axis.
+    """
+    b0, b1, b2, a0, a1, a2 = sos.unbind(-1)
+    with torch.no_grad():
+        size, rest = (a1 / a0).abs(), a2 / a0
+        near = (size >= 1) | ((size >= 0.5) & (1 - size + rest < 0.5))
+        r = torch.where(near, -torch.sign(a1 / a0), torch.zeros_like(a1))
+    a, kappa = (v / a0 for v in _shifted(a0, a1, a2, r))
+    n1, n0 = (v / a0 for v in _shifted(b0, b1, b2, r))
+    direct = b0 / a0
+    with torch.no_grad():
+        omega = torch.maximum(kappa.abs().sqrt(), a.abs() / 4)
+        omega = torch.exp2(torch.round(torch.log2(torch.maximum(omega, torch.where(r == 0, 0.5, 2.0**-30)))))
+    e1 = n1 - a * direct
+    e2 = ((n0 - kappa * direct) - a * e1) / omega
+    with torch.no_grad():
+        # A section's gain, roughly. Designs put that of the whole filter into the first section: 1e-35 for a long one.
+        gain = direct.abs() + (e1.abs() + e2.abs()) / omega
+        limit = 700 if sos.dtype == torch.float64 else 90
+        gain = torch.where(gain == 0, 1.0, gain.clamp(min=2.0**-limit))
+        exponent = -torch.round(torch.log2(gain)).cumsum(1)
+        exponent = pad(exponent[:, :-1].clamp(-limit, limit), (1, 1))
+        factor = torch.exp2(exponent.diff(dim=1))
+    sections = torch.stack((factor * direct, factor * e1, factor * e2, omega, kappa / omega, a, r), -1)
+    return Biquads(sections, torch.exp2(exponent[:, 1:]))
 
 
 def split_sum(value: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -164,7 +297,7 @@ def complex_conjugate(a: Tensor) -> Tensor:
 
 def expanded_denominator(pole: Tensor, n: int) -> Tensor:
     """Coefficients (F, n + 1) of ``(1 - p z^-1)^n`` for complex ``pole`` (F,), ascending powers of ``z^-1``."""
-    binomial = torch.tensor([math.comb(n, i) for i in range(n + 1)], dtype=pole.dtype)
+    binomial = torch.tensor([float(math.comb(n, i)) for i in range(n + 1)], dtype=pole.dtype)
     return binomial * (-pole[:, None]) ** torch.arange(n + 1)
 
 
@@ -178,7 +311,7 @@ def feedback_map(pole: Tensor, n: int) -> Tensor:
     Returns the complex matrices (F, n, n) that take the steps of ``a_1 .. a_n`` to ``c_1 .. c_n``, from
     :math:`c_{n-i} = (-1)^i \sum_{m>i} \binom{m-1}{i} p^{-(m-1)} \delta_m`.
     """
-    signed = [[(-1) ** i * math.comb(m, i) for m in range(n)] for i in reversed(range(n))]
+    signed = [[(-1.0) ** i * math.comb(m, i) for m in range(n)] for i in reversed(range(n))]
     return torch.tensor(signed, dtype=pole.dtype) * pole[:, None, None] ** -torch.arange(n)
 
 
@@ -186,7 +319,9 @@ def moved_pole(pole: Tensor, design: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r"""Decay and frequency of poles that have moved from where they were designed.
 
     ``log p = log p0 + log(1 + (p - p0)/p0)``: a pole at its design value keeps the digits of the design, though its
-    real and imaginary part are rounded to float32; so does a small step away from it.
+    real and imaginary part are rounded to float32; so does a step away from it. A pole that is further away than half
+    of ``|p0|`` is taken as it is. One at 0, which has no logarithm, is moved by a rounding error: the gradients of what
+    a filter does are right there.
 
     Parameters
     ----------
@@ -200,19 +335,30 @@ def moved_pole(pole: Tensor, design: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     decay, frequency, frequency_low : Tensor (F,)
     """
     re0, im0, decay0, f_high, f_low = design.unbind(-1)
-    step_re, step_im = pole[:, 0] - re0, pole[:, 1] - im0
-    norm = re0 * re0 + im0 * im0
-    re = (step_re * re0 + step_im * im0) / norm
-    im = (step_im * re0 - step_re * im0) / norm
-    decay = decay0 - 0.5 * torch.log1p(re * (2 + re) + im * im)
-    return decay, f_high, f_low + torch.atan2(im, 1 + re) / (2 * math.pi)
+    origin = torch.stack((re0, im0), 1)
+    ratio = complex_divide(pole - origin, origin)
+    far = (ratio.detach().square().sum(1) > 0.25)[:, None]
+    re, im = torch.where(far, 0.0, ratio).unbind(1)
+    near = torch.stack((torch.log1p(re * (2 + re) + im * im), torch.atan2(im, 1 + re)), 1)
+    least = torch.finfo(pole.dtype).eps
+    re, im = torch.where(far, pole, torch.ones_like(pole)).unbind(1)
+    re = torch.where(re.abs().maximum(im.abs()) < least, re + 2 * least, re)
+    other = torch.stack((torch.log(re * re + im * im), torch.atan2(im, re)), 1)
+    (near_size, near_angle), (other_size, other_angle) = near.unbind(1), other.unbind(1)
+    far = far[:, 0]
+    decay = torch.where(far, -0.5 * other_size, decay0 - 0.5 * near_size)
+    low = torch.where(far, other_angle / (2 * math.pi), f_low + near_angle / (2 * math.pi))
+    return decay, torch.where(far, 0.0, f_high), low
 
 
-def pole_design(decay: Tensor, frequency: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Complex poles (F,) from float64 decay and frequency, and the ``design`` (F, 5) of :func:`moved_pole` for them."""
-    pole = torch.polar(torch.exp(-decay), 2 * math.pi * frequency).to(dtype.to_complex())
-    columns = (*torch.view_as_real(pole).unbind(-1), decay.to(dtype), *split_sum(frequency, dtype))
-    return pole, torch.stack(columns, 1)
+def pole_design(pole: Tensor, decay: Tensor, frequency: Tensor) -> Tensor:
+    """Where poles (F,), which may be rounded, were designed, in float64: (F, 4), to be :func:`split_design`."""
+    return torch.stack((*torch.view_as_real(pole).double().unbind(-1), decay, frequency), 1)
+
+
+def split_design(design: Tensor, dtype: torch.dtype) -> Tensor:
+    """The ``design`` (F, 5) of :func:`moved_pole` in a computing type, from :func:`pole_design`."""
+    return torch.cat((design[:, :3].to(dtype), torch.stack(split_sum(design[:, 3], dtype), 1)), 1)
 
 
 def stable_denominator(a: Tensor, limit: float = 0.98) -> Tensor:
@@ -241,30 +387,6 @@ def stable_denominator(a: Tensor, limit: float = 0.98) -> Tensor:
 BLOCK = 64  # samples per block, a power of two
 
 
-Value = TypeVar("Value")
-
-
-class Kept(Generic[Value]):
-    """A value computed from tensors, kept as long as none of them is replaced or changed in place."""
-
-    def __init__(self) -> None:
-        self._sources: tuple[Tensor, ...] = ()
-        self._versions: list[int] = []
-        self._value: Value | None = None
-
-    def get(self, sources: tuple[Tensor, ...], compute: Callable[[], Value]) -> Value:
-        """``compute()``, or what it gave for the same ``sources``; never kept where gradients or tracing need it."""
-        if torch.compiler.is_compiling() or any(t.requires_grad or t.is_inference() for t in sources):
-            return compute()
-        versions = [t._version for t in sources]
-        same = len(sources) == len(self._sources) and all(a is b for a, b in zip(sources, self._sources, strict=True))
-        if self._value is None or not same or versions != self._versions:
-            with torch.inference_mode(False):
-                self._value = compute()
-            self._sources, self._versions = sources, versions
-        return self._value
-
-
 class Blocks(NamedTuple):
     """A linear system with ``N`` states, seen over a block of ``L = BLOCK`` samples.
 
@@ -289,17 +411,25 @@ def block_shapes(channels: int, states: int) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def flush(matrix: Tensor) -> Tensor:
+def flush(matrix: Tensor, least: Tensor | None = None) -> Tensor:
     """Zero for what has decayed beyond any use: processors take many times longer over denormal numbers.
 
-    A matrix that requires gradients passes as it is, and all derivatives do: also those of an exact 0.
+    That is what is not above ``least``, by default so small that products of it vanish. A matrix that requires
+    gradients passes as it is, and all derivatives do: also those of an exact 0.
     """
-    least = torch.finfo(matrix.dtype).tiny ** 0.8
     if matrix.requires_grad:
         return matrix
+    small = torch.finfo(matrix.dtype).tiny ** 0.8
     if transformed():
-        return torch.where(matrix.abs() > least, matrix, matrix - matrix.detach())
-    return hardshrink(matrix, least)
+        return torch.where(matrix.abs() <= (small if least is None else least), matrix - matrix.detach(), matrix)
+    return hardshrink(matrix, small) if least is None else torch.where(matrix.abs() <= least, 0.0, matrix)
+
+
+def _flush_channels(matrix: Tensor) -> Tensor:
+    """:func:`flush` for matrices (F, ...), each channel's relative to its largest entry where that is below 1."""
+    tiny = torch.finfo(matrix.dtype).tiny
+    largest = matrix.detach().abs().flatten(1).amax(1)
+    return flush(matrix, (largest.clamp(max=1) * tiny**0.8).clamp(min=tiny).view(-1, *[1] * (matrix.dim() - 1)))
 
 
 def _real_matrix(entries: Tensor) -> Tensor:
@@ -322,39 +452,65 @@ def _pole_powers(decay: Tensor, f_high: Tensor, f_low: Tensor) -> Tensor:
     return magnitude[..., None] * torch.stack((torch.cos(phase), torch.sin(phase)), -1)
 
 
-def _binomials(rows: int, columns: int, like: Tensor) -> Tensor:
-    """``C(m + d, d)`` for ``m < rows`` and ``d < columns``."""
-    m = torch.arange(rows, dtype=like.dtype, device=like.device)
-    d = torch.arange(1, columns, dtype=like.dtype, device=like.device)
-    rising = torch.cumprod(m[:, None] + d, 1) / torch.cumprod(d, 0)
-    return torch.cat((torch.ones_like(m)[:, None], rising), 1)
+def section_gain(decay: Tensor, order: int) -> Tensor:
+    """What a section of a one-pole cascade does to the output of the one before: (F,), a constant to gradients.
+
+    Up to order 8, which is all that GPUs do, 1. In longer cascades near the circle that would make the first states
+    smaller than float32 has numbers; there, a section has about 0 dB at its resonance.
+    """
+    if order <= 8:
+        return torch.ones_like(decay)
+    return torch.expm1(-decay.detach()).abs().clamp(min=MIN_DECAY)
+
+
+def scaled_cascade(decay: Tensor, gain: Tensor, feedback: Tensor | None, order: int) -> tuple[Tensor, Tensor | None]:
+    """The gain and feedback that a cascade with :func:`section_gain` needs to be that of ``gain`` and ``feedback``."""
+    if order <= 8:
+        return gain, feedback
+    root = section_gain(decay, order).sqrt()[:, None]  # their powers alone may leave the range of float32
+    scale = root ** (1 - order)
+    if feedback is not None:
+        of_section = (root ** -torch.arange(order, device=decay.device))[..., None]
+        feedback = feedback * of_section * of_section
+    return gain * scale * scale, feedback
+
+
+def _weights(decay: Tensor, order: int) -> Tensor:
+    """``C(m + d, d) h^d`` for lags ``m < BLOCK``, ``d < order`` and section gains ``h``: (1 or F, L, n)."""
+    m = torch.arange(BLOCK, dtype=decay.dtype, device=decay.device)[:, None]
+    d = torch.arange(1, order, dtype=decay.dtype, device=decay.device)
+    if order <= 8:
+        rising = (torch.cumprod(m + d, 1) / torch.cumprod(d, 0))[None]
+    else:
+        rising = torch.cumprod(section_gain(decay, order)[:, None, None] * (1 + m / d), 2)
+    return pad(rising, (1, 0), value=1.0)
 
 
 def _onepole_blocks(coef: Tensor, order: int) -> Blocks:
-    """``s_j[t] = p s_j[t-1] + s_{j-1}[t]``, ``s_0 = g x``, ``y = Re s_n``; everything in closed form.
+    """``s_j[t] = p s_j[t-1] + h s_{j-1}[t]``, ``h s_0 = g x``, ``y = Re s_n``; everything in closed form.
 
-    With lag ``m`` and ``d`` sections between, the response is ``C(m + d, d) p^m``.
+    With lag ``m`` and ``d`` sections between, the response is ``C(m + d, d) h^d p^m``.
     """
     p = _pole_powers(*coef[:, :3].unbind(-1))  # (F, L + 1, 2)
-    binomial = _binomials(BLOCK, order, coef)[..., None]  # (L, n, 1)
+    weights = _weights(coef[:, 0], order)[..., None]  # (1 or F, L, n, 1)
     driven = complex_multiply(coef[:, None, 3:5], p[:, :-1])
     # State j at the block's end: lag L - 1 - k, j - 1 sections between.
-    to_state = driven.flip(1)[:, :, None] * binomial.flip(0)  # (F, L, n, 2)
+    to_state = driven.flip(1)[:, :, None] * weights.flip(1)  # (F, L, n, 2)
     # Output at t from state j at the block's start: lag t + 1, n - j sections between, each entered a sample early.
-    output = complex_conjugate(p[:, 1:])[:, :, None] * binomial.flip(1)
-    m, cascade = _cascade_weights(binomial[..., 0])
+    output = complex_conjugate(p[:, 1:])[:, :, None] * weights.flip(2)
+    m, cascade = _cascade_weights(weights[..., 0])
     transitions = _real_matrix(p[:, m, None, None] * cascade[..., None])
-    return Blocks(driven[..., 0] * binomial[:, -1, 0], output.flatten(2), to_state.flatten(2).mT, transitions)
+    return Blocks(driven[..., 0] * weights[..., -1, 0], output.flatten(2), to_state.flatten(2).mT, transitions)
 
 
-def _cascade_weights(binomial: Tensor) -> tuple[Tensor, Tensor]:
-    """Samples ``m = 1, 2, 4 .. L``, and the weights (I, n, n) with which a state reaches the others after ``m``.
+def _cascade_weights(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Samples ``m = 1, 2, 4 .. L``, and the weights (1 or F, I, n, n) with which a state reaches the others after them.
 
-    State i reaches state j >= i with ``C(m - 1 + j - i, j - i)``.
+    State i reaches state j >= i with ``C(m - 1 + j - i, j - i) h^(j - i)``.
     """
-    m = 2 ** torch.arange(BLOCK.bit_length(), device=binomial.device)
-    j = torch.arange(binomial.shape[1], device=binomial.device)
-    return m, binomial[m - 1][:, (j[:, None] - j).clamp(min=0)].tril()
+    m = 2 ** torch.arange(BLOCK.bit_length(), device=weights.device)
+    j = torch.arange(weights.shape[2], device=weights.device)
+    return m, weights[:, m - 1][..., (j[:, None] - j).clamp(min=0)].tril()
 
 
 def _onepole_vjp(coef: Tensor, order: int, grads: Blocks) -> Tensor:
@@ -364,13 +520,14 @@ def _onepole_vjp(coef: Tensor, order: int, grads: Blocks) -> Tensor:
     ``D_k`` as complex numbers, that of ``log p`` is the sum of ``k conj(p^k) P_k`` and ``k conj(g p^k) D_k``.
     """
     p = _pole_powers(*coef[:, :3].unbind(-1))
-    binomial = _binomials(BLOCK, order, coef)  # (L, n)
-    m, cascade = _cascade_weights(binomial)
+    weights = _weights(coef[:, 0], order)  # (1 or F, L, n)
+    m, cascade = _cascade_weights(weights)
     # D_k: (F, L, 2)
     of_input = grads.input.flip(2).unflatten(1, (order, 2))
-    of_driven = (of_input * binomial.t()[:, None]).sum(1).mT + pad((grads.impulse * binomial[:, -1])[..., None], (0, 1))
+    of_driven = (of_input * weights.mT[:, :, None]).sum(1).mT
+    of_driven = of_driven + pad((grads.impulse * weights[..., -1])[..., None], (0, 1))
     # conj(P_k): (F, L, 2), for k = 1 .. L from the outputs and for the powers of two from the transitions
-    of_output = (grads.output.unflatten(2, (order, 2)) * binomial.flip(1)[..., None]).sum(2)
+    of_output = (grads.output.unflatten(2, (order, 2)) * weights.flip(2)[..., None]).sum(2)
     (re, minus_im), (im, also_re) = (
         row.unbind(-1) for row in grads.transitions.unflatten(3, (order, 2)).unflatten(2, (order, 2)).unbind(3)
     )
@@ -390,39 +547,60 @@ def _identity_like(matrix: Tensor) -> Tensor:
     return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 
 
+def _joined(gain: Tensor, own: Tensor, row: Tensor, through: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sections of two states, ``s' = (r + own) s + gain u``, ``y = row s + through u``, one after the other.
+
+    ``gain``, ``row`` (F, K, 2), ``own`` (F, K, 2, 2) and ``through`` (F, K) to the system ``A - r`` (F, 2K, 2K),
+    ``b``, ``c`` (F, 2K) and ``d`` (F,). Before section ``k`` the signal is
+    ``u_k = m_k0 x + sum_{j<k} m_kj (row_j s_j)``, with products ``m`` of what sections let through at once.
+    """
+    order = through.shape[1]
+    one = torch.ones_like(through[:, :1])
+    reach = [one]
+    for k in range(order):
+        reach.append(torch.cat((through[:, k : k + 1] * reach[-1], one), 1))
+    m = torch.stack([pad(row, (0, order + 1 - row.shape[1])) for row in reach], 1)  # (F, K + 1, K + 1)
+    coupling = gain[..., None, None] * m[:, :-1, None, 1:, None] * row[:, None, None]
+    step = coupling + own[:, :, :, None] * _identity_like(m[:, 1:, 1:])[:, None, :, None]
+    b, c = (gain * m[:, :-1, :1]).flatten(1), (m[:, -1, 1:, None] * row).flatten(1)
+    return step.flatten(3).flatten(1, 2), b, c, m[:, -1, 0]
+
+
 def _biquad_blocks(coef: Tensor, order: int) -> Blocks:
-    """A cascade of biquads in transposed direct form II, two states each."""
-    rows = torch.zeros_like(coef[:, :0])  # output of the sections so far: rows . z + direct x
-    direct = torch.ones_like(coef[:, 0])
-    a_rows: list[Tensor] = []
-    b_rows: list[Tensor] = []
-    zero, one = torch.zeros_like(direct)[:, None], torch.ones_like(direct)[:, None]
-    for section in coef.unflatten(1, (order, 5)).unbind(1):
-        b0, b1, b2, a1, a2 = (v[:, None] for v in section.unbind(-1))
-        beta1, beta2 = b1 - a1 * b0, b2 - a2 * b0  # what the section's input adds to its two states
-        a_rows += [torch.cat((beta1 * rows, -a1, one), 1), torch.cat((beta2 * rows, -a2, zero), 1)]
-        b_rows += [beta1[:, 0] * direct, beta2[:, 0] * direct]
-        rows = torch.cat((b0 * rows, one, zero), 1)
-        direct = b0[:, 0] * direct
-    a = torch.stack([pad(row, (0, 2 * order - row.shape[1])) for row in a_rows], 1)
-    b = torch.stack(b_rows, 1)
-    columns, rows, powers = doubled(a - _identity_like(a), b, rows, BLOCK)
-    impulse = torch.cat((direct[:, None], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
-    return Blocks(impulse, rows, columns.flip(2), powers)
+    """:class:`Biquads`: ``s' = (r + M) s + e u``, ``y = b u + s_1``, ``M = ((0, omega), (-k, -a))``.
+
+    The square of ``r + M`` is close to 1 again where poles are slow and ``r`` is -1: the powers are those of two
+    samples.
+    """
+    direct, e1, e2, omega, k, a, r = coef.unflatten(1, (order, 7)).unbind(-1)
+    zero = torch.zeros_like(r)
+    own = torch.stack((torch.stack((zero, omega), -1), torch.stack((-k, -a), -1)), -2)
+    row = torch.stack((torch.ones_like(r), zero), -1)
+    step, b, c, through = _joined(torch.stack((e1, e2), -1), own, row, direct)
+    r = r.repeat_interleave(2, 1)
+    once = step + torch.diag_embed(r)
+    twice = product(step, step) + (r[:, :, None] + r[:, None]) * step + torch.diag_embed(r * r - 1)
+    columns, rows, powers = doubled(twice, b, c, BLOCK // 2)
+    columns = torch.stack((columns, product(once, columns)), 3).flatten(2)
+    rows = torch.stack((rows, product(rows, once)), 2).flatten(1, 2)
+    impulse = torch.cat((through[:, None], (rows[:, :-1] * b[:, None]).sum(-1)), 1)
+    return Blocks(impulse, rows, columns.flip(2), torch.cat((once[:, None], powers), 1))
 
 
 def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
-    """The one-pole cascade with ``s_0[t] = g x[t] - sum_k c_k s_k[t-1]``.
+    """The one-pole cascade with ``h s_0[t] = g x[t] - sum_k c_k s_k[t-1]``.
 
-    ``s' = p (J - 1 c/p) s + 1 g x`` with ones ``J`` below and on the diagonal: the powers of the bracket are taken by
-    doubling, exact where ``c`` is 0, those of ``p`` apart from them in closed form.
+    ``s' = p (J - v c/p) s + v g x`` with ``J_jk = h^(j - k)`` below and on the diagonal, ``v`` its first column: the
+    powers of the bracket are taken by doubling, exact where ``c`` is 0, those of ``p`` apart from them in closed form.
     """
     p = _pole_powers(*coef[:, :3].unbind(-1))  # (F, L + 1, 2)
     feedback = -complex_divide(coef[:, None, 5:].unflatten(2, (order, 2)), p[:, 1, None, None])
-    step = _real_matrix(pad(coef.new_ones(order, order).tril(-1)[..., None], (0, 1)) + feedback)
-    ones = torch.zeros_like(step[:, 0])
-    ones[:, ::2] = 1
-    columns, rows, powers = doubled(step, ones, step[:, -2] + _identity_like(step)[-2], BLOCK)
+    j = torch.arange(order, device=coef.device)
+    reach = section_gain(coef[:, 0], order)[:, None] ** j  # (F, n), v
+    within = reach[:, (j[:, None] - j).clamp(min=0)].tril(-1)
+    step = _real_matrix(pad(within[..., None], (0, 1)) + reach[:, :, None, None] * feedback)
+    start = pad(reach[..., None], (0, 1)).flatten(1)
+    columns, rows, powers = doubled(step, start, step[:, -2] + _identity_like(step)[-2], BLOCK)
     driven = complex_multiply(coef[:, None, 3:5], p[:, :-1])[:, :, None]
     to_state = complex_multiply(driven, columns.mT.unflatten(2, (order, 2)))  # (F, L, n, 2)
     # A row of real numbers that gives a real part is the conjugate of the complex row.
@@ -434,28 +612,16 @@ def _allpole_blocks(coef: Tensor, order: int) -> Blocks:
 
 
 def _modal_blocks(coef: Tensor, order: int) -> Blocks:
-    """Sections ``s' = p s + g u``, ``y = d u + Re s'``, one after the other, two states each.
-
-    Before section ``k`` the signal is ``u_k = m_k0 x + sum_{j<k} m_kj Re(p_j s_j)``, with products ``m`` of what
-    sections let through at once, ``d + Re g``.
-    """
+    """Sections ``s' = p s + g u``, ``y = d u + Re s'``, one after the other, two states each."""
     decay, high, low, g_re, g_im, direct = coef.unflatten(1, (order, 6)).unbind(-1)
     angle, shrink = 2 * math.pi * (high + low), torch.expm1(-decay)
     re, im = (1 + shrink) * torch.cos(angle), (1 + shrink) * torch.sin(angle)
     step_re = shrink * torch.cos(angle) - 2 * torch.sin(angle / 2) ** 2  # Re p - 1
-    through = direct + g_re
-    one = torch.ones_like(through[:, :1])
-    reach = [one]
-    for k in range(order):
-        reach.append(torch.cat((through[:, k : k + 1] * reach[-1], one), 1))
-    m = torch.stack([pad(row, (0, order + 1 - row.shape[1])) for row in reach], 1)  # (F, K + 1, K + 1)
-    gain, pole_row = torch.stack((g_re, g_im), -1), torch.stack((re, -im), -1)
+    gain, row = torch.stack((g_re, g_im), -1), torch.stack((re, -im), -1)
     own = torch.stack((torch.stack((step_re, -im), -1), torch.stack((im, step_re), -1)), -2)  # (F, K, 2, 2)
-    coupling = gain[..., None, None] * m[:, :-1, None, 1:, None] * pole_row[:, None, None]
-    step = coupling + own[:, :, :, None] * _identity_like(m[:, 1:, 1:])[:, None, :, None]
-    b, c = (gain * m[:, :-1, :1]).flatten(1), (m[:, -1, 1:, None] * pole_row).flatten(1)
-    columns, rows, powers = doubled(step.flatten(3).flatten(1, 2), b, c, BLOCK)
-    impulse = torch.cat((m[:, -1, :1], (rows[:, :-1] @ b[:, :, None])[..., 0]), 1)
+    step, b, c, through = _joined(gain, own, row, direct + g_re)
+    columns, rows, powers = doubled(step, b, c, BLOCK)
+    impulse = torch.cat((through[:, None], (rows[:, :-1] * b[:, None]).sum(-1)), 1)
     return Blocks(impulse, rows, columns.flip(2), powers)
 
 
@@ -472,7 +638,7 @@ def iir_blocks(coef: Tensor, kind: str, order: int) -> Blocks:
 
     ``coef`` (F, P) and ``kind`` are those of :func:`tamt.ops.iir.iir`. Gradients reach ``coef``.
     """
-    return Blocks(*(flush(matrix) for matrix in _BLOCKS[kind](coef, order)))
+    return Blocks(*(_flush_channels(matrix) for matrix in _BLOCKS[kind](coef, order)))
 
 
 def iir_blocks_vjp(coef: Tensor, grads: Blocks, kind: str, order: int) -> Tensor:

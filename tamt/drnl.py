@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from tamt._base import TypedBase
+from tamt._memo import Memo
 from tamt._module import (
     as_signal,
     centre_frequencies,
-    check_computing_type,
     check_sampling_rate,
     computing_device,
     erb_spaced,
+    real_numbers,
     register,
+    vector,
 )
-from tamt.coefficients import Kept, butterworth_lowpass, classic_gammatone, modal_response
+from tamt.coefficients import DRNLSections, drnl_sections, modal_response
 from tamt.ops.drnl import drnl
-from tamt.ops.fft_drnl import fft_drnl, fft_length, ir_spectra
-from tamt.ops.iir import modal_cascade
+from tamt.ops.fft_drnl import fft_drnl, filter_spectra
 
 SUBJECTS = ("NH", "HIx")
 # Gammatone orders and numbers of low-passes: linear path, then nonlinear path (the gammatone on both sides).
-MODELS = {"paulick2024": ((2, 4), (2, 1)), "jepsen2008": ((3, 4), (3, 3))}
+MODELS = {"paulick2024": (2, 4, 2, 1), "jepsen2008": (3, 4, 3, 3)}
 
-PARAMETERS = ("CF_lin", "BW_lin", "LP_lin_cutoff", "g", "CF_nlin", "BW_nlin", "LP_nlin_cutoff", "a", "b", "c")
+FILTERS = ("CF_lin", "BW_lin", "LP_lin_cutoff", "g", "CF_nlin", "BW_nlin", "LP_nlin_cutoff")
+STICK = ("a", "b", "c")
 
-Sections = tuple[Tensor, Tensor, Tensor, Tensor]  # linear, front, back, stick
 
-
-class DRNLFilterbank(nn.Module):
+class DRNLFilterbank(TypedBase):
     r"""Dual-resonance nonlinear filters: the compressive cochlear filtering of the CASP model, one per channel.
 
     A linear path of gain :math:`g`, gammatone and low-passes, and a nonlinear path with a broken stick between two
@@ -163,9 +164,9 @@ class DRNLFilterbank(nn.Module):
                 )
         tensors = {name: tensor.to(dtype).to(device) for name, tensor in tensors.items()}
         register(self, tensors, self.LEARNABLE if learnable else ())
-        self.register_buffer("fc", centre.to(dtype).to(device), persistent=False)
+        self.register_constant("fc", centre, device, dtype)
         self._span = centre[0].item(), centre[-1].item()
-        self._kept: Kept[Sections] = Kept()
+        self._memo: Memo[DRNLSections] = Memo()
 
     @property
     def num_channels(self) -> int:
@@ -207,8 +208,8 @@ class DRNLFilterbank(nn.Module):
         self, x: Tensor, state: tuple[Tensor, ...] | None, channels: slice
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Some channels' outputs."""
-        linear, front, back, stick = (t[channels] for t in self._filters())
-        return drnl(x, linear, front, back, stick, state=state)
+        linear, front, back = (sections[channels] for sections in self._sections())
+        return drnl(x, linear, front, back, self._stick()[channels], state=state)
 
     def path_responses(self, f: Tensor | np.ndarray | Sequence[float]) -> tuple[Tensor, Tensor]:
         r"""Complex responses of the filters of both paths, without the broken stick.
@@ -225,11 +226,8 @@ class DRNLFilterbank(nn.Module):
         nonlinear : Tensor (F, K), complex
             :math:`\mathrm{GT}_\mathrm{nlin}^2\,\mathrm{LP}^m_\mathrm{nlin}`.
         """
-        f = torch.as_tensor(f, dtype=self.dtype, device=self.fc.device)
-        if f.dim() != 1:
-            raise ValueError(f"f must have shape (K,), got {tuple(f.shape)}")
-        linear, front, back, _ = self._filters()
-        cycles = f / self.fs
+        linear, front, back = self._sections()
+        cycles = vector("f", f, self.dtype, self.fc.device) / self.fs
         return modal_response(linear, cycles), modal_response(front, cycles) * modal_response(back, cycles)
 
     def io_function(
@@ -251,10 +249,8 @@ class DRNLFilterbank(nn.Module):
         Tensor (K, L), or (L,) for a number ``fc``
             Output levels: root mean square of the channel whose frequency is the tone's, in dB re 1 m/s.
         """
-        levels = torch.as_tensor(levels, dtype=self.dtype, device=self.fc.device)
-        if levels.dim() != 1:
-            raise ValueError(f"levels must have shape (L,), got {tuple(levels.shape)}")
-        wanted = self.fc if fc is None else torch.as_tensor(fc, dtype=self.dtype, device=self.fc.device)
+        levels = vector("levels", levels, self.dtype, self.fc.device, "L")
+        wanted = self.fc if fc is None else real_numbers("fc", fc, self.dtype, self.fc.device)
         if wanted.dim() > 1:
             raise ValueError(f"fc must be a number or have shape (K,), got {tuple(wanted.shape)}")
         amplitude = math.sqrt(2) * 10 ** (levels / 20)
@@ -277,11 +273,11 @@ class DRNLFilterbank(nn.Module):
         hertz, bandwidth = self.fc[channel].item(), min(self.BW_lin[channel].item(), self.BW_nlin[channel].item())
         window = math.ceil(20 * self.fs / hertz)
         onset = math.ceil(20 * self.fs / (2 * math.pi * bandwidth))
-        cycles = torch.arange(onset + window, dtype=torch.float64) * (hertz / self.fs)
+        cycles = torch.arange(onset + window, dtype=torch.float64, device="cpu") * (hertz / self.fs)
         tone = torch.sin(2 * math.pi * (cycles % 1)).to(amplitude)
         y, _ = self._filtered(amplitude[:, None] * tone, None, slice(channel, channel + 1))
         weight = torch.hann_window(window, dtype=y.dtype, device=y.device)
-        power = (y[:, 0, onset:].square() @ weight) / weight.sum()
+        power = (y[:, 0, onset:].square() * weight).sum(-1) / weight.sum()
         return 10 * torch.log10(power)
 
     def extra_repr(self) -> str:
@@ -292,22 +288,23 @@ class DRNLFilterbank(nn.Module):
             f"model={self.model!r}, learnable={self.learnable}, dtype={self.dtype}"
         )
 
-    def _filters(self) -> Sections:
-        """Sections (F, K, 6) of the linear path, of the nonlinear path's two filters, and the stick (F, 3)."""
-        tensors = tuple(getattr(self, name) for name in PARAMETERS)
-        return self._kept.get(tensors, lambda: _sections(tensors, self.fs, self.model))
+    def _sections(self) -> DRNLSections:
+        """Sections (F, K, 6) of the linear path, and of the nonlinear path's two filters."""
+        compute = partial(drnl_sections, fs=self.fs, orders=MODELS[self.model])
+        return self._memo.get(compute, *(getattr(self, name) for name in FILTERS))
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DRNLFilterbank:
-        check_computing_type(fn(torch.empty(0, dtype=self.dtype, device=self.fc.device)).dtype)
-        return super()._apply(fn, recurse)
+    def _stick(self) -> Tensor:
+        """Parameters (F, 3) of the broken stick."""
+        return torch.stack([getattr(self, name) for name in STICK], 1)
 
 
 class FastDRNLFilterbank(DRNLFilterbank):
     """:class:`DRNLFilterbank` by FFT convolution with the first samples of its filters' impulse responses.
 
-    The responses of the linear path, of the nonlinear path's first filter and of its second are computed once, at
-    construction and by ``load_state_dict``. Long signals run in overlap-save blocks. From 250 Hz up at 44.1 kHz, and
-    with the default ``ir_length``, it differs from :class:`DRNLFilterbank` by less than 3e-4 of its peak.
+    The responses of the linear path, of the nonlinear path's first filter and of its second are computed in double
+    precision where the device has it: on the CPU once, and again when the filters' tensors have changed, elsewhere in
+    every call. Long signals run in overlap-save blocks. From 250 Hz up at 44.1 kHz, and with the default
+    ``ir_length``, it differs from :class:`DRNLFilterbank` by less than 3e-4 of its peak.
 
     Parameters
     ----------
@@ -331,9 +328,7 @@ class FastDRNLFilterbank(DRNLFilterbank):
     torch.Size([2, 50, 4410])
     """
 
-    LEARNABLE = ("a", "b", "c")
-
-    _spectra: Tensor
+    LEARNABLE = STICK
 
     def __init__(
         self,
@@ -352,8 +347,6 @@ class FastDRNLFilterbank(DRNLFilterbank):
             raise ValueError(f"ir_length must be an integer of at least 1, got {ir_length}")
         super().__init__(fc, fs, n_channels, subject, model, learnable, dtype, device=device)
         self.ir_length = int(ir_length)
-        self.register_buffer("_spectra", self._computed_spectra(), persistent=False)
-        self.register_load_state_dict_post_hook(_refresh_spectra)
 
     def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Filter the next chunk of a signal.
@@ -379,28 +372,14 @@ class FastDRNLFilterbank(DRNLFilterbank):
     def _filtered(
         self, x: Tensor, state: tuple[Tensor, ...] | None, channels: slice
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        stick = torch.stack((self.a, self.b, self.c), 1)[channels]
+        filters = torch.stack([getattr(self, name) for name in FILTERS])
+        spectra = filter_spectra(filters, self.fs, MODELS[self.model], self.ir_length)
         past = None if state is None else (state[0], state[1])
-        return fft_drnl(x, self._spectra[:, channels], stick, self.ir_length, state=past)
-
-    def _computed_spectra(self) -> Tensor:
-        if self.fc.is_meta:
-            return self.fc.new_empty(3, self.num_channels, fft_length(self.ir_length) // 2 + 1, 2)
-        with torch.no_grad(), torch.device("cpu"):
-            exact = [getattr(self, name).detach().to("cpu", torch.float64) for name in PARAMETERS]
-            filters = _sections(exact, self.fs, self.model)[:3]
-            impulse = torch.zeros(self.ir_length, dtype=torch.float64)
-            impulse[0] = 1
-            responses = torch.stack([modal_cascade(impulse, sections)[0] for sections in filters])
-            return ir_spectra(responses).to(self.fc)
+        return fft_drnl(x, spectra[:, channels], self._stick()[channels], self.ir_length, state=past)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
         return f"{super().extra_repr()}, ir_length={self.ir_length}"
-
-
-def _refresh_spectra(module: FastDRNLFilterbank, _: object) -> None:
-    module._spectra = module._computed_spectra()
 
 
 def _parameters(cf: Tensor, subject: str) -> dict[str, Tensor]:
@@ -423,20 +402,6 @@ def _parameters(cf: Tensor, subject: str) -> dict[str, Tensor]:
     frozen = torch.where(cf <= 1000, cf, 1500.0)
     compression = {"a": law(1.40298, 0.81916, frozen), "b": law(1.61912, -0.81867, frozen)}
     return tensors | compression | {"c": torch.full_like(cf, 10**-0.60206)}
-
-
-def _sections(tensors: Sequence[Tensor], fs: float, model: str) -> Sections:
-    """The filters of a model from its ``PARAMETERS``."""
-    (order_lin, lowpasses_lin), (order_nlin, lowpasses_nlin) = MODELS[model]
-    cf_lin, bw_lin, lp_lin, g, cf_nlin, bw_nlin, lp_nlin, a, b, c = tensors
-    first, *others = classic_gammatone(cf_lin, bw_lin, fs, order_lin).unbind(1)
-    one = torch.ones_like(g)
-    first = first * torch.stack((one, one, one, g, g, g), 1)
-    lowpasses = butterworth_lowpass(lp_lin, fs, lowpasses_lin)
-    linear = torch.cat((torch.stack((first, *others), 1), lowpasses), 1)
-    front = classic_gammatone(cf_nlin, bw_nlin, fs, order_nlin)
-    back = torch.cat((front, butterworth_lowpass(lp_nlin, fs, lowpasses_nlin)), 1)
-    return linear, front, back, torch.stack((a, b, c), 1)
 
 
 def _check_state(state: tuple[Tensor, ...] | None, count: int) -> None:

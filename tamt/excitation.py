@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tamt._exact import ExactBuffers, computing_type, without_autocast
-from tamt._module import check_computing_type, check_sampling_rate, computing_device, register
-from tamt.coefficients import Kept
+from tamt._base import Base, TypedBase, computing_type
+from tamt._memo import Memo, readable
+from tamt._module import check_sampling_rate, computing_device, default_device, register
+from tamt.ops.product import product
 from tamt.ops.roex import roex
 from tamt.ops.spreading import spreading
 from tamt.reference.spreading import MIN_SLOPE
@@ -19,9 +20,11 @@ from tamt.scales import erbrate2f, f2erbrate
 REFERENCE_PRESSURE = 20e-6  # Pa at 0 dB SPL
 LEAST_POWER = 1e-12  # Pa^2
 SCALE_RANGE = 0.1, 10.0
+# dB/ERB at 60 dB SPL, and what 1 dB of level takes from them.
+SLOPES = {"upper_slope_base": 27.0, "lower_slope_base": 11.0, "upper_slope_per_db": 0.37, "lower_slope_per_db": 0.20}
 
 
-class ERBIntegration(ExactBuffers):
+class ERBIntegration(Base):
     r"""Level of a power spectrum in bands as wide as the auditory filters.
 
     With centre frequencies :math:`f_k` evenly spaced on the scale of ``f2erbrate``, bins :math:`\Delta f` apart,
@@ -70,8 +73,8 @@ class ERBIntegration(ExactBuffers):
     -----
     Spectra are integrated in their own type, half types in float32. On other devices, and in compiled modules, nothing
     is read back to raise an error: there a spectrum with a negative power, or any with unevenly spaced frequencies,
-    has levels of NaN. The sums are one product (cuBLAS or oneMKL do it) with a table of bands, kept for as long as the
-    same tensor of frequencies is given.
+    has levels of NaN. The sums are one product (cuBLAS or oneMKL do it) with a table of bands; on the CPU the table is
+    kept for as long as frequencies and bandwidths are the same numbers.
 
     References
     ----------
@@ -109,19 +112,19 @@ class ERBIntegration(ExactBuffers):
         self.f_max = f_max
         self.erb_step = erb_step
         self.learnable = learnable
-        device = torch.empty(0, device=device).device  # None is torch's default device
+        device = default_device(device)
         with torch.device("cpu"):  # the design is in float64, which not every device has
             centres = erbrate2f(_band_positions(f_min, f_max, erb_step))
             one = torch.ones((), dtype=torch.float32)
             tensors = {"integration_weights": one.expand(len(centres)).clone(), "bandwidth_scale": one}
         self.n_erb_bands = len(centres)
         register(self, {name: t.to(device) for name, t in tensors.items()}, tensors if learnable else ())
-        self.register_buffer("fc_erb", centres.to(torch.float32).to(device))
+        self.register_constant("fc_erb", centres, device, persistent=True)
         self.register_exact("centres", centres, device)
         self.register_exact("halves", 0.5 * _erb(centres), device)
         types = torch.float32, torch.float64
-        self._grids: dict[torch.dtype, Kept[tuple[Tensor, Tensor]]] = {dtype: Kept() for dtype in types}
-        self._tables: dict[torch.dtype, Kept[Tensor]] = {dtype: Kept() for dtype in types}
+        self._grids: dict[torch.dtype, Memo[tuple[Tensor, Tensor]]] = {dtype: Memo() for dtype in types}
+        self._tables: dict[torch.dtype, Memo[tuple[Tensor, Tensor]]] = {dtype: Memo() for dtype in types}
 
     def forward(self, psd: Tensor, freqs: Tensor) -> Tensor:
         """Integrate a spectrum.
@@ -153,12 +156,11 @@ class ERBIntegration(ExactBuffers):
         dtype = computing_type(psd)
         psd = psd.to(dtype)
         negative = psd.detach().amin(-1, keepdim=True) < 0
-        if _can_be_read(negative) and negative.any():
+        if readable(negative) and negative.any():
             raise ValueError(f"psd must not be negative, got {psd[psd < 0][0].item():g}")
-        distance, df = self._grids[dtype].get((freqs, self._centres_high), lambda: self._grid(freqs, dtype))
-        table = self._tables[dtype].get((distance, self.bandwidth_scale), lambda: self._table(distance, df))
-        with without_autocast(psd.device):
-            power = (psd @ table) * (df * self.integration_weights.to(dtype))
+        compute = partial(self._table, dtype=dtype)
+        table, df = self._tables[dtype].get(compute, freqs, self.bandwidth_scale)
+        power = product(psd, table) * (df * self.integration_weights.to(dtype))
         power = torch.where(negative, math.nan, power)
         return 10 * torch.log10(power.clamp(min=LEAST_POWER)) - 20 * math.log10(REFERENCE_PRESSURE)
 
@@ -184,7 +186,7 @@ class ERBIntegration(ExactBuffers):
         steps = f.diff()
         rounding = 4 * torch.finfo(freqs.dtype).eps * f[-1].abs()
         even = ((steps - df).abs() <= 1e-2 * df + rounding).all() & (df > 0)
-        if _can_be_read(even) and not even:
+        if readable(even) and not even:
             raise ValueError(
                 f"freqs must be evenly spaced and rising, got steps from {steps.min():g} to {steps.max():g} Hz"
             )
@@ -192,18 +194,18 @@ class ERBIntegration(ExactBuffers):
         distance = ((f[:, None] - self._centres_high.to(dtype)) - self._centres_low.to(dtype)).abs()
         return distance / df, df
 
-    def _table(self, distance: Tensor, df: Tensor) -> Tensor:
-        """How much of each bin belongs to each band: (n_bins, n_erb_bands)."""
-        dtype = distance.dtype
-        half = self.bandwidth_scale.to(dtype).clamp(*SCALE_RANGE) * self.exact("halves", dtype) / df
+    def _table(self, freqs: Tensor, bandwidth_scale: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """How much of each bin belongs to each band, (n_bins, n_erb_bands), and the width of a bin in Hz."""
+        distance, df = self._grids[dtype].get(partial(self._grid, dtype=dtype), freqs)
+        half = bandwidth_scale.to(dtype).clamp(*SCALE_RANGE) * self.exact("halves", dtype) / df
         if not self.learnable:
-            return (distance <= half).to(dtype)
+            return (distance <= half).to(dtype), df
         # Overlap of a bin and a band, at most the narrower of both.
         inside, most = half + 0.5 - distance, (2 * half).clamp(max=1)
-        return torch.where(inside < most, inside, most).relu()
+        return torch.where(inside < most, inside, most).relu(), df
 
 
-class ExcitationPattern(nn.Module):
+class ExcitationPattern(Base):
     r"""Spreading of excitation to neighbouring auditory filters, by slopes that depend on the level.
 
     Bands k lie at :math:`e_k = \mathrm{f2erbrate}(f_\mathrm{min}) + k\,\mathrm{erb\_step}`. A band at the level E loses
@@ -296,19 +298,16 @@ class ExcitationPattern(nn.Module):
         self.f_max = f_max
         self.erb_step = erb_step
         self.learnable = learnable
-        device = torch.empty(0, device=device).device  # None is torch's default device
+        device = default_device(device)
         with torch.device("cpu"):  # the design is in float64, which not every device has
             centres = _band_positions(f_min, f_max, erb_step)
-            buffers = {"erb_centers": centres, "fc_erb": erbrate2f(centres), "level_ref": torch.tensor(60.0)}
-            slopes = {
-                "upper_slope_base": torch.tensor(27.0),
-                "lower_slope_base": torch.tensor(11.0),
-                "upper_slope_per_db": torch.tensor(0.37),
-                "lower_slope_per_db": torch.tensor(0.20),
-            }
+            frequencies = erbrate2f(centres)
         self.n_erb_bands = len(centres)
-        tensors = {name: t.to(torch.float32).to(device) for name, t in (slopes | buffers).items()}
-        register(self, tensors, slopes if learnable else ())
+        tensors = {name: torch.tensor(value, dtype=torch.float32, device=device) for name, value in SLOPES.items()}
+        register(self, tensors, SLOPES if learnable else ())
+        self.register_constant("erb_centers", centres, device, persistent=True)
+        self.register_constant("fc_erb", frequencies, device, persistent=True)
+        self.register_buffer("level_ref", torch.tensor(60.0, dtype=torch.float32, device=device))
 
     def forward(self, E: Tensor) -> Tensor:
         """Spread levels.
@@ -357,7 +356,7 @@ class ExcitationPattern(nn.Module):
         )
 
 
-class Moore2016ExcitationPattern(nn.Module):
+class Moore2016ExcitationPattern(TypedBase):
     r"""Excitation along the basilar membrane for the components of a short-time spectrum.
 
     The auditory filters are rounded exponentials, :math:`W(p, g) = (1 + p |g|) e^{-p |g|}`, with
@@ -463,7 +462,7 @@ class Moore2016ExcitationPattern(nn.Module):
         erb = erb_lower + erb_step * torch.arange(self.n_channels, dtype=torch.float64, device="cpu")
         fc = erbrate2f(erb)
         for name, channels in (("erb_channels", erb), ("fc_channels", fc), ("p_channels", _roex_slope(fc))):
-            self.register_buffer(name, channels.to(dtype).to(device), persistent=False)
+            self.register_constant(name, channels, device, dtype)
         factor = torch.tensor(0.35, dtype=dtype, device=device)
         register(self, {"level_dep_factor": factor}, ("level_dep_factor",) if learnable else ())
 
@@ -499,10 +498,6 @@ class Moore2016ExcitationPattern(nn.Module):
             f"spreading_limit_octaves={self.spreading_limit_octaves:g}, learnable={self.learnable}, dtype={self.dtype}"
         )
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Moore2016ExcitationPattern:
-        check_computing_type(fn(torch.empty(0, dtype=self.dtype, device=self.fc_channels.device)).dtype)
-        return super()._apply(fn, recurse)
-
 
 def _band_positions(f_min: float, f_max: float, erb_step: float) -> Tensor:
     """Checked positions of the bands' centres on the scale of ``f2erbrate``, float64."""
@@ -524,8 +519,3 @@ def _erb(fc: Tensor) -> Tensor:
 def _roex_slope(fc: Tensor) -> Tensor:
     """Slope ``p`` of a rounded-exponential filter as wide as the ERB, relative to its frequency."""
     return 4 * fc / _erb(fc)
-
-
-def _can_be_read(tensor: Tensor) -> bool:
-    """Whether a look at the values breaks no graph and waits for no device."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tamt._module import (
-    as_signal,
-    centre_frequencies,
-    check_computing_type,
-    check_sampling_rate,
-    computing_device,
-    register,
-)
+from tamt._base import TypedBase
+from tamt._memo import Memo, readable
+from tamt._module import as_signal, centre_frequencies, check_sampling_rate, computing_device, register, vector
 from tamt.coefficients import (
     MIN_DECAY,
-    Kept,
+    check_gammatone,
     complex_divide,
     complex_multiply,
     expanded_denominator,
@@ -29,6 +24,9 @@ from tamt.coefficients import (
     gammatone_design,
     moved_pole,
     pole_design,
+    scaled_cascade,
+    section_gain,
+    split_design,
     stable_denominator,
 )
 from tamt.ops.iir import onepole_cascade
@@ -36,8 +34,10 @@ from tamt.scales import erbspacebw
 
 MAX_POLE_MAG = 0.9
 
+Sections = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]  # decay, frequency (high, low), gain, feedback
 
-class GammatoneFilterbank(nn.Module):
+
+class GammatoneFilterbank(TypedBase):
     r"""Lyon's all-pole gammatone filters, one per centre frequency.
 
     With :math:`\phi = 2\pi\,\mathrm{betamul}\,\mathrm{audfiltbw}(f_c)/f_s` and :math:`\theta = 2\pi f_c/f_s` a channel
@@ -62,8 +62,9 @@ class GammatoneFilterbank(nn.Module):
         Computing type; signals of another floating type are converted.
     implementation : {'sos', 'poly'}
         ``'sos'``: the exact cascade of n first-order complex sections; tensors ``poles`` (F,) and ``gains`` (F,),
-        complex. ``'poly'``: the same filter with an expanded denominator after limiting :math:`|p|` to 0.9, which
-        widens and shifts channels below about 500 Hz (legacy); tensors ``b`` (F, 1) and ``a`` (F, n+1), complex.
+        complex. ``'poly'``: the same filter with an expanded denominator after limiting :math:`|p|` to 0.9 (legacy);
+        tensors ``b`` (F, 1) and ``a`` (F, n+1), complex. The limit widens and shifts every channel that exceeds it:
+        below about 2.2 kHz at a sampling rate of 16 kHz, below 6.5 kHz at 44.1 kHz.
     device : torch.device, optional
         Where the filter tensors are made.
 
@@ -83,7 +84,20 @@ class GammatoneFilterbank(nn.Module):
 
     Notes
     -----
-    A learnt pole outside the unit circle is used scaled back to just inside it.
+    A learnt pole outside the unit circle is used scaled back to just inside it; one at 0 gives :math:`2\,\mathrm{Re}\{g
+    x\}`. In ``'poly'`` ``a[:, 0]`` must not be 0, nor so small that what is divided by it overflows: a ValueError where
+    data can be looked at, on the CPU outside of compiled code; elsewhere the channel's output is NaN.
+
+    The gain :math:`g` has to be in the range of ``dtype``, which limits ``n`` for narrow filters: to 13 in float32 at
+    20 Hz and 192 kHz, beyond 130 in float64.
+
+    The gain at a channel's centre is 0 dB where its pole is far from the conjugate one. Close to half the sampling rate
+    both answer, and at ``fs/2`` they coincide (order 4 and the default bandwidth, 16 and 44.1 kHz alike):
+
+    ============== ==== ==== ==== ==== ==== ===== ===
+    ``fc/fs``      0.25 0.40 0.45 0.48 0.49 0.495 0.5
+    gain in dB     0.0  0.0  -0.4 -1.1 3.5  5.4   6.0
+    ============== ==== ==== ==== ==== ==== ===== ===
 
     References
     ----------
@@ -133,25 +147,29 @@ class GammatoneFilterbank(nn.Module):
         self.betamul = gammatone_betamul(self.n) if betamul is None else float(betamul)
         self.learnable = learnable
         self.implementation = implementation
-        self._kept: Kept[tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]] = Kept()
+        self._memo: Memo[Sections] = Memo()
 
         with torch.device("cpu"):  # the design is in float64, which not every device has
             centre = centre_frequencies(fc, fs, partial(erbspacebw, dtype=torch.float64))
             decay, frequency, gain = gammatone_design(centre, fs, self.n, self.betamul)
+            check_gammatone(centre, decay, self.n, dtype, implementation == "poly")
             if implementation == "poly":
                 decay = decay.clamp(min=-math.log(MAX_POLE_MAG))
-            poles, design = pole_design(decay, frequency, dtype)
+            exact = torch.polar(torch.exp(-decay), 2 * math.pi * frequency)
+            poles = exact.to(dtype.to_complex())
+            # Filters are computed from the step between their tensors and what those are rounded to here.
             if implementation == "sos":
                 tensors = {"poles": poles, "gains": gain.to(poles.dtype)}
                 derived = {}
             else:
-                exact, _ = pole_design(decay, frequency, torch.float64)
                 a = expanded_denominator(exact, self.n).to(poles.dtype)
                 tensors = {"b": gain[:, None].to(poles.dtype), "a": a}
-                derived = {"_expansion": a[:, 1:].clone(), "_to_feedback": feedback_map(exact, self.n).to(poles.dtype)}
+                derived = {"_expansion": a[:, 1:].to(exact.dtype), "_to_feedback": feedback_map(exact, self.n)}
+            design = pole_design(poles, decay, frequency)
         register(self, {name: tensor.to(device) for name, tensor in tensors.items()}, tensors if learnable else ())
-        for name, tensor in {"fc": centre.to(dtype), "_design": design, **derived}.items():
-            self.register_buffer(name, tensor.to(device), persistent=False)
+        for name, value in {"fc": centre, **derived}.items():
+            self.register_constant(name, value, device, dtype)
+        self.register_constant("_design", design, device, dtype, form=split_design)
         self._span = centre[0].item(), centre[-1].item()
 
     @property
@@ -206,21 +224,22 @@ class GammatoneFilterbank(nn.Module):
         -------
         Tensor (F, K), complex
         """
-        f = torch.as_tensor(f, dtype=self.dtype, device=self.fc.device)
-        if f.dim() != 1:
-            raise ValueError(f"f must have shape (K,), got {tuple(f.shape)}")
+        f = vector("f", f, self.dtype, self.fc.device)
         cycles = torch.stack((f, -f)) / self.fs  # the second row gives the conjugate pole's part
         decay, frequency, frequency_low, gain, feedback = self._sections()
+        gain, feedback = scaled_cascade(decay, gain, feedback, self.n)
+        each = section_gain(decay, self.n)[:, None, None]
         angle = 2 * math.pi * ((frequency[:, None, None] - cycles) + frequency_low[:, None, None])
         shrink = torch.expm1(-decay)[:, None, None]
         # q = 1 - p e^{-i omega} without cancellation near the pole
         q = torch.complex(2 * torch.sin(angle / 2) ** 2 * (1 + shrink) - shrink, -(1 + shrink) * torch.sin(angle))
+        q = q / each
         denominator = q**self.n
         if feedback is not None:
             delay = torch.polar(torch.ones_like(cycles), -2 * math.pi * cycles)
             for k, c in enumerate(torch.view_as_complex(feedback).unbind(1)):
-                denominator = denominator + c[:, None, None] * delay * q ** (self.n - 1 - k)
-        half = torch.view_as_complex(gain)[:, None, None] / 2 / denominator
+                denominator = denominator + c[:, None, None] / each * delay * q ** (self.n - 1 - k)
+        half = torch.view_as_complex(gain)[:, None, None] / (2 * each) / denominator
         return half[:, 0] + half[:, 1].conj()
 
     def impulse_response(self, length: int) -> Tensor:
@@ -240,34 +259,42 @@ class GammatoneFilterbank(nn.Module):
             f"implementation={self.implementation!r}"
         )
 
-    def _sections(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    def _sections(self) -> Sections:
         """Decay, frequency (high, low), gain (F, 2) and feedback (F, n, 2) of the one-pole sections."""
-        tensors = (self.poles, self.gains) if self.implementation == "sos" else (self.b, self.a)
-        return self._kept.get((*tensors, self._design), self._computed_sections)
-
-    def _computed_sections(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         if self.implementation == "sos":
-            decay, frequency, frequency_low = moved_pole(torch.view_as_real(self.poles), self._design)
-            least = self._design[:, 2].clamp(max=MIN_DECAY)  # a design may be closer to the circle
-            decay = torch.where(decay < least, least, decay)
-            return decay, frequency, frequency_low, 2 * torch.view_as_real(self.gains), None
-        decay, frequency, frequency_low = self._design[:, 2:].unbind(-1)
-        a = torch.view_as_real(self.a)
-        gain = complex_divide(2 * torch.view_as_real(self.b), a[:, :1])[:, 0]
-        denominator = complex_divide(a[:, 1:], a[:, :1])
-        if self.learnable:
-            denominator = stable_denominator(denominator)
-        step = denominator - torch.view_as_real(self._expansion)
-        feedback = complex_multiply(torch.view_as_real(self._to_feedback), step[:, None]).sum(2)
-        return decay, frequency, frequency_low, gain, feedback
+            return self._memo.get(_sos_sections, self.poles, self.gains, self._design)
+        compute = partial(_poly_sections, stable=self.learnable)
+        return self._memo.get(compute, self.b, self.a, self._design, self._expansion, self._to_feedback)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GammatoneFilterbank:
-        # nn.Module.double() passes complex tensors by and .to(torch.float64) drops their imaginary parts.
-        check_computing_type(fn(torch.empty(0, dtype=self.dtype, device=self.fc.device)).dtype)
 
-        def on_pairs(tensor: Tensor) -> Tensor:
-            if tensor.is_complex():
-                return torch.view_as_complex(fn(torch.view_as_real(tensor)).contiguous())
-            return fn(tensor)
+def _sos_sections(poles: Tensor, gains: Tensor, design: Tensor) -> Sections:
+    decay, frequency, frequency_low = moved_pole(torch.view_as_real(poles), design)
+    least = design[:, 2].clamp(max=MIN_DECAY)  # a design may be closer to the circle
+    decay = torch.where(decay < least, least, decay)
+    return decay, frequency, frequency_low, 2 * torch.view_as_real(gains), None
 
-        return super()._apply(on_pairs, recurse)
+
+def _poly_sections(
+    b: Tensor, a: Tensor, design: Tensor, expansion: Tensor, to_feedback: Tensor, stable: bool
+) -> Sections:
+    """The sections of the design, with the feedback that the step away from its denominator takes."""
+    decay, frequency, frequency_low = design[:, 2:].unbind(-1)
+    a = torch.view_as_real(a)
+    gain = complex_divide(2 * torch.view_as_real(b), a[:, :1])[:, 0]
+    denominator = complex_divide(a[:, 1:], a[:, :1])
+    if readable(a, b):
+        lost = a.isfinite().all((1, 2)) & ~torch.cat((denominator, gain[:, None]), 1).isfinite().all((1, 2))
+        if lost.any() and b.isfinite().all():
+            channel = int(lost.nonzero()[0])
+            raise ValueError(
+                f"a[:, 0] must not be 0, nor so small that b / a[:, 0] or a / a[:, 0] overflows in {a.dtype}, got "
+                f"{complex(*a[channel, 0].tolist()):g} in channel {channel}"
+            )
+    expansion = torch.view_as_real(expansion)
+    if stable:  # those of the design are, which their coefficients cannot tell beyond order 8
+        moved = (denominator.detach() != expansion).any(2, keepdim=True).any(1, keepdim=True)
+        limited = stable_denominator(torch.where(moved, denominator, torch.zeros_like(denominator)))
+        denominator = torch.where(moved, limited, denominator)
+    step = denominator - expansion
+    feedback = complex_multiply(torch.view_as_real(to_feedback), step[:, None]).sum(2)
+    return decay, frequency, frequency_low, gain, feedback

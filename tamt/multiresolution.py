@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tamt._exact import ExactBuffers, computing_type, without_autocast
-from tamt._module import as_signal, check_sampling_rate, register
+from tamt._base import Base, computing_type, unchanged
+from tamt._memo import readable
+from tamt._module import as_signal, check_sampling_rate, default_device, real_numbers, register
 from tamt.ops.frames import frames, group_means
+from tamt.ops.product import product
 
 WINDOW_LENGTHS = (2048, 1024, 512, 256, 128, 64)
 FREQ_THRESHOLDS = (500.0, 1000.0, 2000.0, 4000.0, 8000.0)
@@ -18,7 +20,7 @@ FREQ_THRESHOLDS = (500.0, 1000.0, 2000.0, 4000.0, 8000.0)
 DENSE_BINS = 48  # up to so many bins one matrix product with all of them is quicker than a factored transform
 
 
-class MultiResolutionFFT(ExactBuffers):
+class MultiResolutionFFT(Base):
     r"""Power spectral density over time from several windows, each in the frequency band that suits it.
 
     The band between two thresholds is analysed by one window, low frequencies by the longest. With periodic Hann
@@ -61,7 +63,8 @@ class MultiResolutionFFT(ExactBuffers):
     hop_lengths, window_power : dict
         Hop in samples, and sum of the squared window, by window length.
     freq_thresholds : Tensor (K-1,)
-        Band limits in Hz. The fixed module follows them when they are loaded, the learnable one always.
+        Band limits in Hz. The fixed module follows changes of them on the CPU; elsewhere and in compiled graphs, where
+        nothing may be read back, only those by ``load_state_dict``, and after others its result is NaN.
     window_{length} : Tensor (length,)
         The windows, to look at: the transforms are computed from their definition.
 
@@ -93,6 +96,7 @@ class MultiResolutionFFT(ExactBuffers):
     """
 
     freq_thresholds: Tensor
+    _followed: Tensor
 
     def __init__(
         self,
@@ -119,17 +123,18 @@ class MultiResolutionFFT(ExactBuffers):
         self.learnable = learnable
         self.window_lengths = lengths
         self.hop_lengths = {length: int(length * hop_fraction) for length in lengths}
-        device = torch.empty(0, device=device).device  # None is torch's default device
+        device = default_device(device)
         with torch.device("cpu"):  # the design is in float64, which not every device has
             thresholds = _checked_thresholds(freq_thresholds, len(lengths), fs)
             windows = {length: _hann(length) for length in lengths}
             self.window_power = {length: windows[length].square().sum().item() for length in lengths}
             reference = torch.arange(lengths[0] // 2 + 1, dtype=torch.float64) * (fs / lengths[0])
-        tensors = {"freq_thresholds": thresholds, **{f"window_{k}": window for k, window in windows.items()}}
-        tensors = {name: tensor.to(torch.float32).to(device) for name, tensor in tensors.items()}
-        register(self, tensors, ("freq_thresholds",) if learnable else ())
+        limits = thresholds.to(torch.float32).to(device)
+        register(self, {"freq_thresholds": limits}, ("freq_thresholds",) if learnable else ())
+        for length, window in windows.items():
+            self.register_constant(f"window_{length}", window, device, persistent=True)
         self.register_exact("freqs", reference, device)
-        self.bands = self._built_bands(thresholds.float())
+        self._build_bands(thresholds)
         self.register_load_state_dict_post_hook(_follow_thresholds)
 
     def forward(self, signal: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,12 +164,19 @@ class MultiResolutionFFT(ExactBuffers):
                 f"got {x.shape[-1]}"
             )
         x = x if x.dim() == 2 else x[None]
+        if not self.learnable and readable(self.freq_thresholds):
+            _follow_thresholds(self, None)
         # Reflected by copies: the adjoint of torch's reflection pad is not deterministic on CUDA.
         padded = torch.cat((x[:, 1 : before + 1].flip(1), x, x[:, -after - 1 : -1].flip(1)), 1)
         freqs = self.exact("freqs", x.dtype)
-        with without_autocast(x.device):
-            parts = [band(padded) for band in self.bands]
-            return self._mixed(parts, freqs) if self.learnable else torch.cat(parts, -1), freqs
+        parts = [band(padded) for band in self.bands]
+        if self.learnable:
+            return self._mixed(parts, freqs), freqs
+        psd = torch.cat(parts, -1)
+        if not readable(self.freq_thresholds):
+            followed = (self.freq_thresholds.float() == self._followed).all()
+            psd = torch.where(followed, psd, math.nan)
+        return psd, freqs
 
     def get_window_selection_map(self) -> tuple[Tensor, Tensor]:
         """Which window is in charge of which frequency.
@@ -193,22 +205,23 @@ class MultiResolutionFFT(ExactBuffers):
             psd = torch.lerp(psd, part, t**3 * (10 + t * (6 * t - 15)))
         return psd
 
-    def _built_bands(self, thresholds: Tensor) -> nn.ModuleList:
-        """The windows' analyses for thresholds (K-1,), float32 on the CPU; a window without a band has none."""
+    def _build_bands(self, thresholds: Tensor) -> None:
+        """The windows' analyses for thresholds (K-1,) on the CPU; a window without a band has none."""
         device = self.freq_thresholds.device
         longest, bands = self.window_lengths[0], []
         with torch.device("cpu"):
+            self.register_constant("_followed", thresholds.double(), device)
             freqs = (torch.arange(longest // 2 + 1, dtype=torch.float64) * (self.fs / longest)).float()
-            window_of = _window_indices(freqs, thresholds)
+            window_of = _window_indices(freqs, thresholds.float())
             for index, length in enumerate(self.window_lengths):
                 supplied = torch.arange(len(freqs)) if self.learnable else (window_of == index).nonzero()[:, 0]
                 if len(supplied):
                     hops = self.hop_lengths[length], self.hop_lengths[longest]
                     bands.append(_Band(self.fs, length, longest, hops, supplied, device))
-        return nn.ModuleList(bands)
+        self.bands = nn.ModuleList(bands)
 
 
-class _Band(ExactBuffers):
+class _Band(Base):
     """One window's power spectral density at some bins of the longest window, averaged over each of its hops."""
 
     _order: Tensor
@@ -251,7 +264,7 @@ class _Band(ExactBuffers):
                 weights = torch.zeros(places, len(supplied)).double().index_copy_(0, order, share[:, None] * weights)
             self.register_exact("weights", weights, device)
         elif not self.dense:
-            self.register_buffer("_order", order.to(device), persistent=False)
+            self.register_constant("_order", order, device, form=unchanged)
             self.register_exact("share", share, device)
 
     def forward(self, padded: Tensor) -> Tensor:
@@ -268,7 +281,7 @@ class _Band(ExactBuffers):
         if not self.dense:
             power = power.permute(1, 2, 0, 3).flatten(2)
         if self.interpolated:
-            return power @ self.exact("weights", power.dtype)
+            return product(power, self.exact("weights", power.dtype))
         return power if self.dense else power.index_select(2, self._order) * self.exact("share", power.dtype)
 
     def _frame_power(self, x: Tensor) -> Tensor:
@@ -276,15 +289,14 @@ class _Band(ExactBuffers):
         dtype = x.dtype
         batch, count, _ = x.shape
         if self.dense:
-            product = x.flatten(0, 1) @ self.exact("waves", dtype)
-            cosine, sine = product.view(batch, count, product.shape[1]).chunk(2, -1)
+            cosine, sine = product(x, self.exact("waves", dtype)).chunk(2, -1)
             return cosine.square() + sine.square()
         first, second = self.exact("first", dtype), self.exact("second", dtype)
         rows, columns = first.shape[1], second.shape[1] // 2
         blocks = (x * self.exact("window", dtype)).view(batch * count, rows, columns)
-        half = torch.bmm(first.expand(batch * count, -1, -1), blocks)
+        half = product(first.expand(batch * count, -1, -1), blocks)
         half = half.view(batch * count, second.shape[0], 2 * columns).transpose(0, 1)
-        real, imaginary = torch.bmm(half, second).view(second.shape[0], batch, count, 2 * columns).chunk(2, -1)
+        real, imaginary = product(half, second).view(second.shape[0], batch, count, 2 * columns).chunk(2, -1)
         return real.square() + imaginary.square()
 
     def extra_repr(self) -> str:
@@ -293,8 +305,12 @@ class _Band(ExactBuffers):
 
 
 def _follow_thresholds(module: MultiResolutionFFT, _: object) -> None:
-    if not (module.learnable or module.freq_thresholds.is_meta):
-        module.bands = module._built_bands(module.freq_thresholds.cpu().float())
+    """Bands for the thresholds as they are now."""
+    if module.learnable or module.freq_thresholds.is_meta:
+        return
+    thresholds = module.freq_thresholds.detach().to("cpu", torch.float32)
+    if not torch.equal(thresholds, module.constant("_followed").float()):
+        module._build_bands(thresholds)
 
 
 def _checked_lengths(lengths: Sequence[int]) -> list[int]:
@@ -312,8 +328,7 @@ def _checked_thresholds(thresholds: Tensor | Sequence[float] | None, windows: in
         if windows - 1 > len(FREQ_THRESHOLDS):
             raise ValueError(f"freq_thresholds must be given for more than 6 windows, got {windows} windows")
         return torch.tensor(FREQ_THRESHOLDS[: windows - 1], dtype=torch.float64)
-    given = thresholds.detach() if isinstance(thresholds, Tensor) else torch.as_tensor(thresholds)
-    given = given.to(device="cpu", dtype=torch.float64)
+    given = real_numbers("freq_thresholds", thresholds, torch.float64, torch.device("cpu")).detach()
     if given.shape != (windows - 1,):
         raise ValueError(
             f"freq_thresholds must have shape ({windows - 1},) for {windows} windows, got {tuple(given.shape)}"

@@ -1,7 +1,8 @@
-"""Pictures of filterbanks and of what they make of a sound.
+r"""Pictures of filterbanks and of what they make of a sound.
 
 Needs matplotlib (``pip install 'tamt[plot]'``). Every function returns a :class:`matplotlib.figure.Figure` of its own,
-drawn without pyplot: nothing has to be closed, and no display is needed.
+drawn without pyplot: nothing has to be closed, and no display is needed. Titles and labels are shown as they are: ``$``
+is a dollar sign, what the fonts lack is shown as an escape (``\u65e5``), and long titles are broken into lines.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _SILENCE_DB = -200.0
 _LEAST_TOP_SPL = 40.0
 _INK = "#22252b"
 _WAVE = "#3b5b8c"
+_TITLE_SIZE = 11
 _COMPONENT_RANGE = (10.0, 15500.0)  # Hz: all bins of Moore2016Spectrum
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#8a8f98",
@@ -36,10 +38,14 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlecolor": _INK,
+    # A dollar sign in a title is one, and numbers at the axes have to do without mathematics as well.
+    "axes.formatter.use_mathtext": False,
     "axes.titlelocation": "left",
-    "axes.titlesize": 11,
+    "axes.titlesize": _TITLE_SIZE,
     "font.size": 10,
     "text.color": _INK,
+    "text.parse_math": False,
+    "text.usetex": False,
     "xtick.color": _INK,
     "xtick.labelsize": 9,
     "ytick.color": _INK,
@@ -84,7 +90,7 @@ def filter_responses(frequencies: ArrayLike, response: ArrayLike, fc: ArrayLike,
         axes.grid(color="#e3e5e8", linewidth=0.7)
         axes.set_axisbelow(True)
         if title:
-            axes.set_title(title)
+            axes.set_title(_heading(title, 8.1))
     return figure
 
 
@@ -129,7 +135,8 @@ def cochleagram(
 
     level = 10 * np.log10(np.maximum(power, 1e-24))
     # Digital silence has no level of its own; it is drawn dark on the scale of a full one.
-    top = level.max() if level.max() > _SILENCE_DB else 0.0
+    top = level.max(initial=_SILENCE_DB)
+    top = top if top > _SILENCE_DB else 0.0
     label = f"Level (dB re {reference})"
     return _draw_levels(level, middles, centres, (low, high), title, (top - dynamic_range, top), label)
 
@@ -170,7 +177,7 @@ def level_map(
     _expect_shape("levels", given, (len(given), len(middles), len(centres)))
     power, middles, _, _ = _thin(10 ** (given.swapaxes(1, 2) / 10), middles, None, None)
     level = 10 * np.log10(np.maximum(power, 1e-24))
-    top = max(level.max(), _LEAST_TOP_SPL)
+    top = level.max(initial=_LEAST_TOP_SPL)
     return _draw_levels(level, middles, centres, (None, None), title, (top - dynamic_range, top), label)
 
 
@@ -213,8 +220,9 @@ def components(
     _expect_shape("freqs", hertz, (count, len(middles), hertz.shape[-1]))
     _expect_shape("levels", level, hertz.shape)
     there = hertz > 0
-    loudest = int(np.where(there, 10 ** (level.astype(np.float64) / 10), 0.0).sum((0, 2)).argmax())
-    drawn = slice(None, None, -(-len(middles) // most_frames))
+    power = np.where(there, 10 ** (level.astype(np.float64) / 10), 0.0).sum((0, 2))
+    loudest = np.flatnonzero(power == power.max(initial=0.0))[:1]  # empty where there are no frames
+    drawn = slice(None, None, max(1, -(-len(middles) // most_frames)))
     top = max(level[there].max(), _LEAST_TOP_SPL) if there.any() else _LEAST_TOP_SPL
     colours: dict[str, Any] = {"cmap": _component_colours(), "norm": Normalize(top - dynamic_range, top)}
     with matplotlib.rc_context(_STYLE):
@@ -235,7 +243,8 @@ def components(
                 rasterized=True,
                 **colours,
             )
-            over_time.axvline(middles[loudest], color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
+            for second in middles[loudest]:
+                over_time.axvline(second, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
             chosen = there[channel, loudest]
             height, pitch = level[channel, loudest][chosen], hertz[channel, loudest][chosen]
             frame.hlines(pitch, top - 1.1 * dynamic_range, height, color="#c9ccd2", linewidth=0.6, zorder=1)
@@ -248,12 +257,15 @@ def components(
             if count > 1:
                 over_time.set_title(("left ear", "right ear")[channel] if count == 2 else f"channel {channel + 1}")
         edges = _edges(middles)
-        over_time.set(xlabel="Time (s)", xlim=(edges[0], edges[-1]))
-        frame.set(xlabel=f"Level at {middles[loudest]:.3f} s\n(dB SPL)", xlim=(top - 1.1 * dynamic_range, top + 5))
+        over_time.set_xlabel("Time (s)")
+        if len(middles):
+            over_time.set_xlim(edges[0], edges[-1])
+        when = "".join(f" at {second:.3f} s" for second in middles[loudest])
+        frame.set(xlabel=f"Level{when}\n(dB SPL)", xlim=(top - 1.1 * dynamic_range, top + 5))
         bar = figure.colorbar(dots, ax=grid, label="Level (dB SPL)", pad=0.012, aspect=24 * count)
         bar.outline.set_visible(False)
         if title:
-            figure.suptitle(title, x=0.012, ha="left", fontsize=11)
+            figure.suptitle(_heading(title, 8.7), x=0.012, ha="left", fontsize=_TITLE_SIZE)
     return figure
 
 
@@ -302,7 +314,7 @@ def io_functions(levels: ArrayLike, output: ArrayLike, fc: ArrayLike, title: str
         axes.set_ylim(low, high)
         axes.legend(loc="upper left", edgecolor="none", framealpha=0.9)
         if title:
-            axes.set_title(title)
+            axes.set_title(_heading(title, 5.7))
     return figure
 
 
@@ -343,19 +355,64 @@ def _draw_levels(
             _erb_axis(axes, "y", borders[0], borders[-1])
             axes.tick_params(labelbottom=channel == count - 1)
             if low is not None and high is not None:
-                limit = 1.08 * max(-low.min(), high.max()) or 1.0
+                limit = 1.08 * max(-low.min(initial=0.0), high.max(initial=0.0)) or 1.0
                 _draw_waveform(figure.add_subplot(grid[row], sharex=axes), edges, low[channel], high[channel], limit)
             if count > 1:
                 box = {"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 3}
                 name = f"channel {channel + 1}"
                 axes.text(0.01, 0.96, name, transform=axes.transAxes, color="white", va="top", bbox=box)
         panels[-1].set_xlabel("Time (s)")
-        bar = figure.colorbar(image, ax=panels, label=label, pad=0.012, aspect=24 * count)
+        bar = figure.colorbar(image, ax=panels, label=_drawable(label), pad=0.012, aspect=24 * count)
         bar.outline.set_visible(False)
         figure.align_ylabels()
         if title:
-            figure.suptitle(title, x=0.012, ha="left", fontsize=11)
+            figure.suptitle(_heading(title, 8.7), x=0.012, ha="left", fontsize=_TITLE_SIZE)
     return figure
+
+
+def _heading(title: str, inches: float) -> str:
+    """Break lines wider than that, in the size of titles, at a space if there is one: names may be long."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=_TITLE_SIZE)
+
+    def points(text: str) -> float:
+        return text_to_path.get_text_width_height_descent(text, font, False)[0]
+
+    lines = []
+    for line in _drawable(title).split("\n"):
+        rest = line
+        if points(line) > 72 * inches:
+            width = {character: points(character) for character in set(line)}
+            while (reach := np.cumsum([width[character] for character in rest]))[-1] > 72 * inches:
+                fitting = max(1, int(np.searchsorted(reach, 72 * inches)))
+                cut = rest.rfind(" ", 1, fitting) + 1 or fitting
+                lines.append(rest[:cut])
+                rest = rest[cut:]
+        lines.append(rest)
+    return "\n".join(lines)
+
+
+def _drawable(text: str) -> str:
+    """Escape what no font in use can show; line ends stay."""
+    unusual = {character for character in text if not " " <= character <= "~"} - {"\n"}
+    if not unusual:
+        return text
+    there = _characters()
+    lacking = {character for character in unusual if ord(character) not in there}
+    return "".join(c.encode("unicode_escape").decode("ascii") if c in lacking else c for c in text)
+
+
+def _characters() -> set[int]:
+    """Code points that the fonts of the settings have."""
+    import matplotlib
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    found: set[int] = set()
+    for family in matplotlib.rcParams["font.family"]:
+        found.update(get_font(findfont(FontProperties(family=[family]))).get_charmap())
+    return found
 
 
 def _component_colours() -> Colormap:
@@ -368,7 +425,8 @@ def _component_colours() -> Colormap:
 
 def _draw_waveform(axes: Axes, edges: NDArray, low: NDArray, high: NDArray, limit: float) -> None:
     axes.axhline(0, color=_WAVE, linewidth=0.7)
-    axes.stairs(high, edges, baseline=low, fill=True, color=_WAVE, linewidth=0.5)
+    if len(high):
+        axes.stairs(high, edges, baseline=low, fill=True, color=_WAVE, linewidth=0.5)
     axes.set(ylim=(-limit, limit), ylabel="Amplitude")
     axes.locator_params(axis="y", nbins=4)
     axes.tick_params(labelbottom=False, bottom=False)
@@ -401,7 +459,9 @@ def _hertz_of(erb: NDArray) -> NDArray:
 
 
 def _edges(centres: NDArray) -> NDArray:
-    """Borders of cells around given centres: half way between neighbours."""
+    """Borders of cells around given centres: half way between neighbours. No cell has one border."""
+    if len(centres) == 0:
+        return np.zeros(1)
     if len(centres) == 1:
         half = abs(centres[0]) or 0.5
         return centres[0] + np.array([-half, half])
@@ -418,7 +478,7 @@ def _erb_edges(fc: NDArray) -> NDArray:
 def _thin(power: NDArray, times: NDArray, low: NDArray | None, high: NDArray | None, columns: int = 2000) -> tuple:
     """Join neighbouring frames until there are no more of them than a picture can show."""
     step = -(-len(times) // columns)
-    if step == 1:
+    if step <= 1:
         return power, times, low, high
     starts = np.arange(0, len(times), step)
     counts = np.diff(np.append(starts, len(times)))

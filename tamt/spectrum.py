@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from tamt._module import as_signal, check_computing_type, computing_device, register
+from tamt._base import TypedBase
+from tamt._memo import readable
+from tamt._module import as_signal, computing_device, register
 from tamt.ops.compaction import compaction
 from tamt.ops.windowed_dft import dft_tables, windowed_dft
 
@@ -23,7 +25,7 @@ SHARPNESS = 1.0  # dB: width of the smooth thresholds
 MARGIN = 0.1  # of the threshold: learnable modules keep what is above this part of it
 
 
-class Moore2016Spectrum(nn.Module):
+class Moore2016Spectrum(TypedBase):
     r"""Relevant components of stereo signals: six Hann windows, each for its own band, every millisecond or slower.
 
     A frame of 2048 samples is seen through windows of 2048, 1024 ... 64 samples in its middle. With
@@ -73,8 +75,9 @@ class Moore2016Spectrum(nn.Module):
 
     Notes
     -----
-    A fixed module takes its bins from ``freq_limits`` at construction and in ``load_state_dict``. Gradients reach the
-    signal through the levels; frequencies, and which components are kept, are constant.
+    A fixed module follows changes of ``freq_limits`` on the CPU; elsewhere and in compiled graphs, where nothing may be
+    read back, only those by ``load_state_dict``, and after others its levels are NaN. Gradients reach the signal
+    through the levels; frequencies, and which components are kept, are constant.
 
     With ``learnable=True`` every window computes all bins. Its weight rises from 0 to 1 within one bin spacing
     (sampling rate over length) on either side of its lower limit, and falls likewise at the upper one; the spacing is
@@ -99,6 +102,7 @@ class Moore2016Spectrum(nn.Module):
     freq_limits: Tensor
     threshold_max_minus: Tensor
     threshold_absolute: Tensor
+    _followed: Tensor
     _frequencies: Tensor
     _tables: Tensor
     _weight: Tensor
@@ -134,7 +138,7 @@ class Moore2016Spectrum(nn.Module):
         values = {"freq_limits": LIMITS, "threshold_max_minus": 60.0, "threshold_absolute": -30.0}
         tensors = {name: torch.tensor(value, dtype=dtype, device=device) for name, value in values.items()}
         register(self, tensors, tensors if learnable else ())
-        self._design(LIMITS)
+        self._design(torch.tensor(LIMITS, dtype=dtype, device="cpu"))
         self.register_load_state_dict_post_hook(_follow_limits)
 
     @property
@@ -155,10 +159,14 @@ class Moore2016Spectrum(nn.Module):
             raise ValueError(f"audio must have shape (B, 2, N), got {tuple(audio.shape)}")
         if audio.shape[2] < FRAME + self.hop:
             raise ValueError(f"audio must have at least {FRAME + self.hop} samples, got {audio.shape[2]}")
+        if not self.learnable and readable(self.freq_limits):
+            _follow_limits(self, None)
         # AMT counts one frame less than there is room for.
         ears = audio[..., : audio.shape[2] - self.hop].transpose(0, 1)
         weight = self._band_weights().flatten() * self._weight if self.learnable else self._weight
         intensity = windowed_dft(ears, self._bands, self.hop, FRAME, weight=weight, tables=self._tables)
+        if not (self.learnable or readable(self.freq_limits)):
+            intensity = torch.where((self.freq_limits == self._followed).all(), intensity, math.nan)
         peak = (intensity if self.learnable else intensity.detach()).amax(-1)
         if self.joint_threshold:
             peak = peak.amax(0, keepdim=True).expand(peak.shape)
@@ -198,10 +206,10 @@ class Moore2016Spectrum(nn.Module):
         loss += _softplus((self.threshold_absolute - levels) / SHARPNESS)
         return loss.mul_(-10 / math.log(10)).add_(levels)
 
-    def _design(self, limits: Any) -> None:
-        """Bands, and the tensors that belong to them, from limits (6, 2) in Hz."""
+    def _design(self, limits: Tensor) -> None:
+        """Bands, and the tensors that belong to them, for limits (6, 2) in Hz on the CPU."""
         bands, scales = [], []
-        for k, (length, (low, high)) in enumerate(zip(WINDOWS, limits, strict=True)):
+        for k, (length, (low, high)) in enumerate(zip(WINDOWS, limits.tolist(), strict=True)):
             if self.learnable:
                 first, last = 1, FRAME // 2
             else:
@@ -213,30 +221,26 @@ class Moore2016Spectrum(nn.Module):
                 scale[torch.arange(first, last + 1, device="cpu") == FRAME // 2] /= 4
                 scales.append(scale * 10 ** ((HANN_DB + self.db_max) / 10))
         if not bands:
-            raise ValueError(f"freq_limits must leave at least one window a bin, got {limits}")
+            raise ValueError(f"freq_limits must leave at least one window a bin, got {limits.tolist()}")
         self._bands = tuple(bands)
         low_bin, high_bin = min(first for _, first, _ in bands), max(last for _, _, last in bands)
-        with torch.device("cpu"):
-            tensors = {
-                "_frequencies": BIN * torch.arange(low_bin, high_bin + 1, dtype=torch.float64),
-                "_tables": dft_tables(bands, FRAME, dtype=torch.float64),
-                "_weight": torch.cat(scales),
-            }
-        for name, tensor in tensors.items():
-            self.register_buffer(name, tensor.to(self.dtype).to(self.freq_limits.device), persistent=False)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Moore2016Spectrum:
-        before = self.dtype
-        check_computing_type(fn(torch.empty(0, dtype=before, device=self.freq_limits.device)).dtype)
-        super()._apply(fn, recurse)
-        if self.dtype != before:  # rounded tables do not widen
-            _follow_limits(self, None)
-        return self
+        constants: dict[str, Tensor | Callable[[], Tensor]] = {
+            "_followed": limits.double(),
+            "_frequencies": BIN * torch.arange(low_bin, high_bin + 1, dtype=torch.float64, device="cpu"),
+            "_tables": partial(dft_tables, bands, FRAME, dtype=torch.float64, device="cpu"),
+            "_weight": torch.cat(scales),
+        }
+        for name, value in constants.items():
+            self.register_constant(name, value, self.freq_limits.device, self.dtype)
 
 
 def _follow_limits(module: Moore2016Spectrum, _: object) -> None:
-    limits = module.freq_limits
-    module._design(LIMITS if limits.is_meta else limits.detach().tolist())
+    """Bands for the limits as they are now."""
+    if module.freq_limits.is_meta:
+        return
+    limits = module.freq_limits.detach().cpu()
+    if not torch.equal(limits.double(), module.constant("_followed")):
+        module._design(limits)
 
 
 def _softplus(t: Tensor) -> Tensor:

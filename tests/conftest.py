@@ -1,7 +1,7 @@
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -14,11 +14,29 @@ from torch.utils._pytree import tree_leaves
 # torch keeps compiled graphs on disk under keys that do not cover the backward of a custom operator.
 torch._functorch.config.enable_autograd_cache = False
 
-if "PYTEST_XDIST_WORKER" in os.environ:
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if WORKER:
     torch.set_num_threads(1)
 
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the run what its workers, and what they start, inherit: a cache of Inductor's, and one thread each."""
+    if WORKER:
+        return
+    cache = tempfile.TemporaryDirectory(prefix="tamt-inductor-", ignore_cleanup_errors=True)
+    config.add_cleanup(cache.cleanup)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache.name
+    if config.getoption("numprocesses", None):
+        os.environ |= {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,9 +53,9 @@ def _seed() -> None:
 
 
 @pytest.fixture
-def compile_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels that have not changed since the last run are not compiled again."""
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(Path(tempfile.gettempdir()) / "tamt-compile-gate"))
+def compile_cache(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> None:
+    """Kernels that have not changed since the last run in this folder are not compiled again."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(pytestconfig.cache.mkdir("triton")))
 
 
 CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
@@ -70,6 +88,11 @@ class ForbidWideTypes(TorchDispatchMode):
 
 
 @pytest.fixture
-def mps_safe() -> type[AbstractContextManager]:
+def mps_safe(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[AbstractContextManager]]:
     """Give a context manager inside which no float64 or complex tensor may be made: ``with mps_safe(): ...``."""
-    return ForbidWideTypes
+    from tamt.reference import iir
+
+    monkeypatch.setattr(iir, "wide", lambda tensor: tensor.dtype)  # as on MPS
+    iir._plans.clear()
+    yield ForbidWideTypes
+    iir._plans.clear()

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from helpers import assert_close
+from helpers import QUICK, assert_close, compiled_elsewhere
 from torch import Tensor
 
 from tamt.ops import compaction as ops
@@ -137,19 +137,23 @@ def test_opcheck() -> None:
     intensity, frequencies, threshold = operands(5, 30)
     intensity.requires_grad_()
     for count, limited in ((7, True), (30, False), (40, False)):
-        torch.library.opcheck(ops.compaction_rows, (intensity, frequencies, threshold, count, limited))
+        checks = QUICK + (("test_aot_dispatch_dynamic",) if limited else ())
+        given = intensity, frequencies, threshold, count, limited
+        torch.library.opcheck(ops.compaction_rows, given, test_utils=checks)
         grad = torch.randn(5, count, dtype=torch.float64, requires_grad=True)
-        torch.library.opcheck(ops.compaction_backward, (grad, intensity, threshold, count, limited))
+        given = grad, intensity, threshold, count, limited
+        torch.library.opcheck(ops.compaction_backward, given, test_utils=checks)
 
 
-def test_compile() -> None:
+@compiled_elsewhere
+def test_compile(backend: str) -> None:
     torch._dynamo.reset()
     frequencies = operands(1, 30)[1]
 
     def function(intensity: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
         return compaction(intensity, frequencies, threshold, 12)
 
-    compiled = torch.compile(function, fullgraph=True, dynamic=True)
+    compiled = torch.compile(function, backend=backend, fullgraph=True, dynamic=True)
     intensity, _, threshold = operands(4, 30)
     compiled(intensity.requires_grad_(), threshold)[1].sum().backward()
     with torch._dynamo.config.patch(error_on_recompile=True):

@@ -119,8 +119,10 @@ def test_chunks_equal_one_shot(cuts: list[int]) -> None:
 
 def test_float32_follows_float64() -> None:
     single = example(2000, dtype=torch.float32)
-    for actual, wanted in zip(ops.drnl_rows(*single), ops.drnl_rows(*(t.double() for t in single)), strict=True):
-        assert_close(actual, wanted, 3e-6, torch.float32)
+    (y, *states), (expected, *wanted) = ops.drnl_rows(*single), ops.drnl_rows(*(t.double() for t in single))
+    assert_close(y, expected, 3e-6, torch.float32)
+    for state, final in zip(states, wanted, strict=True):  # which may be small at the moment the signal ends
+        assert_close(state, final, 2e-5, torch.float32)
 
 
 @pytest.mark.parametrize(("batch", "channels"), [(0, 3), (2, 0)])

@@ -22,7 +22,7 @@ from asv_bench import growth, report, tables
 from asv_bench.benchmarks.common import scipy_cascade
 from asv_bench.comparison import excitation, filters, measure, peers
 from asv_bench.limits import LIMITS, Limit, holds, judged
-from asv_bench.run_device import MODULES
+from asv_bench.run_device import MODULES, beyond_limits
 
 ROOT = Path(__file__).parent.parent
 RESULTS = report.read(ROOT / "results")
@@ -30,8 +30,12 @@ RESULTS = report.read(ROOT / "results")
 
 def work(ours: float, **theirs: Any) -> measure.Work:
     """Every contender returns one number; the right one is 1."""
-    contenders = {name: (lambda v=v: v) if callable(v) else (lambda v=v: lambda: v) for name, v in theirs.items()}
-    return measure.Work("one", 1.0, lambda a, e: abs(a - e), 0.1, "of it", lambda: lambda: ours, contenders)
+
+    def returning(value: float) -> measure.Contender:
+        return lambda: lambda: value * torch.ones(10000).sum().item() / 10000  # long enough for any clock to see
+
+    contenders = {name: value if callable(value) else returning(value) for name, value in theirs.items()}
+    return measure.Work("one", 1.0, lambda a, e: abs(a - e), 0.1, "of it", returning(ours), contenders)
 
 
 def test_each_peer_is_checked_then_timed_beside_tamt() -> None:
@@ -179,6 +183,8 @@ def test_limits() -> None:
             "asv_bench.limits.LIMITS", (Limit("w", "b", ("2 x 1 s",), 4.0), Limit("v", "b", ("float32",), 4.0))
         )
         assert [value for _, value in judged(rows)] == [5.0, 3.0]
+        assert beyond_limits(rows) == ["beyond its limit of 4: 5, w"]
+        assert beyond_limits([rows[1] | {"value": math.nan}])[0].endswith("4: nan, w")
 
 
 def test_every_limit_has_a_figure() -> None:

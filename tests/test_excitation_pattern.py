@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import assert_close
+from helpers import assert_close, compiled_by
 from torch import Tensor
 
 import tamt
@@ -180,12 +180,12 @@ def test_finite_gradients(level: float) -> None:
     assert all(torch.isfinite(t.grad).all() for t in (levels, *module.parameters()))
 
 
-@pytest.mark.parametrize("learnable", [False, True])
-def test_compile(learnable: bool) -> None:
+@compiled_by("learnable", (True,), (False,))
+def test_compile(learnable: bool, backend: str) -> None:
     """One graph without breaks serves every number of rows, forward and backward."""
     torch._dynamo.reset()
     module = pattern(learnable=learnable)
-    compiled = torch.compile(module, fullgraph=True, dynamic=True)
+    compiled = torch.compile(module, backend=backend, fullgraph=True, dynamic=True)
     compiled(noise(2, 3, 22).requires_grad_()).sum().backward()
     module.zero_grad()
     with torch._dynamo.config.patch(error_on_recompile=True):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from helpers import assert_close
+from helpers import assert_close, compiled_elsewhere
 from torch import Tensor, nn
 
 import tamt
@@ -95,11 +95,12 @@ def test_silence(kind: type) -> None:
 
 
 @both
-def test_compile(kind: type) -> None:
+@compiled_elsewhere
+def test_compile(kind: type, backend: str) -> None:
     """One graph without breaks for every length, forward and backward."""
     torch._dynamo.reset()
     module = kind()
-    compiled = torch.compile(module, fullgraph=True, dynamic=True)
+    compiled = torch.compile(module, backend=backend, fullgraph=True, dynamic=True)
     compiled(sound(kind, 4000).requires_grad_()).sum().backward()
     with torch._dynamo.config.patch(error_on_recompile=True):
         for samples in (3000, 5003):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, example_coef, example_operands, naive_iir
+from helpers import QUICK, assert_close, example_coef, example_operands, naive_iir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import butter, sosfilt
@@ -46,8 +46,8 @@ def test_float32_follows_float64(kind: str, length: int, per_channel: bool) -> N
     y, final = ops.iir(*(t.float() for t in operands), kind, 4)
     exact = [t.float().double() for t in operands]
     expected, expected_final = ops.iir(*exact, kind, 4)
-    assert_close(y, expected, 2e-5 if kind == "biquad" else 1e-6, torch.float32)
-    assert_close(final, expected_final, 2e-5 if kind == "biquad" else 1e-5, torch.float32)
+    assert_close(y, expected, 1e-6, torch.float32)
+    assert_close(final, expected_final, 1e-5, torch.float32)
 
 
 @kinds
@@ -109,14 +109,18 @@ def test_third_derivative(kind: str) -> None:
 @sharing
 def test_opcheck(kind: str, per_channel: bool) -> None:
     operands = [t.requires_grad_() for t in example_operands(kind, 2, 70, per_channel)]
-    torch.library.opcheck(ops.iir, (*operands, kind, 2))
-    results = ops.iir(*operands, kind, 2)
-    weights = [torch.randn_like(r).requires_grad_() for r in results]
-    torch.library.opcheck(ops.iir_backward, (*weights, *operands, kind, 2, True, True))
-    for needs in ((True, False), (False, True)):
-        torch.library.opcheck(
-            ops.iir_backward, (*weights, *operands, kind, 2, *needs), test_utils=("test_schema", "test_faketensor")
-        )
+    torch.library.opcheck(ops.iir, (*operands, kind, 2), test_utils=QUICK)
+    weights = [torch.randn_like(r).requires_grad_() for r in ops.iir(*operands, kind, 2)]
+    for needs in ((True, True), (True, False), (False, True)):
+        torch.library.opcheck(ops.iir_backward, (*weights, *operands, kind, 2, *needs), test_utils=QUICK)
+
+
+def test_traced_operators() -> None:
+    """The operators and their gradients as the compiler traces them are those of eager mode."""
+    operands = [t.requires_grad_() for t in example_operands("onepole", 1, 70, False)]
+    torch.library.opcheck(ops.iir, (*operands, "onepole", 1))
+    weights = [torch.randn_like(r).requires_grad_() for r in ops.iir(*operands, "onepole", 1)]
+    torch.library.opcheck(ops.iir_backward, (*weights, *operands, "onepole", 1, True, True))
 
 
 @kinds
@@ -184,19 +188,6 @@ def test_slow_poles(dtype: torch.dtype) -> None:
 
 @kinds
 @sharing
-def test_nan_stays_in_its_row(kind: str, per_channel: bool) -> None:
-    x, coef, state = example_operands(kind, 2, 200, per_channel, batch=3)
-    clean, clean_final = ops.iir(x, coef, state, kind, 2)
-    x[1, ..., 70] = math.nan
-    y, final = ops.iir(x, coef, state, kind, 2)
-    for row in (0, 2):
-        assert torch.equal(y[row], clean[row])
-        assert torch.equal(final[row], clean_final[row])
-    assert y[1].isnan().any()
-
-
-@kinds
-@sharing
 def test_layouts(kind: str, per_channel: bool) -> None:
     """Non-contiguous and expanded signals, states and gradients."""
     x, coef, state = example_operands(kind, 2, 130, per_channel)
@@ -237,8 +228,7 @@ def test_nothing_to_do(kind: str, per_channel: bool, batch: int, channels: int) 
 
 
 def test_biquad_cascade_is_sosfilt() -> None:
-    coef = example_coef("biquad", 3, 4).unflatten(1, (3, 5))
-    sos = torch.cat((coef[..., :3], torch.ones_like(coef[..., :1]), coef[..., 3:]), -1)
+    sos = torch.from_numpy(np.stack([butter(6, f, output="sos") for f in (0.1, 0.3, 0.6, 0.8)]))
     x = torch.randn(2, 500, dtype=torch.float64)
     y, _ = ops.biquad_cascade(x, 2.5 * sos)
     for f in range(4):
@@ -247,7 +237,7 @@ def test_biquad_cascade_is_sosfilt() -> None:
 
 @pytest.mark.parametrize("hertz", [50, 400, 5000, 21000])
 def test_modal_cascade_is_sosfilt(hertz: float) -> None:
-    """A Butterworth low-pass as modal sections, in float32 as exact as its input where biquads have lost 3 digits."""
+    """A Butterworth low-pass as modal sections, in float32 as exact as its input."""
     sections = butterworth_lowpass(torch.tensor([hertz], dtype=torch.float64), 44100, 3)
     x = torch.randn(2, 5000, dtype=torch.float64)
     expected = torch.from_numpy(sosfilt(np.repeat(butter(2, hertz, fs=44100, output="sos"), 3, 0), x.numpy()))[:, None]
@@ -303,7 +293,7 @@ def test_plans_serve_any_length_in_any_order_and_many_threads(order: int) -> Non
     coef[:, 0] += 1
     lengths = [70, 64 * 40, 64 * 3, 64 * 9, 64 * 40, 130] * 3
     expected = {n: naive_iir(x[:, :n], coef, state, "onepole", order)[0] for n in set(lengths)}
-    reference._plan.cache_clear()
+    reference._plans.clear()
     with ThreadPoolExecutor(4) as threads:
         results = list(threads.map(lambda n: ops.iir(x[:, :n], coef, state, "onepole", order)[0], lengths))
     for n, y in zip(lengths, results, strict=True):
@@ -324,7 +314,7 @@ def test_plans_are_kept_by_value() -> None:
 
 
 def test_plans_made_in_inference_mode_serve_training() -> None:
-    reference._plan.cache_clear()
+    reference._plans.clear()
     x, coef, state = example_operands("onepole", 1, 100, False)
     with torch.inference_mode():
         expected, _ = ops.iir(x, coef, state, "onepole", 1)

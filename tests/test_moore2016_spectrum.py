@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close
+from helpers import assert_close, assert_within, compiled_by
 from torch import Tensor
 
 from tamt.spectrum import BIN, FS, LIMITS, WINDOWS, Moore2016Spectrum
@@ -139,8 +139,8 @@ def test_both_ears_and_all_rows_share_the_length() -> None:
     longest = max(int((t > 0).sum(-1).max()) for t in out[::2])
     assert all(t.shape[-1] == longest for t in out)
     alone = Moore2016Spectrum(joint_threshold=True)(audio[:1])
-    for a, e in zip(alone, out, strict=True):
-        assert torch.equal(a[0], e[0, :, : a.shape[-1]])
+    for a, e, tolerance in zip(alone, out, (0, 2e-5) * 2, strict=True):  # frequencies and levels
+        assert_within(a[0], e[0, :, : a.shape[-1]], tolerance)
 
 
 def test_the_strongest_are_kept() -> None:
@@ -361,12 +361,12 @@ def test_learning_recovers_a_threshold_and_a_limit() -> None:
     assert offset[1].item() == pytest.approx(-2, abs=0.05)
 
 
-@pytest.mark.parametrize("learnable", [False, True])
-def test_compile(learnable: bool) -> None:
+@compiled_by("learnable", (True,), (False,))
+def test_compile(learnable: bool, backend: str) -> None:
     """One graph without breaks serves every batch and length, forward and backward."""
     torch._dynamo.reset()
     module = Moore2016Spectrum(max_components=100, learnable=learnable, dtype=torch.float64)
-    compiled = torch.compile(module, fullgraph=True, dynamic=True)
+    compiled = torch.compile(module, backend=backend, fullgraph=True, dynamic=True)
     out = compiled(noise(3, 2200).requires_grad_())
     (out[1].sum() + out[3].sum()).backward()
     with torch._dynamo.config.patch(error_on_recompile=True):

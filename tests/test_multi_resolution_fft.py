@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close
+from helpers import assert_close, compiled_by
 from scipy import signal
 
 from tamt.excitation import ERBIntegration
@@ -357,7 +357,7 @@ def test_autocast(learnable: bool) -> None:
     assert torch.equal(psd, analysis(x)[0])
 
 
-@pytest.mark.parametrize(("learnable", "backend"), [(False, "aot_eager"), (True, "inductor")])
+@compiled_by("learnable", (True,), (False,))
 def test_compile(learnable: bool, backend: str) -> None:
     """One graph without breaks serves every batch and length, forward and backward."""
     torch._dynamo.reset()

@@ -1,4 +1,4 @@
-import subprocess
+import re
 import sys
 
 import numpy as np
@@ -7,7 +7,10 @@ import torch
 
 from tamt import plot
 
-Figure = pytest.importorskip("matplotlib.figure").Figure
+matplotlib = pytest.importorskip("matplotlib")
+from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.text import Text  # noqa: E402
+
 FC = np.array([100.0, 300.0, 1000.0, 4000.0])
 
 
@@ -169,8 +172,56 @@ def test_wrong_shapes_are_refused():
         plot.components(np.ones((3, 4)), np.ones((3, 5)), np.arange(3))
 
 
-def test_pictures_do_without_pyplot():
-    draw = "import sys; from tamt import plot; plot.cochleagram([[1.0]], [0.5], [100.0])"
-    code = draw + "; print('matplotlib.pyplot' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+NOTHING = np.zeros((4, 2))
+PICTURES = {
+    "filter_responses": lambda title: plot.filter_responses([100, 200], np.ones((4, 2)), FC, title=title),
+    "cochleagram": lambda title: plot.cochleagram(NOTHING, [0, 1], FC, title=title, reference=title),
+    "level_map": lambda title: plot.level_map(NOTHING.T, [0, 1], FC, title=title, label=title),
+    "components": lambda title: plot.components(NOTHING.T, NOTHING.T, [0, 1], title=title),
+    "io_functions": lambda title: plot.io_functions([-20, 0], [[-20, -10]], [500], title=title),
+}
+
+
+def texts_of(figure):
+    # Lays texts out as for a file, with their fonts.
+    figure.draw_without_rendering()
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_texts_are_shown_as_they_are(picture, monkeypatch):
+    # Settings under which a text is source code, and no picture may need pyplot.
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    # Of characters that the fonts lack matplotlib would warn, and the filter of warnings makes that an error.
+    title = "$$ $\\foo$ \\$ 5% a_b^c {x} éω 日 \udcff\t\nend"
+    with matplotlib.rc_context({"text.usetex": True, "axes.formatter.use_mathtext": True}):
+        figure = PICTURES[picture](title)
+    shown = texts_of(figure)
+    assert "$$ $\\foo$ \\$ 5% a_b^c {x} éω \\u65e5 \\udcff\\t\nend" in shown
+    assert not any("mathdefault" in text for text in shown)
+
+
+LONG_NAME = "W" * 100 + "i" * 200 + ": 64 filters, 16000 Hz"
+
+
+@pytest.mark.parametrize(
+    ("picture", "title"), [*((picture, LONG_NAME) for picture in PICTURES), ("cochleagram", "some words " * 30)]
+)
+def test_long_titles_are_broken(picture, title):
+    figure = PICTURES[picture](title)
+    figure.draw_without_rendering()
+    (text,) = (text for text in figure.findobj(Text) if text.get_text().count("\n") > 1)
+    assert text.get_text().replace("\n", "") == title
+    assert text.get_window_extent().x1 <= figure.bbox.x1
+    assert not re.search(r"\w\n\w", text.get_text()) or " " not in title[:200]
+
+
+def test_pictures_of_no_frames():
+    nothing, levels = np.zeros((2, 0)), np.zeros((2, 0, 4))
+    assert len(drawn(plot.cochleagram(np.zeros((2, 4, 0)), [], FC, waveform=(nothing, nothing)))) == 4
+    assert len(drawn(plot.cochleagram(np.zeros((4, 0)), [], FC))) == 1
+    assert len(drawn(plot.level_map(levels, [], FC))) == 2
+    over_time, frame, *_ = drawn(plot.components(levels, levels, []))
+    assert len(over_time.lines) == 0
+    assert len(over_time.collections[0].get_offsets()) == 0
+    assert "Level\n(dB SPL)" in texts_of(frame.figure)

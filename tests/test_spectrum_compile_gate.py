@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import some_slow
 
 pytest.importorskip("triton")
 
@@ -43,9 +44,12 @@ def check(codes: list[Code], budgets: dict[str, tuple[int, int]]) -> None:
 
 
 # An odd length, and sums over overlapping bands, take the most registers; the common case is compiled for one target.
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("target", "length", "learnable"), [("sm_90", 320000, False), *((target, 320001, True) for target in TARGETS)]
+    ("target", "length", "learnable"),
+    some_slow(
+        [("sm_90", 320000, False), *((target, 320001, True) for target in TARGETS)],
+        lambda target, length, learnable: target == "sm_90" and learnable,
+    ),
 )
 def test_windowed_dft(target: str, length: int, learnable: bool) -> None:
     with compiled(target) as codes:
@@ -53,9 +57,11 @@ def test_windowed_dft(target: str, length: int, learnable: bool) -> None:
     check(codes, PRODUCTS)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("target", "count"), [("sm_90", 960), *((target, 400) for target in TARGETS)])
+@pytest.mark.parametrize(
+    ("target", "count"),
+    some_slow([("sm_90", 960), *((target, 400) for target in TARGETS)], lambda target, count: target == "sm_90"),
+)
 def test_compaction(target: str, count: int, dtype: torch.dtype) -> None:
     new = torch.empty(0, dtype=dtype, device="meta").new_empty
     with compiled(target) as codes:

@@ -25,7 +25,6 @@ def launch(dtype: torch.dtype, rows: int, n: int) -> None:
     spreading_backward(levels, levels, levels, slopes, 0.25)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("n", [150, 1024])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("target", TARGETS)

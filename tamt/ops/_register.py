@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from tamt._precision import own_precision
+
 _libraries: dict[str, torch.library.Library] = {}  # an operator lives as long as its library
 
 
@@ -35,15 +37,12 @@ def backend(device_type: str) -> str:
 
 
 def _own_precision(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Autocast would also reach the matrix products inside an operator; here it must not."""
+    """``function`` of tensors with the matrix products inside in :func:`own_precision`."""
 
     @functools.wraps(function)
     def wrapped(*args: Any) -> Any:
-        device = next(a for a in args if isinstance(a, Tensor)).device.type
-        if torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
-                return function(*args)
-        return function(*args)
+        with own_precision(next(a for a in args if isinstance(a, Tensor)).device.type):
+            return function(*args)
 
     return wrapped
 

@@ -4,7 +4,8 @@ r"""Dual-resonance nonlinear filters: a linear path, and a path with the broken 
 
 The three filters are cascades of :func:`tamt.ops.iir.modal_cascade`, NL is that of :mod:`tamt.ops.broken_stick`. The
 operator takes ``x`` (B, T), coefficient rows (F, 6K), ``stick`` (F, 3) and states (B, F, 2K) of each cascade. Forward
-makes all steps in one go; backward is made of the operators of the single steps, which differentiate again.
+makes all steps in one go; backward is made of the operators of the single steps, which differentiate again. NaN and
+infinity do what they do in :mod:`tamt.ops.iir`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tamt.ops._register import register
 from tamt.ops.broken_stick import broken_stick_backward, broken_stick_rows
 from tamt.ops.iir import check_sections, iir, iir_backward
 from tamt.reference import drnl as reference
+from tamt.reference.nonfinite import silenced
 
 State = tuple[Tensor, Tensor, Tensor]
 
@@ -132,7 +134,9 @@ def _definition(
 
 
 def _backward(ctx: Any, grad_y: Tensor, *grad_last: Tensor) -> tuple[Tensor | None, ...]:
-    x, linear, front, back, stick, state_linear, state_front, state_back = ctx.saved_tensors
+    x, linear, front, back, stick, *states = ctx.saved_tensors
+    # What is not finite has no part in a loss of the samples before it.
+    x, state_linear, state_front, state_back = (silenced(t) for t in (x, *states))
     need_x, need_linear, need_front, need_back, need_stick, need_one, need_two, need_three = ctx.needs_input_grad
     grads: dict[str, Tensor | None] = {}
 

@@ -6,20 +6,31 @@ NL is the broken stick (:mod:`tamt.ops.broken_stick`), each :math:`h` a causal i
 Signals run in blocks of :func:`fft_length` samples (overlap-save), so memory beyond the output does not grow with
 their length. On CUDA the operator runs on cuFFT and Triton kernels, elsewhere on :mod:`tamt.reference.fft_drnl`.
 
+From the first sample on that is NaN or infinite, that signal's output and final state are NaN, for good, as in
+:mod:`tamt.ops.drnl`; a state that is not finite does so from the start. What came before is what zeros in their place
+would give, to the rounding of a transform. Numbers so large that they overflow inside spoil their block as a whole.
+
 For the operator the leading dimensions are one, ``x`` is (B, T), and the state is always given: ``past_x`` (B, M-1) and
 ``past_w`` (B, F, M-1). From there it takes M.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tamt._memo import Store, bits, readable
+from tamt.coefficients import drnl_sections
 from tamt.ops._checks import check_same_kind
 from tamt.ops._register import pull_back, register
+from tamt.ops.iir import modal_cascade
 from tamt.reference import fft_drnl as reference
+from tamt.reference.nonfinite import silenced
+
+KEPT = 128 << 20  # bytes of spectra kept for later calls; those of 50 channels in float64 take 19 MiB
 
 
 def fft_length(ir_length: int) -> int:
@@ -45,6 +56,29 @@ def ir_spectra(impulses: Tensor) -> Tensor:
     if impulses.dim() != 3 or impulses.shape[0] != 3 or impulses.numel() == 0:
         raise ValueError(f"impulses must have shape (3, F, M) with F, M >= 1, got {tuple(impulses.shape)}")
     return torch.view_as_real(torch.fft.rfft(impulses, fft_length(impulses.shape[2])))
+
+
+def filter_spectra(parameters: Tensor, fs: float, orders: Sequence[int], ir_length: int) -> Tensor:
+    """:func:`ir_spectra` of the filters of a DRNL filterbank, made in double precision where the device has it.
+
+    Parameters
+    ----------
+    parameters : Tensor (7, F)
+        The tensors of :func:`tamt.coefficients.drnl_sections`, float32 or float64. They receive no gradient.
+    fs : float
+        Sampling rate in Hz.
+    orders : four int
+        As for :func:`tamt.coefficients.drnl_sections`.
+    ir_length : int
+        Length of the impulse responses.
+
+    Returns
+    -------
+    Tensor (3, F, fft_length(ir_length) / 2 + 1, 2)
+        On the CPU perhaps the tensor of an earlier call that had the same numbers: not to be changed in place.
+    """
+    given = parameters.detach(), float(fs), list(orders), ir_length
+    return _kept_spectra(*given) if readable(parameters) else _filter_spectra(*given)
 
 
 def fft_drnl(
@@ -108,6 +142,44 @@ def fft_drnl(
     return y.reshape(*lead, channels, x.shape[-1]), (last_x.reshape(past_x.shape), last_w.reshape(past_w.shape))
 
 
+_spectra: Store[Tensor] = Store(KEPT)
+
+
+def _kept_spectra(parameters: Tensor, fs: float, orders: list[int], ir_length: int) -> Tensor:
+    """What :func:`_computed_spectra` gave for the same numbers before, or gives now."""
+    key = (*bits(parameters), fs, *orders, ir_length)
+    return _spectra.get(key, lambda: _computed_spectra(parameters.clone(), fs, orders, ir_length))
+
+
+def _computed_spectra(parameters: Tensor, fs: float, orders: list[int], ir_length: int) -> Tensor:
+    exact = parameters if parameters.device.type == "mps" else parameters.double()
+    filters = drnl_sections(*exact.unbind(0), fs=fs, orders=orders)
+    impulse = exact.new_zeros(ir_length)
+    impulse[0] = 1
+    responses = torch.stack([modal_cascade(impulse, sections)[0] for sections in filters])
+    return ir_spectra(responses).to(parameters.dtype)
+
+
+def _spectra_of(parameters: Tensor, fs: float, orders: list[int], ir_length: int) -> Tensor:
+    if parameters.device.type == "cpu":
+        return _kept_spectra(parameters, fs, orders, ir_length).clone()  # a compiled graph may use its memory again
+    return _computed_spectra(parameters, fs, orders, ir_length)
+
+
+def _fake_spectra(parameters: Tensor, fs: float, orders: list[int], ir_length: int) -> Tensor:
+    return parameters.new_empty(3, parameters.shape[1], fft_length(ir_length) // 2 + 1, 2)
+
+
+_filter_spectra = register(
+    "filter_spectra",
+    "(Tensor parameters, float fs, int[] orders, int ir_length) -> Tensor",
+    _spectra_of,
+    None,
+    _fake_spectra,
+    _computed_spectra,
+)
+
+
 def _check(x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor) -> None:
     torch._check_value(
         spectra.dim() == 4 and spectra.shape[0] == 3 and spectra.shape[2] > 1 and spectra.shape[3] == 2,
@@ -149,7 +221,10 @@ def _reference(*operands: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     needs = ctx.needs_input_grad
     need_x = needs[0] or needs[3]
-    grad_x, grad_stick, grad_past_x, grad_past_w = fft_drnl_backward(*grads, *ctx.saved_tensors, need_x)
+    x, spectra, stick, past_x, past_w = ctx.saved_tensors
+    # What is not finite has no part in a loss of the samples before it.
+    operands = silenced(x), spectra, stick, silenced(past_x), past_w
+    grad_x, grad_stick, grad_past_x, grad_past_w = fft_drnl_backward(*grads, *operands, need_x)
     found = (grad_x, None, grad_stick, grad_past_x, grad_past_w)
     return tuple(g if need else None for g, need in zip(found, needs, strict=True))
 

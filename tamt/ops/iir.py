@@ -5,6 +5,10 @@ per channel, ``x`` (..., F, T) with ``per_channel=True``, and returns the output
 (..., F, N), which continues the signal when it is given back as ``state``. Gradients reach the signal, the coefficients
 and the state. On CUDA the operator runs on Triton kernels, elsewhere on :mod:`tamt.reference.iir`.
 
+From the first sample on that is NaN or infinite, no sample of that signal's output is finite, nor is the final state;
+from a state that is not finite, none is from the second sample on. What came before, and other signals, do not change,
+and gradients of a loss that reads those alone are what they would be without such samples.
+
 For the operator the leading dimensions are one, ``x`` is (B, T) or (B, F, T), ``state`` (B, F, N), and the coefficients
 of a channel are a row of ``coef`` (F, P):
 
@@ -12,11 +16,14 @@ of a channel are a row of ``coef`` (F, P):
 kind        N    P        row                                           state
 =========== ==== ======== ============================================= ===========================================
 ``onepole`` 2n   5        decay, frequency (high, low), gain (re, im)   re, im of each section's output, first to last
-``biquad``  2n   5n       b0, b1, b2, a1, a2 of each section            the two delays of each section
+``biquad``  2n   7n       b, e1, e2, omega, k, a, r of each section     s1, s2 of each section
 ``allpole`` 2n   5 + 2n   as ``onepole``, then feedback (re, im)        as ``onepole``
 ``modal``   2n   6n       decay, frequency (high, low), gain (re, im),  re, im of each section's resonance
                           direct gain of each section
 =========== ==== ======== ============================================= ===========================================
+
+Gain and feedback of one-pole sections are those of :func:`tamt.coefficients.scaled_cascade`, biquads those of
+:class:`tamt.coefficients.Biquads`.
 """
 
 from __future__ import annotations
@@ -26,10 +33,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.coefficients import Blocks, block_shapes, iir_blocks, iir_blocks_vjp
+from tamt.coefficients import Biquads, Blocks, biquad_sections, block_shapes, iir_blocks, iir_blocks_vjp, scaled_cascade
 from tamt.ops._checks import check_same_kind
 from tamt.ops._register import pull_back, register
 from tamt.reference import iir as reference
+from tamt.reference.nonfinite import silenced
 
 KINDS = ("onepole", "biquad", "allpole", "modal")
 
@@ -71,7 +79,8 @@ def onepole_cascade(
     feedback : Tensor (F, order, 2), optional
         Real and imaginary part of :math:`c_1 \dots c_n`.
     state : Tensor (..., F, 2 * order), optional
-        State to continue from; rest if not given.
+        State to continue from, real and imaginary part of :math:`s_1 \dots s_n`; rest if not given. Beyond order 8,
+        where they would leave the range of float32, it has :math:`s_j / h^{n-j}`, :math:`h = 1 - e^{-\mathrm{decay}}`.
     per_channel : bool
         Whether ``x`` has a channel axis.
 
@@ -87,17 +96,23 @@ def onepole_cascade(
         frequency_low = torch.zeros_like(frequency)
     _check_shape("frequency_low", frequency_low, decay.shape)
     _check_order(order)
+    if feedback is not None:
+        _check_shape("feedback", feedback, (*decay.shape, order, 2))
+    gain, feedback = scaled_cascade(decay, gain, feedback, order)
     coef = torch.cat((decay[:, None], frequency[:, None], frequency_low[:, None], gain), 1)
     if feedback is None:
         return _filter(x, coef, "onepole", order, state, per_channel)
-    _check_shape("feedback", feedback, (*decay.shape, order, 2))
     return _filter(x, torch.cat((coef, feedback.flatten(1)), 1), "allpole", order, state, per_channel)
 
 
 def biquad_cascade(
     x: Tensor, sos: Tensor, *, state: Tensor | None = None, per_channel: bool = False
 ) -> tuple[Tensor, Tensor]:
-    r"""Real second-order sections one after the other, in transposed direct form II.
+    r"""Real second-order sections one after the other, as :func:`scipy.signal.sosfilt`.
+
+    In float32 the coefficients are used as they are rounded, and the rest is exact to a few rounding errors of the
+    output, though poles lie close to the unit circle: inside, the sections have the form of
+    :class:`tamt.coefficients.Biquads`.
 
     Parameters
     ----------
@@ -107,7 +122,8 @@ def biquad_cascade(
         ``b0 b1 b2 a0 a1 a2`` of each section, as in :func:`scipy.signal.sosfilt`, for each channel. They are divided by
         ``a0``.
     state : Tensor (..., F, 2 * K), optional
-        State to continue from; rest if not given.
+        State to continue from, the two delays of each section in transposed direct form II (``zi`` of
+        :func:`scipy.signal.sosfilt`); rest if not given.
     per_channel : bool
         Whether ``x`` has a channel axis.
 
@@ -118,9 +134,8 @@ def biquad_cascade(
     """
     if sos.dim() != 3 or sos.shape[1] < 1 or sos.shape[2] != 6:
         raise ValueError(f"sos must have shape (F, K, 6) with K >= 1, got {tuple(sos.shape)}")
-    scaled = sos / sos[..., 3:4]
-    coef = torch.cat((scaled[..., :3], scaled[..., 4:]), -1).flatten(1)
-    return _filter(x, coef, "biquad", sos.shape[1], state, per_channel)
+    biquads = biquad_sections(sos)
+    return _filter(x, biquads.sections.flatten(1), "biquad", sos.shape[1], state, per_channel, biquads)
 
 
 def modal_cascade(
@@ -164,7 +179,13 @@ def check_sections(name: str, sections: Tensor) -> None:
 
 
 def _filter(
-    x: Tensor, coef: Tensor, kind: str, order: int, state: Tensor | None, per_channel: bool
+    x: Tensor,
+    coef: Tensor,
+    kind: str,
+    order: int,
+    state: Tensor | None,
+    per_channel: bool,
+    biquads: Biquads | None = None,
 ) -> tuple[Tensor, Tensor]:
     channels = coef.shape[0]
     signal_dims = 2 if per_channel else 1
@@ -174,16 +195,20 @@ def _filter(
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x must be float32 or float64, got {x.dtype}")
     lead = x.shape[:-signal_dims]
+    at_rest = state is None
     if state is None:
         state = x.new_zeros(*lead, channels, 2 * order)
     _check_shape("state", state, (*lead, channels, 2 * order))
     check_same_kind({"coefficients": coef, "state": state}, x, "the signal's")
+    if biquads and not at_rest:
+        state = biquads.states(state)
     if lead:
         rows, states = x.flatten(0, len(lead) - 1), state.flatten(0, len(lead) - 1)
     else:
         rows, states = x[None], state[None]
     y, last = iir(rows, coef, states, kind, order)
-    return y.reshape(*lead, channels, x.shape[-1]), last.reshape(state.shape)
+    last = last.reshape(state.shape)
+    return y.reshape(*lead, channels, x.shape[-1]), biquads.delays(last) if biquads else last
 
 
 def _check_vector(name: str, tensor: Tensor) -> None:
@@ -203,7 +228,7 @@ def _check_order(order: int) -> None:
 
 def _check_operands(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> None:
     torch._check_value(kind in KINDS, lambda: f"kind must be one of {KINDS}, got {kind!r}")
-    columns = {"onepole": 5, "biquad": 5 * order, "allpole": 5 + 2 * order, "modal": 6 * order}[kind]
+    columns = {"onepole": 5, "biquad": 7 * order, "allpole": 5 + 2 * order, "modal": 6 * order}[kind]
     torch._check_value(
         coef.dim() == 2 and coef.shape[1] == columns,
         lambda: f"coef must have shape (F, {columns}), got {tuple(coef.shape)}",
@@ -231,6 +256,8 @@ def _reference_forward(x: Tensor, coef: Tensor, state: Tensor, kind: str, order:
 def _backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
     x, coef, state = ctx.saved_tensors
     need_x, need_coef, need_state = ctx.needs_input_grad[:3]
+    if need_coef:  # what is not finite has no part in a loss of the samples before it
+        x, state = silenced(x), silenced(state)
     needs = need_x, need_coef
     grad_x, grad_state, *grad_blocks = iir_backward(grad_y, grad_final, x, coef, state, *ctx.parameters, *needs)
     grad_coef = iir_blocks_vjp(coef, Blocks(*grad_blocks), *ctx.parameters) if need_coef else None

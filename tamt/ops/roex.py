@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamt._memo import readable
 from tamt.ops._checks import check_same_kind
 from tamt.ops._register import pull_back, register
 from tamt.reference import roex as reference
@@ -79,13 +80,12 @@ def roex(
     check_same_kind({"levels": levels, "fc": fc, "p": p, "factor": factor}, freqs, "freqs's")
     if not limit > 0:
         raise ValueError(f"limit must be a positive number of octaves, got {limit}")
-    f, level = (t[None] if t.dim() == 1 else t.flatten(0, -2) for t in (freqs, levels))
-    if f.device.type == "cpu" and not torch.compiler.is_compiling():
-        highest = roex_highest(f.detach()).item()
-        if highest > HIGHEST:
-            raise ValueError(f"freqs must not exceed {HIGHEST:g} Hz, got {highest:g} Hz")
-
+    if readable(freqs):
+        wrong = freqs.detach()[freqs > HIGHEST]
+        if wrong.numel():
+            raise ValueError(f"freqs must not exceed {HIGHEST:g} Hz, got {wrong[0].item():g} Hz")
     ratio = 2.0 ** min(limit, _MOST_OCTAVES)
+    f, level = (t[None] if t.dim() == 1 else t.flatten(0, -2) for t in (freqs, levels))
     valid = (f > 0) & (f <= HIGHEST) & (level < math.inf)
     unknown = ~valid & ~(f <= 0)
     f = torch.where(valid, f, _PADDING)
@@ -95,14 +95,6 @@ def roex(
     total = roex_excitation_rows(f, intensity, steepness, fc.detach(), p.detach(), ratio)
     excitation = (10 * torch.log10(total + FLOOR)).masked_fill(unknown.any(1, keepdim=True), math.nan)
     return excitation.reshape(*freqs.shape[:-1], fc.shape[0])
-
-
-def _highest(f: Tensor) -> Tensor:
-    return torch.where(f > HIGHEST, f, 0.0).amax() if f.numel() else f.new_zeros(())  # NaN is no reason to look away
-
-
-def _fake_highest(f: Tensor) -> Tensor:
-    return f.new_empty(())
 
 
 def _check_level(f: Tensor, intensity: Tensor) -> None:
@@ -170,32 +162,18 @@ def _backward_excitation(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _definition_level_backward(grad: Tensor, f: Tensor, intensity: Tensor, ratio: float) -> tuple[Tensor, ...]:
-    def level(f: Tensor, intensity: Tensor) -> Tensor:
-        return reference.level_differentiable(f, intensity, ratio)
-
-    return pull_back(level, (f, intensity), (grad,))
+    return pull_back(lambda *operands: reference.level_differentiable(*operands, ratio=ratio), (f, intensity), (grad,))
 
 
 def _definition_excitation_backward(
     grad: Tensor, f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
 ) -> tuple[Tensor, ...]:
-    def excitation(f: Tensor, intensity: Tensor, steepness: Tensor) -> Tensor:
-        return reference.excitation_differentiable(f, intensity, steepness, fc, p, ratio)
+    def excitation(*operands: Tensor) -> Tensor:
+        return reference.excitation_differentiable(*operands, fc=fc, p=p, ratio=ratio)
 
     return pull_back(excitation, (f, intensity, steepness), (grad,))
 
 
-roex_highest = register(
-    "roex_highest",
-    "(Tensor f) -> Tensor",
-    _highest,
-    None,
-    _fake_highest,
-    lambda f: (None,),
-    backward=lambda ctx, grad: None,
-    rows=("f",),
-    common=True,
-)
 roex_level_backward = register(
     "roex_level_backward",
     "(Tensor grad, Tensor f, Tensor intensity, float ratio) -> (Tensor, Tensor)",

@@ -6,11 +6,14 @@ its steps while it is in the cache.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from tamt.reference.broken_stick import broken_stick_
-from tamt.reference.iir import Plan, block_states, blocked, parts, pieces, plan, slices, write_slice
+from tamt.reference.iir import Plan, block_states, blocked, causal, parts, pieces, plan, slices, write_slice
+from tamt.reference.nonfinite import fill_from_, first_bad
 
 
 def drnl(
@@ -26,36 +29,53 @@ def drnl(
     """``linear(x) + back(NL(front(x)))``: the output (B, F, T) and the final states of the three cascades."""
     one, two, three = (plan(coef, "modal", coef.shape[1] // 6) for coef in (linear, front, back))
     y = x.new_empty(x.shape[0], linear.shape[0], x.shape[-1])
-    states = state_linear, state_front, state_back
-    final_one, final_two, final_three = (torch.empty_like(s, memory_format=torch.contiguous_format) for s in states)
+    x, *states = (t.contiguous() for t in (x, state_linear, state_front, state_back))
+    final_one, final_two, final_three = (torch.empty_like(s) for s in states)
     for rows, channels in parts(y.shape):
-        plans = one.of(channels), two.of(channels), three.of(channels)
-        last = [s[rows, channels].transpose(0, 1) for s in states]
-        for piece, length in pieces(x.shape[-1]):
-            out = y[rows, channels, piece].unflatten(-1, (-1, length))
-            last = write_piece(blocked(x[rows, piece], length), plans, stick[channels], last, out)
+        filters = Filters(one.of(channels), two.of(channels), three.of(channels), stick[channels])
+        starts = [s[rows, channels].transpose(0, 1) for s in states]
+        last = causal(filters, x[rows], starts, y[rows, channels])
         for final, state in zip((final_one, final_two, final_three), last, strict=True):
             final[rows, channels] = state.transpose(0, 1)
     return y, final_one, final_two, final_three
 
 
-def write_piece(
-    signal: Tensor, plans: tuple[Plan, Plan, Plan], stick: Tensor, states: list[Tensor], out: Tensor
-) -> list[Tensor]:
-    """Filter blocks (B, 1, K, L) from ``states`` (F, B, N) to ``out`` (B, F, K, L): the states at the end."""
-    one, two, three = plans
-    length = out.shape[-1]
-    starts, last_two = block_states(signal, states[1], two, length)
-    for b, channels in slices(out):
-        target = out[b, channels]
-        write_slice(signal, starts, two, b, channels, target)
-        broken_stick_(target.flatten(1), stick[channels])
-    del starts  # the next two take its place
-    starts_three, last_three = block_states(out, states[2], three, length)
-    starts_one, last_one = block_states(signal, states[0], one, length)
-    for b, channels in slices(out):
-        target = torch.empty_like(out[b, channels])
-        write_slice(out, starts_three, three, b, channels, target)
-        write_slice(signal, starts_one, one, b, channels, target, add=True)
-        out[b, channels] = target
-    return [last_one, last_two, last_three]
+class Filters(NamedTuple):
+    """Both paths of some channels, a :class:`tamt.reference.iir.Filter`."""
+
+    linear: Plan
+    front: Plan
+    back: Plan
+    stick: Tensor
+
+    def __call__(self, x: Tensor, states: list[Tensor], out: Tensor, *, stepwise: bool) -> list[Tensor]:
+        """See :class:`tamt.reference.iir.Filter`."""
+        for piece, length in pieces(x.shape[-1]):
+            target = out[..., piece].unflatten(-1, (-1, length))
+            states = self.write_piece(blocked(x[:, piece], length), states, target, stepwise)
+        return states
+
+    def write_piece(self, signal: Tensor, states: list[Tensor], out: Tensor, stepwise: bool) -> list[Tensor]:
+        """Filter blocks (B, 1, K, L) from ``states`` to ``out`` (B, F, K, L): the states at the end."""
+        length = out.shape[-1]
+        starts, last_front = block_states(signal, states[1], self.front, length, stepwise)
+        for b, channels in slices(out):
+            target = out[b, channels]
+            write_slice(signal, starts, self.front, b, channels, target)
+            broken_stick_(target.flatten(1), self.stick[channels])
+        del starts  # the next two take its place
+        if stepwise:  # the second filter must not meet what the first one let overflow
+            samples = out.view(*out.shape[:2], -1)
+            first = first_bad(samples)
+            fill_from_(samples, first, 0)
+        starts_back, last_back = block_states(out, states[2], self.back, length, stepwise)
+        starts_linear, last_linear = block_states(signal, states[0], self.linear, length, stepwise)
+        for b, channels in slices(out):
+            target = torch.empty_like(out[b, channels])
+            write_slice(out, starts_back, self.back, b, channels, target)
+            write_slice(signal, starts_linear, self.linear, b, channels, target, add=True)
+            out[b, channels] = target
+        if stepwise:
+            fill_from_(samples, first, torch.nan)
+            last_back = last_back.masked_fill((first < samples.shape[-1]).t()[..., None], torch.nan)
+        return [last_linear, last_front, last_back]

@@ -5,6 +5,9 @@ spectrum of a block of the signal serves all channels; each channel then takes o
 transform. The backward pass is the transpose of every step, from the last block to the first: what a block's gradient
 reaches before its own start is added to the block before, and at the signal's start it is the gradient of the history.
 Only a slice of rows, blocks and channels is in work at a time, so no temporary grows with the signal.
+
+A transform spreads a NaN over its block, earlier samples included, so blocks hold zeros from a row's first sample on
+that is not finite, and NaN is written there afterwards.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from torch.nn.functional import pad
 
 from tamt.coefficients import flush
 from tamt.reference.broken_stick import broken_stick_, broken_stick_backward, broken_stick_differentiable
+from tamt.reference.nonfinite import fill_from_, filled_from, finite, first_bad, readable, silenced
 
 SLICE = 4 << 20  # bytes of all blocks in work: enough transforms per call, which has a price of its own
 
@@ -92,10 +96,43 @@ def fitting_spectra(spectra: Tensor, samples: int) -> tuple[int, tuple[Tensor, .
     return size, tuple(s[:, :: whole // size] for s in complex_spectra(spectra))
 
 
+class Bad(NamedTuple):
+    """Where NaN is to be written: sample numbers, T where nowhere."""
+
+    rows: Tensor  # (B,), from here on in the signal
+    channels: Tensor  # (B, F), from here on in the output
+
+
+def split_bad(x: Tensor, past_x: Tensor, past_w: Tensor) -> tuple[Bad, Tensor, Tensor, Tensor]:
+    """What is not finite in the operands, and the operands without it."""
+    rows = first_bad(x).masked_fill((~past_x.isfinite()).any(1), 0)
+    channels = rows[:, None].masked_fill((~past_w.isfinite()).any(2), 0)
+    return Bad(rows, channels), filled_from(x, rows, 0), silenced(past_x), silenced(past_w)
+
+
+def mark_bad(bad: Bad, length: int, last_x: Tensor, last_w: Tensor) -> None:
+    """Write NaN to the final state of a signal of ``length`` samples."""
+    before = length - last_x.shape[1]
+    fill_from_(last_x, bad.rows - before, torch.nan)
+    fill_from_(last_w, bad.channels - before, torch.nan)
+
+
 def fft_drnl(
     x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output (B, F, T), and the last ``M - 1`` samples of the signal and of the compressed signal."""
+    if x.shape[1] == 0 or (readable(x) and finite(x, past_x, past_w)):
+        return overlap_save(x, spectra, stick, past_x, past_w)
+    bad, x, past_x, past_w = split_bad(x, past_x, past_w)
+    y, last_x, last_w = overlap_save(x, spectra, stick, past_x, past_w)
+    mark_bad(bad, x.shape[1], last_x, last_w)
+    return fill_from_(y, bad.channels, torch.nan), last_x, last_w
+
+
+def overlap_save(
+    x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`fft_drnl` of finite signals."""
     memory = past_x.shape[1]
     size, (linear, front, back) = fitting_spectra(spectra, memory + max(1, x.shape[1]))
     y = x.new_empty(x.shape[0], spectra.shape[1], x.shape[1])

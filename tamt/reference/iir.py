@@ -9,21 +9,23 @@ and their shapes are in :mod:`tamt.ops.iir`.
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from tamt._memo import Store, bits
 from tamt.coefficients import BLOCK, Blocks, flush, iir_blocks
+from tamt.reference.nonfinite import fill_from_, filled_from, finite, first_bad, readable
 
 GROUP_STATES = 64  # numbers of state in a group of the scan
 STEPS = 8  # so many states, or fewer, are cheaper to scan one by one than the matrices of a level are to make
 PART = 1 << 22  # output samples whose block states, a fraction of their number, are held together
 SLICE = 1 << 17  # output samples per pair of products, so that the second finds the first's result in the cache
+KEPT = 128 << 20  # bytes of matrices kept for later calls; a bank of 50 DRNL filters in float64 takes 19 MiB
 
 
 class Level(NamedTuple):
@@ -75,6 +77,11 @@ class Levels:
         """What takes one step ``depth`` levels up."""
         return self.made[depth - 1].over_group if depth else self.transition
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the levels made so far."""
+        return sum(matrix.nbytes for level in self.made for matrix in level[1:])
+
 
 class Plan(NamedTuple):
     """All matrices of a batch of filters, or of the ``channels`` of it that are to be worked on."""
@@ -88,43 +95,102 @@ class Plan(NamedTuple):
         """The plan of some of the channels."""
         return Plan(Blocks(*(matrix[channels] for matrix in self.blocks)), self.own[channels], self.levels, channels)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all matrices."""
+        return sum(matrix.nbytes for matrix in self.blocks) + self.own.nbytes + self.levels.nbytes
+
 
 def make_plan(coef: Tensor, kind: str, order: int) -> Plan:
     """The plan of filters of :func:`tamt.ops.iir.iir`."""
-    blocks = iir_blocks(coef, kind, order)
-    return Plan(blocks, toeplitz(blocks.impulse), Levels(blocks.transitions[:, -1]))
+    exact = iir_blocks(coef.to(wide(coef)) if kind == "biquad" else coef, kind, order)
+    blocks = Blocks(*(flush(matrix.to(coef.dtype)) for matrix in exact))
+    return Plan(blocks, toeplitz(blocks.impulse), Levels(exact.transitions[:, -1]))
+
+
+def wide(tensor: Tensor) -> torch.dtype:
+    """float64 where the device has it.
+
+    Rounded to float32, a block's transition moves poles by 1e-9 each sample, which is much to narrow bands: biquads
+    keep theirs in float64, and scan in it. Where that is missing, a band narrower than 1e-4 fs is good to 4 digits.
+    """
+    return tensor.dtype if tensor.device.type == "mps" else torch.float64
+
+
+_plans: Store[Plan] = Store(KEPT)
 
 
 def plan(coef: Tensor, kind: str, order: int) -> Plan:
     """The plan of these coefficients: on the CPU the one made before, if they have not changed by a bit."""
     if coef.device.type != "cpu":
         return make_plan(coef, kind, order)
-    return _plan(coef.contiguous().numpy().tobytes(), coef.dtype, coef.shape, kind, order)
-
-
-@functools.lru_cache(maxsize=8)
-def _plan(data: bytes, dtype: torch.dtype, shape: torch.Size, kind: str, order: int) -> Plan:
-    with torch.inference_mode(False), torch.no_grad():
-        coef = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
-        return make_plan(coef.reshape(shape), kind, order)
+    return _plans.get((*bits(coef), kind, order), lambda: make_plan(coef.clone(), kind, order))
 
 
 def iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
     """Filter ``x`` (B, T) or (B, F, T) from ``state`` (B, F, N): the output (B, F, T) and the final state."""
     matrices = plan(coef, kind, order)
-    y, final = (
-        x.new_empty(*state.shape[:2], x.shape[-1]),
-        torch.empty_like(state, memory_format=torch.contiguous_format),
-    )
+    x, state = x.contiguous(), state.contiguous()  # what has another layout may round in another way
+    y, final = x.new_empty(*state.shape[:2], x.shape[-1]), torch.empty_like(state)
     for rows, channels in parts(y.shape):
-        part, source = matrices.of(channels), x[rows] if x.dim() == 2 else x[rows, channels]
-        last = state[rows, channels].transpose(0, 1)
-        for piece, length in pieces(x.shape[-1]):
-            signal = blocked(source[..., piece], length)
-            starts, last = block_states(signal, last, part, length)
-            write_output(signal, starts, part, y[rows, channels, piece].unflatten(-1, (-1, length)))
+        source = x[rows] if x.dim() == 2 else x[rows, channels]
+        start, out = state[rows, channels].transpose(0, 1), y[rows, channels]
+        (last,) = causal(Cascade(matrices.of(channels)), source, [start], out)
         final[rows, channels] = last.transpose(0, 1)
     return y, final
+
+
+class Filter(Protocol):
+    """Filters ``x`` (B, T) or (B, F, T) to ``out`` (B, F, T), from states (F, B, N) to those at the end.
+
+    ``stepwise`` scans blocks one by one: a number that overflows reaches nothing before its own block.
+    """
+
+    def __call__(self, x: Tensor, states: list[Tensor], out: Tensor, *, stepwise: bool) -> list[Tensor]:
+        """Write ``out``, return the states at the end."""
+        ...
+
+
+class Cascade(NamedTuple):
+    """The :class:`Filter` with the matrices of a plan."""
+
+    matrices: Plan
+
+    def __call__(self, x: Tensor, states: list[Tensor], out: Tensor, *, stepwise: bool) -> list[Tensor]:
+        """See :class:`Filter`."""
+        (last,) = states
+        for piece, length in pieces(x.shape[-1]):
+            signal = blocked(x[..., piece], length)
+            starts, last = block_states(signal, last, self.matrices, length, stepwise)
+            write_output(signal, starts, self.matrices, out[..., piece].unflatten(-1, (-1, length)))
+        return [last]
+
+
+def causal(run: Filter, x: Tensor, states: list[Tensor], out: Tensor) -> list[Tensor]:
+    """The final states and ``out`` of a filter, of which no sample depends on what comes after it.
+
+    From the first sample on that is NaN or infinite, output and final state are NaN; from a state that is not finite,
+    all of the output is. On a CPU, numbers that overflow inside do not reach earlier output either.
+    """
+    if readable(x):
+        last = run(x, states, out, stepwise=False)
+        if finite(*last):
+            return last
+    first = first_bad(x)
+    x = filled_from(x, first, 0)
+    spoilt = torch.stack([(~state.isfinite()).any(-1) for state in states]).any(0)  # (F, B)
+    first = (first if first.dim() == 2 else first[:, None]).masked_fill(spoilt.t(), 0)
+    states = [state.clone().masked_fill_(spoilt[..., None], 0) for state in states]
+    last = run(x, states, out, stepwise=False)
+    if readable(x) and not finite(*last):
+        overflown = torch.stack([(~state.isfinite()).any(-1) for state in last]).any(0)
+        again = torch.empty_like(out)
+        last_again = run(x, states, again, stepwise=True)
+        out.copy_(torch.where(overflown.t()[..., None], again, out))
+        last = [torch.where(overflown[..., None], new, old) for new, old in zip(last_again, last, strict=True)]
+    fill_from_(out, first, torch.nan)
+    ended = (spoilt | (first < x.shape[-1]).t())[..., None]
+    return [state.masked_fill(ended, torch.nan) for state in last]
 
 
 def pieces(length: int) -> Iterator[tuple[slice, int]]:
@@ -155,10 +221,13 @@ def slices(out: Tensor) -> Iterator[tuple[int, slice]]:
             yield b, slice(f, f + channels)
 
 
-def block_states(signal: Tensor, state: Tensor, matrices: Plan, length: int) -> tuple[Tensor, Tensor]:
+def block_states(signal: Tensor, state: Tensor, matrices: Plan, length: int, stepwise: bool) -> tuple[Tensor, Tensor]:
     """States (F, B, K, N) at the starts of the blocks of a piece, from ``state`` (F, B, N), and the one at its end."""
     if length == BLOCK:
-        return _scan(_block_ends(signal, matrices.blocks), state, matrices.levels, matrices.channels)
+        ends = _block_ends(signal, matrices.blocks)
+        if stepwise:
+            return _scan_stepwise(ends, state, matrices.blocks.transitions[:, -1])
+        return _scan(ends, state, matrices.levels, matrices.channels)
     rest = _shortened(matrices.blocks, length)
     return state[:, :, None], advance(state, rest.transitions)[-1] + _block_ends(signal, rest)[:, :, 0]
 
@@ -315,11 +384,11 @@ def _scan(
     channels, batch, count, size = ends.shape
     if ends.numel() == 0:
         return ends, state
+    if ends.dtype != levels.transition.dtype:
+        states, last = _scan(ends.to(levels.transition.dtype), state.to(levels.transition.dtype), levels, of)
+        return states.to(ends.dtype), last.to(ends.dtype)
     if count <= STEPS:
-        step, visited = levels.transition_at(depth)[of].mT, [state]
-        for end in ends.unbind(2):
-            visited.append(torch.baddbmm(end, visited[-1], step))
-        return torch.stack(visited[:-1], 2), visited[-1]
+        return _scan_stepwise(ends, state, levels.transition_at(depth)[of])
     level = levels.at(depth, count).of(of)
     groups = -(-count // level.group)
     if groups == 1:
@@ -335,6 +404,14 @@ def _scan(
     return states, torch.baddbmm(ends[:, :, -1], states[:, :, -1], level.step)
 
 
+def _scan_stepwise(ends: Tensor, state: Tensor, transition: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`_scan`, one step after the other."""
+    step, visited = transition.mT, [state]
+    for end in ends.unbind(2):
+        visited.append(torch.baddbmm(end, visited[-1], step))
+    return torch.stack(visited[:-1], 2), visited[-1]
+
+
 def _scan_backward(grad_states: Tensor, grad_last: Tensor, levels: Levels, depth: int = 0) -> tuple[Tensor, Tensor]:
     """Adjoint of :func:`_scan`, step by step from its end: gradients of ``ends`` (F, B, K, N) and of ``state``.
 
@@ -343,6 +420,10 @@ def _scan_backward(grad_states: Tensor, grad_last: Tensor, levels: Levels, depth
     channels, batch, count, size = grad_states.shape
     if grad_states.numel() == 0:
         return grad_states, grad_last
+    if grad_states.dtype != levels.transition.dtype:
+        wide_states, wide_last = (grad.to(levels.transition.dtype) for grad in (grad_states, grad_last))
+        ends, state = _scan_backward(wide_states, wide_last, levels)
+        return ends.to(grad_states.dtype), state.to(grad_last.dtype)
     if count <= STEPS:
         transition, adjoints = levels.transition_at(depth), [grad_last]
         for grad in reversed(grad_states.unbind(2)):

@@ -13,7 +13,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from tamt.reference.fft_drnl import Group, block_spectra, complex_spectra, groups, next_past
+from tamt.reference.fft_drnl import (
+    Group,
+    block_spectra,
+    complex_spectra,
+    groups,
+    mark_bad,
+    next_past,
+    split_bad,
+)
 from tamt.triton_kernels._common import LAUNCH, on_device_of
 from tamt.triton_kernels.broken_stick import broken_stick_gain, load_stick, log2_magnitude
 
@@ -163,19 +171,38 @@ def fft_drnl_windows_kernel(
 
 
 @triton.jit
-def fft_drnl_valid_kernel(p_blocks, p_y, C, G, n, hop, memory, N, y_stride_r, y_stride_c, BLOCK: tl.constexpr):
+def fft_drnl_valid_kernel(
+    p_blocks,
+    p_bad,
+    p_y,
+    start,
+    C,
+    G,
+    n,
+    hop,
+    memory,
+    N,
+    bad_stride_r,
+    bad_stride_c,
+    y_stride_r,
+    y_stride_c,
+    BLOCK: tl.constexpr,
+):
     """New samples of every block to their places in the output: ``y[r, c, g hop + i] = blocks[r, g, c, memory + i]``.
 
-    blocks (R, G, C, N) -> y (R, C, n) with strides
+    blocks (R, G, C, N); bad (R, C) with strides: the sample, ``start`` of them being before this group, from which on
+    there is NaN -> y (R, C, n) with strides
     """
     n_tiles = (hop + BLOCK - 1) // BLOCK
     o_row = tl.program_id(0) // n_tiles
     o_i = (tl.program_id(0) % n_tiles) * BLOCK + tl.arange(0, BLOCK)
-    o_c = (o_row % C).to(tl.int64)
-    o_q = (o_row // C % G).to(tl.int64) * hop + o_i
-    m_i = (o_i < hop) & (o_q < n)
-    b_y = tl.load(p_blocks + (o_row.to(tl.int64) * N + memory + o_i), mask=m_i, other=0.0)
-    tl.store(p_y + ((o_row // C // G).to(tl.int64) * y_stride_r + o_c * y_stride_c + o_q), b_y, mask=m_i)
+    o_r, o_c = (o_row // C // G).to(tl.int64), (o_row % C).to(tl.int64)
+    o_q = (o_row // C % G).to(tl.int64) * hop
+    m_i = (o_i < hop) & (o_i < n - o_q)
+    b_y = tl.load(p_blocks + (o_row.to(tl.int64) * N + memory) + o_i, mask=m_i, other=0.0)
+    b_bad = tl.load(p_bad + (o_r * bad_stride_r + o_c * bad_stride_c)) - start - o_q
+    b_y = tl.where(o_i < tl.minimum(b_bad, hop).to(tl.int32), b_y, float("nan"))
+    tl.store(p_y + (o_r * y_stride_r + o_c * y_stride_c + o_q) + o_i, b_y, mask=m_i)
 
 
 @triton.jit
@@ -372,6 +399,9 @@ def fft_drnl(
     stick = stick.contiguous()
     size, memory, bins = 2 * (spectra.shape[2] - 1), past_x.shape[1], spectra.shape[2]
     y = x.new_empty(x.shape[0], spectra.shape[1], x.shape[1])
+    if y.shape[2] == 0:
+        return y, next_past(past_x, x), past_w.clone(memory_format=torch.contiguous_format)
+    bad, x, past_x, past_w = split_bad(x, past_x, past_w)
     last_w = past_w.clone(memory_format=torch.contiguous_format)
     with on_device_of(x):
         for group in plan(y, size, memory):
@@ -394,22 +424,27 @@ def fft_drnl(
                     BK=BINS,
                     **LAUNCH,
                 )
-                target = y[group.rows, part, group.start : group.end]
+                target, until = y[group.rows, part, group.start : group.end], bad.channels[group.rows, part]
                 fft_drnl_valid_kernel[(pairs * channels * triton.cdiv(size - memory, BLOCK),)](
                     torch.fft.irfft(spectrum, size),
+                    until,
                     target,
+                    group.start,
                     channels,
                     count,
                     n,
                     size - memory,
                     memory,
                     size,
+                    *until.stride(),
                     target.stride(0),
                     target.stride(1),
                     BLOCK=BLOCK,
                     **LAUNCH,
                 )
-    return y, next_past(past_x, x), last_w
+    last_x = next_past(past_x, x)
+    mark_bad(bad, x.shape[1], last_x, last_w)
+    return y, last_x, last_w
 
 
 def fft_drnl_backward(

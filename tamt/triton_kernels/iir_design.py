@@ -103,9 +103,14 @@ def iir_design_kernel(
     p_row = p_coef + f * P
     o_table = f * WIDTH
     b_c = ()
-    if KIND == "modal":
+    if KIND == "biquad":
+        for i in tl.static_range(P):
+            b_value = tl.load(p_row + i)
+            tl.store(p_table + o_table + i, b_value)
+            b_c = b_c + (b_value.to(tl.float64),)
+    elif KIND == "modal":
         b_c = store_sections(p_row, p_table + o_table, ORDER, LANES)
-    elif KIND != "biquad":
+    else:
         # f_hi + f_lo is an unevaluated sum that carries more than float32: add it in float64.
         b_cycles = tl.load(p_row + 1).to(tl.float64) + tl.load(p_row + 2).to(tl.float64)
         b_re, b_im = store_pole(p_table, o_table + 2, tl.load(p_row).to(tl.float64), b_cycles, POLES)
@@ -114,12 +119,9 @@ def iir_design_kernel(
         tl.store(p_table + o_table, b_gre)
         tl.store(p_table + o_table + 1, b_gim)
         b_c = (b_gre.to(tl.float64), b_gim.to(tl.float64), b_re, b_im)
-        p_row += 5
-        o_table += 2 + 2 * POLES
-    if KIND != "modal":
-        for i in tl.static_range(P if KIND == "biquad" else P - 5):
-            b_value = tl.load(p_row + i)
-            tl.store(p_table + o_table + i, b_value)
+        for i in tl.static_range(P - 5):
+            b_value = tl.load(p_row + 5 + i)
+            tl.store(p_table + o_table + 2 + 2 * POLES + i, b_value)
             b_c = b_c + (b_value.to(tl.float64),)
 
     lane = tl.arange(0, LANES)

@@ -9,7 +9,7 @@ kind       table row                                              states        
 =========  =====================================================  =======================  ====
 onepole n  g_re, g_im, then re, im of POLES poles                 re, im of s_1 ... s_n    2n
 allpole n  as onepole, then re, im of the feedback c_1 ... c_n    re, im of s_1 ... s_n    2n
-biquad K   b0, b1, b2, a1, a2 of each section                     z1, z2 of each section   2K
+biquad K   b, e1, e2, omega, k, a, r of each section              s1, s2 of each section   2K
 modal K    q_re, q_im, g_re, g_im, d of each section              re, im of each section   2K
 =========  =====================================================  =======================  ====
 
@@ -28,7 +28,8 @@ def forward_step(b_u, b_s, b_c, KIND: tl.constexpr, ORDER: tl.constexpr, PHASE: 
 
     onepole: ``s_0 = g u``, ``s_j' = p s_j + s_{j-1}'``, ``y = Re s_n'``.
     allpole: the same with ``s_0 = g u - sum_j c_j s_j``.
-    biquad: ``y = b0 u + z1``, ``z1' = b1 u - a1 y + z2``, ``z2' = b2 u - a2 y``; y is the next section's u.
+    biquad: ``y = b u + s1``, ``s1' = r s1 + omega s2 + e1 u``, ``s2' = r s2 - k s1 - a s2 + e2 u``; y is the next
+    section's u.
     modal: ``s' = s + q s + g u``, ``y = d u + Re s'``; y is the next section's u. Three contracted operations per part
     of s', the first of them ``s + q s``.
     """
@@ -37,10 +38,11 @@ def forward_step(b_u, b_s, b_c, KIND: tl.constexpr, ORDER: tl.constexpr, PHASE: 
         b_y = b_u
         for j in tl.static_range(ORDER):
             b_in = b_y
-            b_y = b_c[5 * j] * b_in + b_s[2 * j]
-            b_z1 = b_c[5 * j + 1] * b_in + b_s[2 * j + 1] - b_c[5 * j + 3] * b_y
-            b_z2 = b_c[5 * j + 2] * b_in - b_c[5 * j + 4] * b_y
-            b_new = b_new + (b_z1, b_z2)
+            b_y = b_c[7 * j] * b_in + b_s[2 * j]
+            b_1 = b_c[7 * j + 6] * b_s[2 * j] + b_c[7 * j + 3] * b_s[2 * j + 1] + b_c[7 * j + 1] * b_in
+            b_2 = b_c[7 * j + 6] * b_s[2 * j + 1] - b_c[7 * j + 5] * b_s[2 * j + 1]
+            b_2 = b_2 - b_c[7 * j + 4] * b_s[2 * j] + b_c[7 * j + 2] * b_in
+            b_new = b_new + (b_1, b_2)
     elif KIND == "modal":
         b_y = b_u
         for j in tl.static_range(ORDER):
@@ -86,7 +88,8 @@ def adjoint_step(
 
     onepole: ``q_n = l_n' + gy``, ``q_{j-1} = l_{j-1}' + q_j``, ``gu = Re(conj(g) q_1)``, ``l_j = conj(p) q_j``.
     allpole: the same with ``l_j = conj(p) q_j - conj(c_j) q_1``.
-    biquad, last section first: ``w = gy - a1 l1' - a2 l2'``, ``gu = b0 w + b1 l1' + b2 l2'``, ``l1 = w``, ``l2 = l1'``.
+    biquad, last section first: ``gu = b gy + e1 l1' + e2 l2'``, ``l1 = gy + r l1' - k l2'``,
+    ``l2 = r l2' - a l2' + omega l1'``.
     modal, last section first: ``m = l' + gy``, ``gu = d gy + Re(conj(g) m)``, ``l = m + conj(q) m``.
 
     Between the samples of a run the first two carry q, which saves an addition per part: FIRST says that l comes in,
@@ -96,11 +99,12 @@ def adjoint_step(
     if KIND == "biquad":
         b_gu = b_gy
         for j in tl.static_range(ORDER - 1, -1, -1):
-            b_l1 = b_s[2 * j]
-            b_l2 = b_s[2 * j + 1]
-            b_w = b_gu - b_c[5 * j + 4] * b_l2 - b_c[5 * j + 3] * b_l1
-            b_gu = b_c[5 * j] * b_w + b_c[5 * j + 1] * b_l1 + b_c[5 * j + 2] * b_l2
-            b_new = (b_w, b_l1) + b_new
+            b_1 = b_s[2 * j]
+            b_2 = b_s[2 * j + 1]
+            b_l1 = b_c[7 * j + 6] * b_1 - b_c[7 * j + 4] * b_2 + b_gu
+            b_l2 = b_c[7 * j + 6] * b_2 - b_c[7 * j + 5] * b_2 + b_c[7 * j + 3] * b_1
+            b_gu = b_c[7 * j] * b_gu + b_c[7 * j + 1] * b_1 + b_c[7 * j + 2] * b_2
+            b_new = (b_l1, b_l2) + b_new
     elif KIND == "modal":
         b_gu = b_gy
         for j in tl.static_range(ORDER - 1, -1, -1):

@@ -55,17 +55,16 @@ def expected(
     return direct + z, linear_final, front_final, back_final
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    ("orders", "length", "batch", "channels"),
+    ("orders", "length", "batch", "channels", "dtype"),
     [
-        ((1, 1, 1), 1, 1, 1),
-        (PAULICK, 15, 3, 5),
-        (JEPSEN, 16, 1, 2),
-        (PAULICK, 17, 2, 3),
-        ((3, 2, 1), 64, 1, 3),
-        (PAULICK, 257, 2, 1),
-        (JEPSEN, 330, 1, 1),
+        ((1, 1, 1), 1, 1, 1, torch.float64),
+        (PAULICK, 15, 3, 5, torch.float32),
+        (JEPSEN, 16, 1, 2, torch.float64),
+        (PAULICK, 17, 2, 2, torch.float64),
+        ((3, 2, 1), 64, 1, 3, torch.float32),
+        (PAULICK, 193, 2, 1, torch.float64),
+        (JEPSEN, 330, 1, 1, torch.float32),
     ],
 )
 def test_output_and_states(orders: tuple[int, ...], length: int, batch: int, channels: int, dtype: torch.dtype) -> None:
@@ -86,10 +85,10 @@ def test_nothing_to_do(batch: int, channels: int, length: int) -> None:
 
 
 def test_chunked_is_one_shot() -> None:
-    case = operands((2, 1, 2), 210, torch.float64, 1, 2)
+    case = operands((2, 1, 2), 150, torch.float64, 1, 2)
     y, *finals = drnl(*case, SMALL)
     states, parts = case[5:], []
-    for piece in case[0].split((1, 79, 16, 114), -1):
+    for piece in case[0].split((1, 67, 16, 66), -1):
         part, *states = drnl(piece, *case[1:5], *states, SMALL)
         parts.append(part)
     assert_close(torch.cat(parts, -1), y, 1e-12)
@@ -110,7 +109,7 @@ def test_nan_stays_in_its_batch_row() -> None:
 
 
 def test_any_strides() -> None:
-    case = operands((2, 1, 1), 70, torch.float32, 2, 2)
+    case = operands((2, 1, 1), 40, torch.float32, 2, 2)
     wanted = drnl(*case, SMALL)
     strided = case[0].t().contiguous().t(), *(t.mT.contiguous().mT for t in case[1:])
     expanded = case[0][:1].expand(2, -1)
@@ -142,7 +141,7 @@ def auditory(center: Tensor, fs: float) -> tuple[Tensor, ...]:
 def test_levels_of_hearing(level: float, center: float) -> None:
     """A slope of 1e4 at 0 and compression by a power of 0.25 from far below the peak on, with the default tiling."""
     generator = torch.Generator().manual_seed(0)
-    x = level * torch.randn(1, 1000, generator=generator, dtype=torch.float64)
+    x = level * torch.randn(1, 300, generator=generator, dtype=torch.float64)
     cascades = auditory(torch.tensor([center], dtype=torch.float64), 44100.0)
     stick = torch.tensor([[1e4, 0.1, 0.25]], dtype=torch.float64)
     states = [torch.zeros(1, 1, 2 * order, dtype=torch.float64) for order in PAULICK]

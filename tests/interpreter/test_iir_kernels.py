@@ -12,8 +12,9 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from helpers import assert_close, example_operands, naive_iir
+from scipy.signal import butter, sosfilt
 
-from tamt.coefficients import iir_blocks
+from tamt.coefficients import biquad_sections, iir_blocks
 from tamt.reference import iir as reference
 from tamt.triton_kernels import iir as engine
 from tamt.triton_kernels.iir import Tiling, iir_backward, iir_forward
@@ -68,11 +69,11 @@ def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
 TOLERANCE = {
     ("onepole", torch.float32): 3e-6,
     ("allpole", torch.float32): 3e-6,
-    ("biquad", torch.float32): 1e-5,
+    ("biquad", torch.float32): 3e-6,
     ("modal", torch.float32): 3e-6,
     ("onepole", torch.float64): 1e-12,
     ("allpole", torch.float64): 1e-12,
-    ("biquad", torch.float64): 1e-11,
+    ("biquad", torch.float64): 1e-12,
     ("modal", torch.float64): 1e-12,
 }
 
@@ -89,8 +90,8 @@ TOLERANCE = {
         (2, 63, 1, 3, torch.float64, True),
         (4, 64, 1, 2, torch.float32, True),
         (8, 65, 1, 2, torch.float32, False),
-        (1, 256, 2, 2, torch.float64, False),
-        (5, 257, 1, 2, torch.float64, True),
+        (1, 128, 2, 2, torch.float64, False),
+        (5, 193, 1, 2, torch.float64, True),
     ],
 )
 def test_forward_and_every_gradient(
@@ -117,28 +118,26 @@ def test_forward_and_every_gradient(
     leaf = case.coef.double().requires_grad_()
     (gcoef,) = torch.autograd.grad(iir_blocks(leaf, kind, order), leaf, [g.double() for g in grads])
     # Columns (coefficients) differ in size by orders; each is held against its own largest value.
-    error = (gcoef - wanted["gcoef"]).abs().amax(0) / wanted["gcoef"].abs().amax(0)
-    assert error.max() <= 30 * tolerance
+    assert_close(gcoef.t(), wanted["gcoef"].t(), 30 * tolerance)
 
 
-@pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "shared"), [*zip(KINDS, [True, False, False, True], strict=True)])
 def test_default_tiling(kind: str, shared: bool) -> None:
-    case = make_case(kind, 4, torch.float32, shared, 1000, 1, 2)
+    case = make_case(kind, 4, torch.float32, shared, 600, 1, 2)
     y, final = iir_forward(*case[:3], kind, 4)
     wanted_y, wanted_final = reference.iir(*(t.double() for t in case[:3]), kind, 4)
     check(y, wanted_y, TOLERANCE[kind, torch.float32])
     check(final, wanted_final, TOLERANCE[kind, torch.float32])
 
 
-@pytest.mark.parametrize("need", [(False, False), (True, False), (False, True)])
-def test_gradients_that_are_not_needed_are_empty(need: tuple[bool, bool]) -> None:
+def test_gradients_that_are_not_needed_are_empty() -> None:
     case = make_case("onepole", 2, torch.float32, True, 150)
     whole = iir_backward(case.gy, case.gfinal, *case[:3], "onepole", 2, True, True, SMALL)
-    part = iir_backward(case.gy, case.gfinal, *case[:3], "onepole", 2, *need, SMALL)
-    for index, (a, b) in enumerate(zip(part, whole, strict=True)):
-        needed = index == 1 or need[0 if index == 0 else 1]
-        assert torch.equal(a, b) if needed else a.numel() == 0
+    for need in ((False, False), (True, False), (False, True)):
+        part = iir_backward(case.gy, case.gfinal, *case[:3], "onepole", 2, *need, SMALL)
+        for index, (a, b) in enumerate(zip(part, whole, strict=True)):
+            needed = index == 1 or need[0 if index == 0 else 1]
+            assert torch.equal(a, b) if needed else a.numel() == 0
 
 
 def test_scan_of_many_levels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,11 +215,31 @@ def test_slow_modal_sections(dtype: torch.dtype, tolerance: float) -> None:
     check(gx, wanted, tolerance)
 
 
+@pytest.mark.parametrize(
+    ("band", "kind", "fs"),
+    [([17.8, 22.4], "bandpass", 51200), (24, "lowpass", 48000), ([25577.6, 25582.2], "bandpass", 51200)],
+)
+def test_slow_biquads(band: float | list[float], kind: str, fs: float) -> None:
+    """A third octave at 20 Hz, a low-pass, and the third octave mirrored: forward and adjoint, in float32."""
+    sos = torch.from_numpy(butter(3 if kind == "bandpass" else 2, band, kind, fs=fs, output="sos")).float()
+    coef = biquad_sections(sos[None]).sections.flatten(1)
+    order = len(sos)
+    x, gy = torch.randn(1, 2000), torch.randn(1, 1, 2000)
+    state = torch.zeros(1, 1, 2 * order)
+    operands = [t.double() for t in (x, coef, state)]
+    y, _ = iir_forward(x, coef, state, "biquad", order, SMALL)
+    exact = torch.from_numpy(sosfilt(sos.double().numpy(), x.double().numpy()))[None]
+    check(y, exact, 5e-6)  # sosfilt in float32: 2e-3
+    gx, *_ = iir_backward(gy, state, x, coef, state, "biquad", order, True, False, SMALL)
+    wanted, *_ = reference.iir_backward(gy.double(), state.double(), *operands, "biquad", order, True, False)
+    check(gx, wanted, 5e-6)
+
+
 def test_chunked_is_one_shot() -> None:
-    case = make_case("biquad", 2, torch.float64, True, 300)
+    case = make_case("biquad", 2, torch.float64, True, 180, 1, 2)
     y, final = iir_forward(*case[:3], "biquad", 2, SMALL)
     state, parts = case.state, []
-    for piece in case.x.split((1, 63, 100, 16, 120), -1):
+    for piece in case.x.split((1, 63, 16, 100), -1):
         part, state = iir_forward(piece, case.coef, state, "biquad", 2, SMALL)
         parts.append(part)
     check(torch.cat(parts, -1), y, 1e-12)
@@ -228,16 +247,16 @@ def test_chunked_is_one_shot() -> None:
 
 
 def test_any_strides() -> None:
-    case = make_case("onepole", 1, torch.float32, False, 100)
+    case = make_case("onepole", 1, torch.float32, False, 70)
     expanded = case.x[:, :1].expand(-1, 3, -1)
     transposed = case.x.transpose(0, 2).contiguous().transpose(0, 2)
     for x in (expanded, transposed, case.x.flip(-1)[..., ::2]):
-        got = iir_forward(x, case.coef.t().contiguous().t(), case.state.mT.contiguous().mT, "onepole", 1)
-        wanted = iir_forward(x.contiguous(), case.coef, case.state, "onepole", 1)
+        got = iir_forward(x, case.coef.t().contiguous().t(), case.state.mT.contiguous().mT, "onepole", 1, SMALL)
+        wanted = iir_forward(x.contiguous(), case.coef, case.state, "onepole", 1, SMALL)
         assert all(torch.equal(a, b) and a.is_contiguous() for a, b in zip(got, wanted, strict=True))
     gy = torch.ones(()).expand(case.gy.shape)
-    got = iir_backward(gy, case.gfinal, transposed, *case[1:3], "onepole", 1, True, True)
-    wanted = iir_backward(gy.contiguous(), case.gfinal, *case[:3], "onepole", 1, True, True)
+    got = iir_backward(gy, case.gfinal, transposed, *case[1:3], "onepole", 1, True, True, SMALL)
+    wanted = iir_backward(gy.contiguous(), case.gfinal, *case[:3], "onepole", 1, True, True, SMALL)
     assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
 
 

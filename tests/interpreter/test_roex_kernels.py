@@ -8,6 +8,8 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
+from helpers import assert_within
+
 from tamt.reference import roex as reference
 from tamt.triton_kernels import roex as kernels
 
@@ -30,8 +32,7 @@ def assert_near(actual: Tensor, expected: Tensor, scale: Tensor, dtype: torch.dt
     """Within the tolerance relative to the sum of the magnitudes of what was added up."""
     assert actual.dtype == dtype
     assert actual.shape == expected.shape
-    difference = (actual.double() - expected).abs()
-    assert (difference <= TOLERANCE[dtype] * scale + 1e-30).all(), (difference / scale).max()
+    assert_within(actual, expected, TOLERANCE[dtype] * scale + 1e-30)
 
 
 @pytest.fixture(autouse=True)

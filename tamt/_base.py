@@ -1,0 +1,176 @@
+"""The base of the modules: constants that no change of a module can lose, and conversions between types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from tamt._module import check_computing_type
+from tamt.coefficients import split_sum
+
+Self = TypeVar("Self", bound="Base")
+Typed = TypeVar("Typed", bound="TypedBase")
+
+
+def computing_type(x: Any) -> torch.dtype:
+    """float64 for float64, float32 for everything else."""
+    return torch.float64 if getattr(x, "dtype", None) == torch.float64 else torch.float32
+
+
+def rounded(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """A constant in the computing type, or in the complex type that belongs to it."""
+    return value.to(dtype.to_complex() if value.is_complex() else dtype)
+
+
+def unchanged(value: Tensor, _: torch.dtype) -> Tensor:
+    """A constant of integers."""
+    return value
+
+
+def upper_half(value: Tensor, _: torch.dtype) -> Tensor:
+    """A constant in float32, whatever the computing type."""
+    return split_sum(value, torch.float32)[0]
+
+
+def lower_half(value: Tensor, _: torch.dtype) -> Tensor:
+    """What float32 takes from a constant, in float32."""
+    return split_sum(value, torch.float32)[1]
+
+
+class Constant(NamedTuple):
+    """What a buffer is made of: its value in double precision on the CPU, and the form that it takes in a module."""
+
+    value: Tensor | Callable[[], Tensor]  # a large one is better made when it is needed
+    form: Callable[[Tensor, torch.dtype], Tensor]
+
+
+class Base(nn.Module):
+    """A module with constants: buffers that are made anew from double precision whenever the module is converted.
+
+    So they are exact in every type, and hold what they should after ``to_empty``, which leaves buffers uninitialised,
+    and after a state dict was loaded or assigned.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._constants: dict[str, Constant] = {}
+        self.register_load_state_dict_post_hook(_settle)
+
+    def register_constant(
+        self,
+        name: str,
+        value: Tensor | Callable[[], Tensor],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        form: Callable[[Tensor, torch.dtype], Tensor] = rounded,
+        persistent: bool = False,
+    ) -> None:
+        """Keep ``value``, on the CPU and in double precision unless it is integers, as a buffer.
+
+        ``form``, and a ``value`` that is a function, have to be fit for pickling. A persistent one is in the state
+        dict, and a state dict with another value is refused.
+        """
+        self._constants[name] = Constant(value.clone() if isinstance(value, Tensor) else value, form)
+        self.register_buffer(name, self._restored(name, device, dtype), persistent=persistent)
+
+    def constant(self, name: str) -> Tensor:
+        """The value that a buffer was registered with."""
+        value = self._constants[name].value
+        return value if isinstance(value, Tensor) else value()
+
+    def register_exact(self, name: str, value: Tensor, device: torch.device) -> None:
+        """Keep ``value`` (float64) for float32 and float64 alike, as the sum of two float32 buffers.
+
+        The upper half is the constant in float32, so that neither a device without float64 nor a float32 forward pass
+        meets a float64 tensor, and the sum has 48 bits.
+        """
+        self.register_constant(f"_{name}_high", value, device, form=upper_half)
+        self.register_constant(f"_{name}_low", value, device, form=lower_half)
+
+    def exact(self, name: str, dtype: torch.dtype) -> Tensor:
+        """The constant of :meth:`register_exact` in a computing type."""
+        high: Tensor = getattr(self, f"_{name}_high")
+        return high if dtype == torch.float32 else high.to(dtype) + getattr(self, f"_{name}_low").to(dtype)
+
+    def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        def on_pairs(tensor: Tensor) -> Tensor:
+            # nn.Module.double() passes complex tensors by and .to(torch.float64) drops their imaginary parts.
+            if tensor.is_complex():
+                return torch.view_as_complex(fn(torch.view_as_real(tensor)).contiguous())
+            return fn(tensor)
+
+        constants = {name: self._buffers[name] for name in self._constants}
+        converted = {name: on_pairs(buffer) for name, buffer in constants.items() if buffer is not None}
+        for name, after in converted.items():
+            before = constants[name]
+            assert before is not None
+            same = (after.device, after.dtype) == (before.device, before.dtype)
+            if not (same and after.is_set_to(before)):
+                converted[name] = self._restored(name, after.device, after.real.dtype)
+        try:
+            self._buffers.update(dict.fromkeys(constants))
+            super()._apply(on_pairs, recurse)
+        finally:
+            self._buffers.update(converted)
+        return self
+
+    def _restored(self, name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """The buffer of a constant."""
+        return self._constants[name].form(self.constant(name), dtype).to(device, copy=True)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        rest = (local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        for name in self._constants:
+            given = state_dict.get(prefix + name)
+            if not isinstance(given, Tensor) or given.is_meta:
+                continue
+            expected = self._restored(name, torch.device("cpu"), torch.float64)
+            if given.shape != expected.shape:
+                continue  # has been said
+            rtol = 4 * torch.finfo(given.dtype).eps + 1e-6
+            if not torch.allclose(given.detach().to("cpu", torch.float64), expected, rtol, 1e-9):
+                error_msgs.append(
+                    f"{prefix}{name} belongs to a module built with other arguments: from {given.min():g} to "
+                    f"{given.max():g}, but here from {expected.min():g} to {expected.max():g}; build the module with "
+                    "the arguments of the one that was saved."
+                )
+
+
+class TypedBase(Base):
+    """A :class:`Base` that computes in a type of its own, float32 or float64, which conversions of it change."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Computing type."""
+        raise NotImplementedError
+
+    def _apply(self: Typed, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Typed:
+        tensor = next(t for t in (*self._parameters.values(), *self._buffers.values()) if t is not None)
+        check_computing_type(fn(torch.empty(0, dtype=self.dtype, device=tensor.device)).dtype)
+        return super()._apply(fn, recurse)
+
+
+def _settle(module: Base, _: object) -> None:
+    """Constants where a loaded state is, and of its type; a state that was assigned may be elsewhere than before."""
+    state = [t for name, t in module.state_dict(keep_vars=True).items() if "." not in name]
+    own = [t for t in state if not any(t is module._buffers.get(name) for name in module._constants)]
+    like = next(iter(own or state), None)
+    if like is None:
+        return  # a part of a module that has one
+    for part in module.modules():
+        if isinstance(part, Base) and (part is module or not part.state_dict()):
+            for name in part._constants:
+                part._buffers[name] = part._restored(name, like.device, like.real.dtype)

@@ -1,0 +1,8 @@
+"""The command ``tamt``: a demonstration, the analysis of sound files, and a report on the installation.
+
+Everything but ``tamt info`` needs the extras ``audio`` and, for pictures, ``plot``: ``pip install 'tamt[audio,plot]'``.
+"""
+
+from .main import main
+
+__all__ = ["main"]

@@ -1,0 +1,232 @@
+"""What is computed from a sound: frames of a filterbank's output, spectra, excitation patterns."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._module import erb_spaced
+from ..excitation import REFERENCE_PRESSURE, ERBIntegration, ExcitationPattern, Moore2016ExcitationPattern
+from ..multiresolution import MultiResolutionFFT
+from ..spectrum import FRAME as MOORE2016_FRAME
+from ..spectrum import FS as SPECTRUM_FS
+from ..spectrum import Moore2016Spectrum
+from .console import CommandError
+from .sound import blocks, opened, overlapping, resampled
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from soundfile import SoundFile
+
+# Numbers of output or intermediate results held at once while a file is analysed: this bounds memory whatever the
+# file's length.
+_BLOCK_ELEMENTS = 4_000_000
+# Peak velocity of the stapes in m/s for a tone of 1 kHz at 0 dB SPL: 4.24e-4 m/s per Pa, the gain there of AMT's
+# middleearfilter, whose ground are the measurements of Goode et al., Am. J. Otol. 15, 145-154, 1994.
+_STAPES_AT_0_DB = 1.2e-8
+
+
+class Streaming(Protocol):
+    """What a filterbank needs for ``tamt analyze``."""
+
+    def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Filter the next piece of a sound."""
+
+
+class Design(NamedTuple):
+    """A filterbank for one sampling rate."""
+
+    fc: Tensor  # centre frequencies in Hz, (F,)
+    bank: Streaming
+    full_scale: float  # what a sample of 1 is to the filterbank
+
+
+class Analysis(NamedTuple):
+    """What is kept of a sound: frames of the output of a filterbank."""
+
+    fc: NDArray  # centre frequencies in Hz, (F,)
+    times: NDArray  # middle of each frame in s, (N,)
+    rms: NDArray  # root mean square of each filter's output in each frame, (C, F, N)
+    low: NDArray  # lowest sample of the sound in each frame, (C, N)
+    high: NDArray  # highest sample, likewise
+    fs: float  # sampling rate in Hz
+    source_fs: int  # sampling rate of the file in Hz
+    frame: int  # samples per frame
+    seconds: float  # duration of the sound
+
+
+class Spectra(NamedTuple):
+    """What is kept of a sound: frames of a spectrum or of an excitation pattern."""
+
+    arrays: dict[str, NDArray]  # as in the .npz file
+    times: NDArray  # middle of each frame in s, (N,)
+    hop: int  # samples from one frame to the next
+    samples: int  # of the sound, at SPECTRUM_FS
+    peak: float  # the largest magnitude of a sample
+
+
+def stapes_velocity(sound_level: float) -> float:
+    """Peak velocity of the stapes in m/s for a sine of so many dB SPL, with the gain of the middle ear at 1 kHz."""
+    return _STAPES_AT_0_DB * 10 ** (sound_level / 20)
+
+
+def centre_frequencies(flow: float, fhigh: float | None, count: int, fs: float) -> Tensor:
+    """Centre frequencies even in ERB, shape ``(F,)``; a CommandError if they do not suit the sampling rate."""
+    fhigh = min(8000.0, 0.45 * fs) if fhigh is None else fhigh
+    if not flow < fhigh <= fs / 2:
+        raise CommandError(
+            f"filters from {flow:g} Hz (--flow) to {fhigh:g} Hz (--fhigh) do not suit its sampling rate of {fs:g} Hz, "
+            f"which allows 0 < flow < fhigh <= {fs / 2:g}"
+        )
+    return erb_spaced(flow, fhigh, count)
+
+
+@torch.no_grad()
+def analysis_of(
+    path: Path,
+    design: Callable[[float], Design],
+    frame: float,
+    fs: float | None = None,
+    device: torch.device | str = "cpu",
+) -> Analysis:
+    """Filter a sound file block by block and keep frames of the output.
+
+    `design` makes the filterbank for a sampling rate, `frame` is in seconds, and `fs` is the rate to resample to.
+    """
+    with opened(path) as sound:
+        fs = sound.samplerate if fs is None else fs
+        fc, bank, full_scale = design(fs)
+        length = max(1, round(frame * fs))
+        block = length * max(1, _BLOCK_ELEMENTS // (len(fc) * sound.channels * length))
+        # One growing buffer each: many small arrays, kept between large ones that come and go, fragment memory.
+        rms, low, high = bytearray(), bytearray(), bytearray()
+        state = None
+        samples = 0
+        for piece in blocks(resampled(sound, fs, block), block):
+            x = torch.from_numpy(piece.T.copy()).to(device)
+            y, state = bank.stream(full_scale * x, state)
+            samples += len(piece)
+            rms += _frames(y, length, lambda frames: frames.square().mean(-1).sqrt())
+            low += _frames(x, length, lambda frames: frames.amin(-1))
+            high += _frames(x, length, lambda frames: frames.amax(-1))
+        if not samples:
+            raise CommandError(f"holds {sound.frames} samples, which leaves nothing to analyse at {fs:g} Hz")
+        starts = np.arange(0, samples, length)
+        ends = np.minimum(starts + length, samples)
+        analysis = Analysis(
+            fc=fc.numpy(),
+            times=(starts + ends) / (2 * fs),
+            rms=_unpacked(rms, sound.channels, len(fc)),
+            low=_unpacked(low, sound.channels),
+            high=_unpacked(high, sound.channels),
+            fs=fs,
+            source_fs=sound.samplerate,
+            frame=length,
+            seconds=samples / fs,
+        )
+    if not np.isfinite(analysis.rms).all():
+        peak = max(-analysis.low.min(), analysis.high.max())
+        raise CommandError(f"has samples as large as {peak:g}, too large for single precision; full scale is 1")
+    return analysis
+
+
+def _frames(x: Tensor, length: int, reduce: Callable[[Tensor], Tensor]) -> bytes:
+    """Reduce consecutive frames of the last axis, the last of which has what is left; give float32, frame by frame."""
+    count = x.shape[-1] // length
+    parts = [reduce(x[..., : count * length].unflatten(-1, (count, length)))]
+    if count * length < x.shape[-1]:
+        parts.append(reduce(x[..., count * length :].unsqueeze(-2)))
+    return torch.cat(parts, dim=-1).movedim(-1, 0).cpu().numpy().tobytes()
+
+
+def _unpacked(frames: bytearray, *shape: int) -> NDArray:
+    return np.ascontiguousarray(np.moveaxis(np.frombuffer(frames, dtype=np.float32).reshape(-1, *shape), 0, -1))
+
+
+@torch.no_grad()
+def multiresolution(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
+    """Spectrum or excitation pattern of Glasberg and Moore's model (2002)."""
+    fft = MultiResolutionFFT(SPECTRUM_FS, device=arguments.device)
+    integration = ERBIntegration(SPECTRUM_FS, device=arguments.device)
+    spreading = ExcitationPattern(SPECTRUM_FS, device=arguments.device)
+    hop = fft.hop_lengths[fft.window_lengths[0]]
+    # Six windows, whose frames overlap by half, make the signal twelve times as large.
+    count = max(1, _BLOCK_ELEMENTS // (12 * hop * sound.channels))
+    # Full scale is the peak of a sine.
+    pressure = math.sqrt(2) * REFERENCE_PRESSURE * 10 ** (arguments.full_scale_db / 20)
+    psds, levels, peak = [], [], 0.0
+    for start, piece, last in overlapping(sound, (count + 2) * hop, 2 * hop):
+        _expect_samples(start + len(piece), hop + 1, sound, arguments)
+        x = torch.from_numpy(piece.T.copy()).to(arguments.device)
+        psd, freqs = fft(pressure * x)
+        # The longest window reaches one hop to either side. Where the piece ends but not the sound, frames closer to
+        # the end than that saw a reflection: they are left to the neighbouring piece.
+        psd = psd[:, 1 if start else 0 : None if last else count + 1]
+        level = integration(psd, freqs)
+        if arguments.spectrum:
+            psds.append(psd.cpu().numpy())
+        else:
+            level = spreading(level)
+        levels.append(level.cpu().numpy())
+        peak = max(peak, float(x.abs().max()))
+    arrays = {"levels": np.concatenate(levels, axis=1), "fc": integration.fc_erb.cpu().numpy()}
+    if arguments.spectrum:
+        arrays |= {"psd": np.concatenate(psds, axis=1), "freqs": freqs.cpu().numpy()}
+    times = np.arange(arrays["levels"].shape[1]) * hop / SPECTRUM_FS
+    return Spectra(arrays, times, hop, start + len(piece), peak)
+
+
+@torch.no_grad()
+def moore2016(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
+    """Spectrum or excitation pattern of the model of Moore et al. (2016)."""
+    if sound.channels > 2:
+        raise CommandError(
+            f"has {sound.channels} channels, but {arguments.analysis} is for one or two: it has two ears"
+        )
+    spectrum = Moore2016Spectrum(
+        SPECTRUM_FS, round(1000 * arguments.frame), arguments.full_scale_db, device=arguments.device
+    )
+    pattern = Moore2016ExcitationPattern(device=arguments.device)
+    hop = spectrum.hop
+    # Per frame and ear 960 intensities, their levels, frequencies, and what it takes to choose among them.
+    count = max(1, _BLOCK_ELEMENTS // (8 * 2 * 960))
+    parts, peak = [], 0.0
+    for start, piece, _ in overlapping(sound, count * hop + MOORE2016_FRAME, MOORE2016_FRAME):
+        _expect_samples(start + len(piece), MOORE2016_FRAME + hop, sound, arguments)
+        x = torch.from_numpy(piece.T.copy()).to(arguments.device)
+        peak = max(peak, float(x.abs().max()))
+        # What is left of the sound may be too short for another frame.
+        if len(piece) >= MOORE2016_FRAME + hop:
+            freqs_left, levels_left, freqs_right, levels_right = spectrum(x.expand(2, -1)[None])
+            freqs = torch.cat((freqs_left, freqs_right))[: sound.channels]
+            levels = torch.cat((levels_left, levels_right))[: sound.channels]
+            part = (freqs, levels) if arguments.spectrum else (pattern(freqs, levels),)
+            parts.append([values.cpu().numpy() for values in part])
+    if arguments.spectrum:
+        arrays = dict(zip(("freqs", "levels"), map(_joined, zip(*parts, strict=True)), strict=True))
+    else:
+        arrays = {"levels": np.concatenate([level for (level,) in parts], axis=1)}
+        arrays["fc"] = pattern.fc_channels.cpu().numpy()
+    times = (np.arange(arrays["levels"].shape[1]) * hop + MOORE2016_FRAME / 2) / SPECTRUM_FS
+    return Spectra(arrays, times, hop, start + len(piece), peak)
+
+
+def _joined(parts: Sequence[NDArray]) -> NDArray:
+    """Join lists (C, N, K) of different K along the frames; shorter ones get zeros at their ends."""
+    width = max(part.shape[2] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, 0), (0, width - part.shape[2]))) for part in parts], axis=1)
+
+
+def _expect_samples(samples: int, least: int, sound: SoundFile, arguments: argparse.Namespace) -> None:
+    if samples < least:
+        raise CommandError(
+            f"holds {sound.frames} samples, which makes {samples} at {SPECTRUM_FS} Hz; {arguments.analysis} needs "
+            f"{least} or more"
+        )

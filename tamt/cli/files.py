@@ -1,0 +1,225 @@
+"""Which files the command reads and writes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import signal
+import threading
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .console import CommandError, shown
+from .sound import FFMPEG
+
+# What the files of a format are called, by soundfile's name of the format. MATLAB's are left out, as those that are
+# sound are few, and raw samples, which soundfile cannot read by themselves.
+_EXTENSIONS = {
+    "AIFF": (".aif", ".aifc", ".aiff"),
+    "AU": (".au", ".snd"),
+    "AVR": (".avr",),
+    "CAF": (".caf",),
+    "FLAC": (".flac",),
+    "HTK": (".htk",),
+    "IRCAM": (".sf",),
+    "MP3": (".mp1", ".mp2", ".mp3"),
+    "MPC2K": (".snd",),
+    "NIST": (".nist", ".sph"),
+    "OGG": (".oga", ".ogg", ".opus"),
+    "PAF": (".paf",),
+    "PVF": (".pvf",),
+    "RF64": (".rf64",),
+    "SD2": (".sd2",),
+    "SDS": (".sds",),
+    "SVX": (".8svx", ".svx"),
+    "VOC": (".voc",),
+    "W64": (".w64",),
+    "WAV": (".wav", ".wave"),
+    "WVE": (".wve",),
+    "XI": (".xi",),
+}
+# Sound that soundfile does not read: a folder's are not passed over in silence.
+_FOREIGN = {".3gp", ".aac", ".ac3", ".amr", ".ape", ".dsf", ".m4a", ".m4b", ".mka", ".mpc", ".ra", ".wma", ".wv"}
+# Bytes of the longest file name that common file systems allow.
+_LONGEST_NAME = 255
+_SIGNALS = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")
+
+_drafts: set[Path] = set()
+
+
+class Inputs(NamedTuple):
+    """What the arguments of the command stand for."""
+
+    files: list[Path]  # sound files, each once
+    problems: list[tuple[Path, str]]  # arguments and folders of which nothing can be had, and why
+    notes: list[tuple[Path, str]]  # what else there is to say of a folder
+
+
+def inputs(arguments: Sequence[Path]) -> Inputs:
+    """Replace folders by the sound files in and below them, in sorted order, and leave out what is given twice."""
+    files: list[Path] = []
+    problems: list[tuple[Path, str]] = []
+    notes: list[tuple[Path, str]] = []
+    for path in arguments:
+        if not os.path.isdir(path):
+            files.append(path)
+            continue
+        unreadable: list[OSError] = []
+        names = sorted(_visible_files(path, unreadable))
+        problems += [(Path(error.filename), str(error.strerror)) for error in unreadable]
+        extensions = sound_extensions()
+        found = [name for name in names if name.suffix.lower() in extensions]
+        files += found
+        foreign = Counter(name.suffix.lower() for name in names if name.suffix.lower() in _FOREIGN)
+        others = f"{', '.join(sorted(foreign))} (soundfile does not read it; {FFMPEG.format('.m4a')} makes it WAV)"
+        if not found and not unreadable:
+            there = f", but there is {others}" if foreign else ""
+            problems.append((path, f"there is no sound file in this folder: {', '.join(sorted(extensions))}{there}"))
+        elif foreign:
+            notes.append((path, f"left out {foreign.total()} files of {others}"))
+    return Inputs(_distinct(files), problems, notes)
+
+
+def sound_extensions() -> set[str]:
+    """What the names of files end in that soundfile reads, in small letters."""
+    import soundfile
+
+    return {extension for format_ in soundfile.available_formats() for extension in _EXTENSIONS.get(format_, ())}
+
+
+def _visible_files(folder: Path, unreadable: list[OSError]) -> Iterator[Path]:
+    """Find the files in a folder and below it, but for hidden ones; links to folders could go in circles."""
+    for below, folders, names in os.walk(folder, onerror=unreadable.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(below, name) for name in names if not name.startswith("."))
+
+
+def _distinct(paths: Sequence[Path]) -> list[Path]:
+    """Leave out a file that is given again, by another way or, where the file system allows that, in other case."""
+    distinct: list[Path] = []
+    alike: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        located = _located(path)
+        others = alike[_folded(str(located))]
+        if not any(other == located or _is_one_file(other, located) for other in others):
+            others.append(located)
+            distinct.append(path)
+    return distinct
+
+
+def _is_one_file(path: Path, other: Path) -> bool:
+    with suppress(OSError):
+        return os.path.samefile(path, other)
+    return False
+
+
+def _located(path: Path) -> Path:
+    """Where a file is, whatever way leads to its folder; a link to a file is a file of its own."""
+    return Path(os.path.realpath(path.parent), path.name)
+
+
+def _folded(name: str) -> str:
+    """Make names alike that a file system may take for one: macOS and Windows do not tell case apart."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def result_names(paths: Sequence[Path]) -> list[str]:
+    """Give each of several files the name of its results, whatever their order.
+
+    It is the file's stem; where that is not its alone, the name, then the name behind those of as many folders as it
+    takes. What no folder tells apart gets a checksum of where it is.
+    """
+    located = [_located(path) for path in paths]
+    depths = [0] * len(paths)
+    while True:
+        names = [_result_name(path, depth) for path, depth in zip(located, depths, strict=True)]
+        groups: defaultdict[str, list[int]] = defaultdict(list)
+        for index, name in enumerate(names):
+            groups[_folded(name)].append(index)
+        clashing = [group for group in groups.values() if len(group) > 1]
+        if not clashing:
+            return names
+        for group in clashing:
+            least = min(depths[index] for index in group)
+            for index in group:
+                depths[index] += depths[index] == least
+
+
+def _result_name(path: Path, depth: int) -> str:
+    checksum = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    # The first part is the root or, on Windows, a drive.
+    if depth >= len(path.parts):
+        return _shortened(path.name, f"-{checksum}", must=True)
+    return _shortened("-".join(path.parts[-depth:]) if depth else path.stem, f"-{checksum}")
+
+
+def _shortened(name: str, ending: str, must: bool = False) -> str:
+    """Keep a name, or as much of it as leaves room for an ending if it is too long for a file system."""
+    most = _LONGEST_NAME - len(".npz")
+    if not must and len(os.fsencode(name)) <= most:
+        return name
+    while len(os.fsencode(name + ending)) > most:
+        name = name[:-1]
+    return name + ending
+
+
+def made_folder(path: Path) -> Path:
+    """Make a folder if there is none; a CommandError if that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"the folder {shown(path)} cannot be made: {error.strerror}") from error
+    return path
+
+
+@contextmanager
+def replacing(*targets: Path) -> Iterator[list[Path]]:
+    """Give names to write to; the files take the targets' places once all are complete, and vanish if one fails."""
+    drafts = [target.with_name(f".{secrets.token_hex(6)}.part") for target in targets]
+    _drafts.update(drafts)
+    try:
+        yield drafts
+        for draft, target in zip(drafts, targets, strict=True):
+            os.replace(draft, target)
+    finally:
+        _remove(drafts)
+        _drafts.difference_update(drafts)
+
+
+def _remove(drafts: Sequence[Path]) -> None:
+    for draft in drafts:
+        with suppress(OSError):
+            draft.unlink()
+
+
+@contextmanager
+def no_drafts_left_by_signals(interrupt: bool) -> Iterator[None]:
+    """While this lasts, signals that end the process take its drafts with them, and `interrupt` says if SIGINT is one.
+
+    The process then ends by the signal, as it would have without this. It would not do to raise an exception: what
+    comes while a callback or a finalizer runs is lost.
+    """
+
+    def end(number: int, _: Any) -> None:
+        _remove(list(_drafts))
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+        # One that is ignored, as SIGHUP is under nohup, stays so.
+        ending = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+        if interrupt and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            ending.append(signal.SIGINT)
+        before = {number: signal.signal(number, end) for number in ending}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,213 @@
+"""The arguments of the command, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import math
+import platform
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from .. import __version__
+from ..drnl import MODELS, SUBJECTS
+from ..ops._register import backend
+from .analyze import EXCITATIONS, FILTERBANKS, NOTES, SPECTRA, analyze_files
+from .console import CommandError, OutputError, reason, say
+from .demo import run_demo
+from .files import no_drafts_left_by_signals
+from .sound import HIGHEST_RATE, LOWEST_RATE
+
+# More would only take memory: these are 250 per ERB.
+_MOST_CHANNELS = 10_000
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        The arguments; by default those of the process. The process is then taken to be the command's own, and an
+        interrupt (SIGINT) ends it without a traceback.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 1 if something could not be done, or 141 if nobody reads the output any more. Wrong arguments
+        exit with status 2.
+    """
+    try:
+        try:
+            arguments = _parser().parse_args(argv)
+            with no_drafts_left_by_signals(interrupt=argv is None):
+                return arguments.command(arguments)
+        except (CommandError, OSError) as error:
+            say(f"tamt: {reason(error)}", error=True)
+            return 1
+        finally:
+            say("", end="")
+    except OutputError as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            return 128 + 13  # as if by SIGPIPE, which Python ignores
+        with suppress(OutputError):
+            say(f"tamt: the output cannot be written: {error}", error=True)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tamt", description="Auditory filterbanks: demonstration and sound analysis.")
+    parser.add_argument("--version", action="version", version=f"tamt {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser(
+        "demo",
+        help="filter a synthetic vowel sequence and draw pictures of it",
+        description="Synthesise a sequence of vowels, write it as a WAV file, filter it and draw pictures of it.",
+    )
+    demo.add_argument("--out", type=Path, default=Path("tamt-demo"), metavar="DIR", help="folder (default: tamt-demo)")
+    demo.set_defaults(command=run_demo)
+
+    analyze = commands.add_parser(
+        "analyze",
+        help="filter sound files; write the levels as numbers and pictures",
+        description="Filter sound files, or take their spectra or excitation patterns, and write what comes out as\n"
+        "numbers and as a picture.",
+        epilog=NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    option = analyze.add_argument
+    option(
+        "files",
+        nargs="+",
+        type=_input,
+        metavar="FILE",
+        help="sound file of any kind that soundfile reads, or folder, for the sound files in and below it",
+    )
+    # No default here: argparse would then let it pass beside one of the others.
+    kind = analyze.add_mutually_exclusive_group().add_argument
+    kind("--filterbank", choices=sorted(FILTERBANKS), help="default: gammatone")
+    kind("--spectrum", choices=SPECTRA, help="the spectrum of a loudness model instead, see below")
+    kind("--excitation", choices=EXCITATIONS, help="the excitation pattern of a loudness model instead, see below")
+    option("--subject", choices=SUBJECTS, help="of a DRNL: hearing normal or without the active part (default: NH)")
+    option("--model", choices=tuple(MODELS), help="of a DRNL: orders of its filters (default: paulick2024)")
+    option(
+        "--full-scale-db",
+        type=_sound_level,
+        metavar="DB",
+        help="for all but gammatone: dB SPL of a full-scale sine, 0 to 200, see below (default: 100)",
+    )
+    option("--out", type=Path, required=True, metavar="DIR", help="folder for the results; made if there is none")
+    option(
+        "--fs",
+        type=_rate,
+        metavar="HZ",
+        help=f"of a filterbank: resample to this rate, {LOWEST_RATE} to {HIGHEST_RATE} (default: the file's own)",
+    )
+    option("--flow", type=_positive, metavar="HZ", help="of a filterbank: lowest centre (default: 80, of a DRNL 250)")
+    option(
+        "--fhigh",
+        type=_positive,
+        metavar="HZ",
+        help="likewise highest (default: 8000, or 0.45 times the rate if lower)",
+    )
+    option(
+        "--channels",
+        type=_count,
+        metavar="N",
+        help=f"likewise number, at most {_MOST_CHANNELS}, even in ERB (default: 64, of a DRNL 50)",
+    )
+    option(
+        "--frame",
+        type=_frame,
+        metavar="S",
+        help="of a filterbank or moore2016: seconds per frame, at most 1 (default: 0.01)",
+    )
+    option("--no-plot", dest="plot", action="store_false", help="no pictures, which take most of the time")
+    option("--device", type=_device, default=torch.device("cpu"), help="torch device, such as cuda (default: cpu)")
+    analyze.set_defaults(command=analyze_files)
+
+    info = commands.add_parser(
+        "info", help="print versions and devices", description="Print versions, devices and the backend of each device."
+    )
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} has to be a finite number greater than 0")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = _positive(text)
+    if not LOWEST_RATE <= value <= HIGHEST_RATE:
+        raise argparse.ArgumentTypeError(f"{text!r} has to be from {LOWEST_RATE} to {HIGHEST_RATE} Hz")
+    return value
+
+
+def _frame(text: str) -> float:
+    value = _positive(text)
+    if value > 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} has to be at most 1 second")
+    return value
+
+
+def _sound_level(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value <= 200.0:
+        raise argparse.ArgumentTypeError(f"{text!r} has to be a level from 0 to 200 dB SPL")
+    return value
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and len(text) < 10 and 1 <= int(text) <= _MOST_CHANNELS):
+        raise argparse.ArgumentTypeError(f"{text!r} has to be a whole number from 1 to {_MOST_CHANNELS}")
+    return int(text)
+
+
+def _input(text: str) -> Path:
+    # An empty path is the working folder: a variable that is not set would mean everything in it.
+    if not text:
+        raise argparse.ArgumentTypeError("a name must not be empty")
+    return Path(text)
+
+
+def _device(text: str) -> torch.device:
+    try:
+        device = torch.device(text)
+        # There are devices that hold no data.
+        torch.zeros(1, device=device).tolist()
+    except Exception as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {reason(error)}") from error
+    return device
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    say(f"{'tamt':<12}{__version__}\n{'python':<12}{platform.python_version()}, {platform.platform()}")
+    for package in ("torch", "triton", "numpy", "scipy", "soundfile", "soxr", "matplotlib"):
+        say(f"{package:<12}{_version(package) or 'not installed'}")
+    served = {"triton": "Triton kernels", "reference": "reference (plain torch)"}
+    say(f"\ncpu         {served[backend('cpu')]}, {torch.get_num_threads()} threads")
+    for index in range(torch.cuda.device_count()):
+        say(f"{f'cuda:{index}':<12}{served[backend('cuda')]}, {torch.cuda.get_device_name(index)}")
+    if torch.backends.mps.is_available():
+        say(f"mps         {served[backend('mps')]}")
+    return 0
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

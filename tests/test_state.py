@@ -1,0 +1,367 @@
+"""What a module computes follows what it holds, however that was changed; what it keeps never shows."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import io
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+import tamt
+from tamt.ops import fft_drnl as fft_drnl_ops
+from tamt.reference import iir as reference
+
+FC = [300.0, 1000.0]
+FREQS = torch.linspace(0, 16000, 257)
+
+
+class Case(NamedTuple):
+    make: Callable[..., nn.Module]
+    inputs: Callable[[], tuple[Tensor, ...]]
+
+
+def _signal(*shape: int, scale: float = 1.0) -> Tensor:
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+CASES = {
+    "gammatone": Case(functools.partial(tamt.GammatoneFilterbank, FC, 16000), lambda: (_signal(300),)),
+    "gammatone poly": Case(
+        functools.partial(tamt.GammatoneFilterbank, FC, 16000, implementation="poly"), lambda: (_signal(300),)
+    ),
+    "gammatone float64": Case(
+        functools.partial(tamt.GammatoneFilterbank, FC, 16000, dtype=torch.float64), lambda: (_signal(300),)
+    ),
+    "drnl": Case(functools.partial(tamt.DRNLFilterbank, FC, 16000), lambda: (_signal(300, scale=1e-3),)),
+    "fast drnl": Case(
+        functools.partial(tamt.FastDRNLFilterbank, FC, 16000, ir_length=512), lambda: (_signal(300, scale=1e-3),)
+    ),
+    "erb integration": Case(tamt.ERBIntegration, lambda: (_signal(2, 257).square(), FREQS)),
+    "excitation": Case(tamt.ExcitationPattern, lambda: (60 + 20 * _signal(150),)),
+    "moore2016 excitation": Case(
+        tamt.Moore2016ExcitationPattern, lambda: (torch.linspace(100, 9000, 20), 60 + 10 * _signal(20))
+    ),
+    "moore2016 spectrum": Case(
+        functools.partial(tamt.Moore2016Spectrum, max_components=100), lambda: (_signal(1, 2, 2200),)
+    ),
+    "multi-resolution": Case(functools.partial(tamt.MultiResolutionFFT, 32000), lambda: (_signal(2, 3000),)),
+}
+cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+learnables = pytest.mark.parametrize("learnable", [False, True], ids=["fixed", "learnable"])
+DESIGNED = ("fc_erb", "erb_centers", "window_")  # what state dicts hold of a design that does not change
+
+
+def tensors(result: Any) -> tuple[Tensor, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+def outputs(module: nn.Module, case: Case) -> tuple[Tensor, ...]:
+    with torch.no_grad():
+        return tensors(module(*case.inputs()))
+
+
+def assert_same(left: tuple[Tensor, ...], right: tuple[Tensor, ...]) -> None:
+    for a, b in zip(left, right, strict=True):
+        assert torch.equal(a, b), (a - b).abs().max()
+
+
+def differ(left: tuple[Tensor, ...], right: tuple[Tensor, ...]) -> bool:
+    return any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def changed(module: nn.Module, factor: float = 1.07) -> dict[str, Tensor]:
+    """Another state: other filters, slopes, limits."""
+    return {
+        name: tensor.detach().clone() if name.startswith(DESIGNED) else tensor.detach() * factor
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def expected(case: Case, state: dict[str, Tensor], **options: Any) -> tuple[Tensor, ...]:
+    """What a new module with this state gives."""
+    fresh = case.make(**options)
+    fresh.load_state_dict(state)
+    return outputs(fresh, case)
+
+
+def own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of the state dict themselves."""
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if not name.startswith(DESIGNED):
+            yield name, tensor
+
+
+WRITERS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "in place": lambda held, new: held.copy_(new),
+    ".data": lambda held, new: held.data.copy_(new),
+    "another .data": lambda held, new: setattr(held, "data", new),
+    "numpy": lambda held, new: held.detach().numpy().__setitem__(..., new.numpy()),
+    "average": lambda held, new: torch._foreach_lerp_([held.data], [2 * new - held], 0.5),
+}
+
+
+@cases
+@learnables
+@pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
+def test_writing_to_the_tensors(case: Case, learnable: bool, writer: Callable[[Tensor, Tensor], Any]) -> None:
+    module = case.make(learnable=learnable).requires_grad_(False)
+    before, state = outputs(module, case), changed(module)
+    with torch.no_grad():
+        for name, held in own_tensors(module):
+            writer(held, state[name])
+    after = outputs(module, case)
+    assert_same(after, expected(case, module.state_dict(), learnable=learnable))
+    assert differ(after, before)
+
+
+@cases
+def test_vector_to_parameters(case: Case) -> None:
+    module = case.make(learnable=True).requires_grad_(False)
+    before = outputs(module, case)
+    held = list(module.parameters())
+    vector_to_parameters(1.07 * parameters_to_vector(held), held)
+    after = outputs(module, case)
+    assert_same(after, expected(case, module.state_dict(), learnable=True))
+    assert differ(after, before)
+
+
+@cases
+@learnables
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_copies_that_are_loaded_anew(case: Case, learnable: bool, copied: Callable[[nn.Module], nn.Module]) -> None:
+    module = case.make(learnable=learnable)
+    first, second, third = changed(module, 1.0), changed(module, 1.03), changed(module, 1.07)
+    module.load_state_dict(first)
+    module.load_state_dict(second)
+    outputs(module, case)
+    twin = copied(module)
+    assert_same(outputs(twin, case), outputs(module, case))
+    twin.load_state_dict(third)
+    assert_same(outputs(twin, case), expected(case, third, learnable=learnable))
+    assert_same(outputs(module, case), expected(case, second, learnable=learnable))
+
+
+@cases
+@learnables
+@pytest.mark.parametrize("assign", [False, True], ids=["to_empty", "assign"])
+def test_from_the_meta_device(case: Case, learnable: bool, assign: bool) -> None:
+    source = case.make(learnable=learnable)
+    state = changed(source)
+    source.load_state_dict(state)
+    with torch.device("meta"):
+        module = case.make(learnable=learnable)
+    if not assign:
+        module.to_empty(device="cpu")
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point() and not any(tensor is b for b in constants(module)):
+                tensor.data.fill_(float("nan"))  # what uninitialised memory may hold
+    module.load_state_dict(state, assign=assign)
+    assert_same(outputs(module, case), outputs(source, case))
+    for (name, tensor), (_, other) in zip(module.named_buffers(), source.named_buffers(), strict=True):
+        assert torch.equal(tensor, other), name
+
+
+def constants(module: nn.Module) -> list[Tensor]:
+    return [part._buffers[name] for part in module.modules() for name in getattr(part, "_constants", ())]
+
+
+@cases
+def test_constants_are_exact_after_any_conversion(case: Case) -> None:
+    """Through float32 and back there is no trace of it; shared memory stays shared."""
+    wide = case.make(**({"dtype": torch.float64} if "dtype" in signature(case) else {}))
+    there_and_back = copy.deepcopy(wide).float().double()
+    for held, again in zip(constants(wide.double()), constants(there_and_back), strict=True):
+        assert torch.equal(held, again)
+    for held in constants(copy.deepcopy(wide).share_memory()):
+        assert held.is_shared()
+
+
+def signature(case: Case) -> set[str]:
+    return set(inspect.signature(case.make).parameters)
+
+
+def test_a_state_of_another_design_is_refused() -> None:
+    for make, other, name in (
+        (tamt.ERBIntegration, {"f_min": 52.0}, "fc_erb"),
+        (tamt.ExcitationPattern, {"f_min": 52.0}, "erb_centers"),
+    ):
+        with pytest.raises(RuntimeError, match=f"{name} belongs to a module built with other arguments: from [15]"):
+            make().load_state_dict(make(**other).state_dict())
+        half = {key: tensor.bfloat16() for key, tensor in make().state_dict().items()}
+        make().load_state_dict(half)
+
+
+@cases
+@learnables
+@pytest.mark.parametrize("rehearsal", ["grad", "jvp", "vmap", "fake", "dual"])
+def test_a_first_call_inside_a_transform_leaves_nothing(case: Case, learnable: bool, rehearsal: str) -> None:
+    module, inputs = case.make(learnable=learnable), case.inputs()
+    first, rest = inputs[0], inputs[1:]
+
+    def total(x: Tensor) -> Tensor:
+        return sum(y.sum() for y in tensors(module(x, *rest)))
+
+    if rehearsal == "grad":
+        torch.func.grad(total)(first)
+    elif rehearsal == "jvp":
+        torch.func.jvp(total, (first,), (torch.ones_like(first),))
+    elif rehearsal == "vmap":
+        torch.func.vmap(total)(first[None])
+    elif rehearsal == "dual":
+        with torch.autograd.forward_ad.dual_level():
+            total(torch.autograd.forward_ad.make_dual(first, torch.ones_like(first)))
+    else:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            module(*inputs)
+    after = outputs(module, case)
+    assert all(type(y) is Tensor for y in after)
+    assert_same(after, outputs(case.make(learnable=learnable), case))
+    copy.deepcopy(module)
+    torch.save(module, io.BytesIO())
+    assert_same(outputs(pickle.loads(pickle.dumps(module)), case), after)
+
+
+@cases
+@learnables
+def test_functional_call(case: Case, learnable: bool) -> None:
+    module = case.make(learnable=learnable)
+    before, state = outputs(module, case), changed(module)
+    with torch.no_grad():
+        result = tensors(torch.func.functional_call(module, state, case.inputs()))
+    assert_same(result, expected(case, state, learnable=learnable))
+    assert_same(outputs(module, case), before)
+
+
+@cases
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_the_default_type_does_not_matter(case: Case, dtype: torch.dtype) -> None:
+    """Neither at construction nor in a call: loaders of large models change it around both."""
+    usual, inputs = case.make(), case.inputs()
+    wanted = tensors(usual(*inputs))
+    torch.set_default_dtype(dtype)
+    try:
+        module = case.make()
+        result = tensors(module(*inputs))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for (name, tensor), (_, other) in zip(module.named_buffers(), usual.named_buffers(), strict=True):
+        assert tensor.dtype == other.dtype, name
+        assert torch.equal(tensor, other), name
+    assert_same(result, wanted)
+
+
+def test_given_lists_keep_their_digits_under_any_default_type() -> None:
+    thresholds = [501.0, 1250.0, 2540.0, 4050.0, 8000.0]
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert tamt.MultiResolutionFFT(32000, freq_thresholds=thresholds).freq_thresholds.tolist() == thresholds
+        bank = tamt.DRNLFilterbank([250.0, 1001.0], 16000)
+        assert torch.isfinite(bank.io_function([-100.3], 1001.0)).all()
+        assert bank.fc.tolist() == [250.0, 1001.0]
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@cases
+def test_the_default_device_does_not_matter_in_a_call(case: Case) -> None:
+    module, inputs = case.make(), case.inputs()
+    wanted = tensors(module(*inputs))
+    fresh = case.make()
+    with torch.device("meta"):
+        assert_same(tensors(fresh(*inputs)), wanted)
+
+
+def test_tones_are_made_on_the_modules_device() -> None:
+    bank = tamt.DRNLFilterbank(FC, 16000)
+    wanted = bank.io_function([-100.0])
+    with torch.device("meta"):
+        assert torch.equal(bank.io_function([-100.0]), wanted)
+        assert torch.equal(bank.path_responses([500.0])[0], bank.path_responses(torch.tensor([500.0], device="cpu"))[0])
+
+
+def test_frequencies_in_memory_that_is_written_again() -> None:
+    """A table is for the numbers it was made for, though the tensor is the same and its version too."""
+    module, psd = tamt.ERBIntegration(), _signal(2, 257).square()
+    memory = FREQS.clone().numpy()
+    freqs = torch.from_numpy(memory)
+    module(psd, freqs)
+    memory *= 0.5
+    assert torch.equal(module(psd, freqs), tamt.ERBIntegration()(psd, 0.5 * FREQS))
+
+
+def test_fixed_limits_followed_where_they_cannot_be_read() -> None:
+    """In a graph the bands are those of construction or loading: after other changes there is no wrong number."""
+    spectrum, signal = tamt.MultiResolutionFFT(32000), _signal(2, 3000)
+    graph = torch.compile(spectrum, backend="aot_eager", fullgraph=True)
+    assert torch.equal(graph(signal)[0], spectrum(signal)[0])
+    spectrum.freq_thresholds.data.mul_(1.07)
+    assert torch.isnan(graph(signal)[0]).all()
+    components, stereo = tamt.Moore2016Spectrum(max_components=50), _signal(1, 2, 2200)
+    graph = torch.compile(components, backend="aot_eager", fullgraph=True)
+    assert_same(graph(stereo), components(stereo))
+    components.freq_limits.data.mul_(1.07)
+    assert torch.isnan(graph(stereo)[1]).all()
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("name", ["gammatone", "drnl", "fast drnl", "erb integration"])
+def test_tracing_a_fresh_module(name: str) -> None:
+    case = CASES[name]
+    module = case.make()
+    traced = torch.jit.trace(module, case.inputs())
+    assert_same(tensors(traced(*case.inputs())), outputs(module, case))
+
+
+@pytest.mark.parametrize(("name", "banks"), [("drnl", 5), ("gammatone", 20), ("fast drnl", 4)])
+def test_banks_in_turn_are_designed_once(name: str, banks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    for module, function in ((reference, "make_plan"), (fft_drnl_ops, "_computed_spectra")):
+        original = getattr(module, function)
+        monkeypatch.setattr(module, function, lambda *a, f=original: made.append("") or f(*a))
+    reference._plans.clear()
+    fft_drnl_ops._spectra.clear()
+    case = CASES[name]
+    modules = []
+    for i in range(banks):
+        module = case.make()
+        module.load_state_dict(changed(module, 1 + 0.01 * i))
+        modules.append(module)
+    first = [outputs(module, case) for module in modules]
+    count = len(made)
+    assert count >= banks
+    again = [outputs(module, case) for module in modules]
+    assert len(made) == count
+    for a, b in zip(first, again, strict=True):
+        assert_same(a, b)
+
+
+def _broadcast(rank: int, store: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    try:
+        for name, case in CASES.items():
+            module = case.make().requires_grad_(False)
+            if rank == 0:
+                module.load_state_dict(changed(module))
+            before = outputs(module, case)
+            for tensor in module.state_dict().values():
+                torch.distributed.broadcast(torch.view_as_real(tensor) if tensor.is_complex() else tensor, 0)
+            after = outputs(module, case)
+            assert differ(after, before) == (rank == 1), name
+            assert_same(after, expected(case, module.state_dict()))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_broadcast_into_a_used_module(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_broadcast, (str(tmp_path / "store"),), nprocs=2)
