@@ -52,16 +52,15 @@ def _out_of_sight(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Where it has not been imported it cannot, and it is not imported for this.
     """
-    hidden: Callable[..., Any] | None = None
+    hidden: list[Callable[..., Any]] = []
 
     @functools.wraps(function)
     def wrapped(*args: Any) -> Any:
-        nonlocal hidden
-        if "torch._dynamo" not in sys.modules or torch.compiler.is_compiling():
+        if "torch._dynamo" not in sys.modules:
             return function(*args)
-        if hidden is None:
-            hidden = torch.compiler.disable(function)
-        return hidden(*args)
+        if not hidden:
+            hidden.append(torch.compiler.disable(function))
+        return hidden[0](*args)
 
     return wrapped
 
@@ -117,11 +116,15 @@ def _as_tuple(results: Any) -> tuple[Any, ...]:
     return (results,) if isinstance(results, Tensor) else tuple(results)
 
 
+def _undefined(*operands: Any) -> Any:
+    raise NotImplementedError("an operator that has no definition was asked for a derivative that needs it")
+
+
 class _Rules(NamedTuple):
     """How to differentiate an operator and how to call it for many sets of operands; see :func:`register`."""
 
     operator: torch._ops.OpOverload
-    definition: Callable[..., Any] | None
+    definition: Callable[..., Any]
     tensors: int  # so many operands, the first
     linear: set[int]
     rows: set[int]
@@ -130,7 +133,6 @@ class _Rules(NamedTuple):
 
     def gradients(self, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """The backward that follows from the definition."""
-        assert self.definition is not None
         saved, wanted = ctx.saved_tensors, [i for i in range(self.tensors) if ctx.needs_input_grad[i]]
 
         def function(*primals: Tensor) -> Any:
@@ -149,7 +151,6 @@ class _Rules(NamedTuple):
                 p if i not in self.linear else torch.zeros_like(p) if t is None else t for i, (p, t) in enumerate(pairs)
             ]
             return list(_as_tuple(self.operator(*operands, *ctx.parameters)))
-        assert self.definition is not None
         with forward_ad._set_fwd_grad_enabled(True):
             duals = [p if t is None else forward_ad.make_dual(p, t, level=0) for p, t in pairs]
             results = _as_tuple(self.definition(*duals, *ctx.parameters))
@@ -282,7 +283,7 @@ def register(
     operands = {argument.name: i for i, argument in enumerate(operator._schema.arguments)}
     rules = _Rules(
         operator,
-        definition,
+        definition or _undefined,
         sum(str(argument.type) == "Tensor" for argument in operator._schema.arguments),
         {operands[one] for one in linear},
         {operands[one] for one in rows},
@@ -293,7 +294,7 @@ def register(
         raise ValueError(f"tamt::{name} needs a definition: its backward or its tangents would have none")
     differentiable = _differentiable(rules, setup_context, backward)
     # What ``Function.apply`` does outside of transforms, without a look at the signature, which takes most of the time.
-    apply = super(torch.autograd.Function, differentiable).apply
+    apply = super(torch.autograd.Function, differentiable).apply  # type: ignore[misc]
     tensors = rules.tensors
 
     def autograd(*args: Any) -> Any:

@@ -162,14 +162,17 @@ def _backward_excitation(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _definition_level_backward(grad: Tensor, f: Tensor, intensity: Tensor, ratio: float) -> tuple[Tensor, ...]:
-    return pull_back(lambda *operands: reference.level_differentiable(*operands, ratio=ratio), (f, intensity), (grad,))
+    def level(f: Tensor, intensity: Tensor) -> Tensor:
+        return reference.level_differentiable(f, intensity, ratio)
+
+    return pull_back(level, (f, intensity), (grad,))
 
 
 def _definition_excitation_backward(
     grad: Tensor, f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
 ) -> tuple[Tensor, ...]:
-    def excitation(*operands: Tensor) -> Tensor:
-        return reference.excitation_differentiable(*operands, fc=fc, p=p, ratio=ratio)
+    def excitation(f: Tensor, intensity: Tensor, steepness: Tensor) -> Tensor:
+        return reference.excitation_differentiable(f, intensity, steepness, fc, p, ratio)
 
     return pull_back(excitation, (f, intensity, steepness), (grad,))
 
