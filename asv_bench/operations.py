@@ -101,7 +101,7 @@ def biquads() -> Tensor:
 
 def drnl_cascade(path: int) -> Tensor:
     """Sections of the linear path, or of the nonlinear one before or after the broken stick."""
-    return DRNLFilterbank((250, 8000), FS, CHANNELS)._filters()[path].flatten(1)
+    return DRNLFilterbank((250, 8000), FS, CHANNELS)._sections()[path].flatten(1)
 
 
 def iir_operation(

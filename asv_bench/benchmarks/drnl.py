@@ -54,7 +54,8 @@ def scipy_drnl(x: np.ndarray, linear: np.ndarray, front: np.ndarray, back: np.nd
 
 def by_scipy(x: Tensor) -> partial:
     """:func:`scipy_drnl` of the default filterbank, in the type of ``x``."""
-    *filters, stick = filterbank("drnl", "float64", "cpu")._filters()
+    bank = filterbank("drnl", "float64", "cpu")
+    filters, stick = bank._sections(), bank._stick()
     wide = x.cpu().numpy()
     coefficients = [modal_as_biquads(sections).astype(wide.dtype) for sections in filters]
     return partial(scipy_drnl, wide, *coefficients, stick.numpy().astype(wide.dtype))
@@ -201,7 +202,7 @@ class DRNLAccuracy:
         x = torch.randn(2 * fs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         self.x = (LEVEL * x).float()
         exact = DRNLFilterbank([fc], fs)
-        *filters, stick = exact._filters()
+        filters, stick = exact._sections(), exact._stick()
         expected = scipy_drnl(self.x.double().numpy(), *(modal_as_biquads(s) for s in filters), stick.numpy())
         self.expected = torch.from_numpy(expected)
         require(relative_error(exact(self.x), self.expected), 1e-9, "float64")

@@ -128,7 +128,7 @@ class ModalCascade:
     def setup(self, device: str, dtype: str, path: str) -> None:
         self.device, self.per_channel = device, path.startswith("back")
         batch, seconds = LOADS[device]
-        exact = DRNLFilterbank((250, 8000), FS, CHANNELS)._filters()[2 if self.per_channel else 0]
+        exact = DRNLFilterbank((250, 8000), FS, CHANNELS)._sections()[2 if self.per_channel else 0]
         shape = (batch, CHANNELS, seconds * FS) if self.per_channel else (batch, seconds * FS)
         x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         self.sos = modal_as_biquads(exact)

@@ -205,7 +205,8 @@ def _drnl(device: str, dtype: str, kind: type) -> Work:
     x = drnl_bench.noise(1, 1, dtype, device)
     span = (drnl_bench.FLOW, drnl_bench.FHIGH)
     bank = kind(span, fs, dtype=DTYPES[dtype], device=device)
-    *filters, stick = DRNLFilterbank(span, fs)._filters()
+    bank = DRNLFilterbank(span, fs)
+    filters, stick = bank._sections(), bank._stick()
     sos = [torch.from_numpy(modal_as_biquads(sections)).to(device, DTYPES[dtype]) for sections in filters]
     stick = stick.to(device, DTYPES[dtype])
 
