@@ -39,7 +39,28 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ |= {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
 
+# Of so many cases of a test in these files every run has some, evenly spread; all of them are for `make test-all`.
+CASES_IN_EVERY_RUN = {
+    "interpreter/": 3,
+    "compile_gate": 4,
+    "test_transforms": 6,
+    "test_state": 10,
+    "test_nan_causality": 8,
+}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for name, cases in tests.items():
+        most = next((most for part, most in CASES_IN_EVERY_RUN.items() if part in name), len(cases))
+        quick = [item for item in cases if "slow" not in item.keywords]
+        kept = {i * (len(quick) - 1) // max(1, most - 1) for i in range(most)}
+        for i, item in enumerate(quick):
+            if len(quick) > most and i not in kept:
+                item.add_marker(pytest.mark.slow)
     if torch.cuda.is_available():
         return
     for item in items:
