@@ -703,11 +703,15 @@ def test_signals_of_every_kind_take_the_drafts_with_them(capsys, tmp_path, out, 
     left = []
     monkeypatch.setattr(signal, "raise_signal", lambda number: left.append((number, files_in(out))))
     monkeypatch.setattr("numpy.savez_compressed", lambda *_, **__: os.kill(os.getpid(), number))
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        before = signal.getsignal(number)
-        cli.main()
-        assert left.pop() == (number, [])
-        assert signal.getsignal(number) is before
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    for number, before in usual.items():
+        inherited = signal.signal(number, before)  # nohup, for one, has SIGHUP ignored
+        try:
+            cli.main()
+            assert left.pop() == (number, [])
+            assert signal.getsignal(number) is before
+        finally:
+            signal.signal(number, inherited)
     # To others that call it, and to signals that are ignored, the command leaves what they have.
     with pytest.raises(KeyboardInterrupt):
         cli.main(arguments)

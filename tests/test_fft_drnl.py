@@ -350,7 +350,9 @@ def test_memory_does_not_grow_with_the_signal(monkeypatch: pytest.MonkeyPatch) -
         assert len(steps.results) == 7
         lasting = {t.untyped_storage().data_ptr() for t in (*steps.results, x, spectra, y)}
         storages = [t.untyped_storage() for t in steps.made]
-        return max(s.nbytes() for s in storages if s.data_ptr() not in lasting and s.nbytes() != y.nbytes)
+        # Where the signal cannot be looked at, as inside of a mode, backward makes one copy of it without NaN.
+        beside = [s.nbytes() for s in storages if s.data_ptr() not in lasting]
+        return max(size for size in beside if size not in (x.nbytes, y.nbytes))
 
     short = largest(20 * HOP)
     assert short >= 6 * SIZE * 8  # two blocks of three channels

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from tamt import _memo
+
 
 def readable(x: Tensor) -> bool:
     """Whether data may be read back: no other device than a CPU is asked for it."""
@@ -32,7 +34,9 @@ def first_bad(x: Tensor) -> Tensor:
 
 
 def silenced(x: Tensor) -> Tensor:
-    """``x`` with 0 for what is not finite."""
+    """``x`` with 0 for what is not finite; where that can be seen to be nothing, ``x`` itself."""
+    if _memo.readable(x) and finite(x.detach()):
+        return x
     return x.nan_to_num(nan=0, posinf=0, neginf=0)
 
 
