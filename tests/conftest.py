@@ -41,11 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # Of so many cases of a test in these files every run has some, evenly spread; all of them are for `make test-all`.
 CASES_IN_EVERY_RUN = {
-    "interpreter/": 3,
-    "compile_gate": 4,
-    "test_transforms": 6,
-    "test_state": 10,
-    "test_nan_causality": 8,
+    "interpreter/": 2,
+    "compile_gate": 3,
+    "test_transforms": 4,
+    "test_state": 6,
+    "test_nan_causality": 6,
 }
 
 
