@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -70,6 +72,20 @@ def judge(error: Tensor, tolerance: float | Tensor) -> float:
     worst = share.argmax()
     assert share[worst] <= 1, f"error {error.flatten()[worst]:.2e} exceeds {limit.flatten()[worst]:.2e}"
     return share[worst].item()
+
+
+def in_a_process_group(folder: Path, body: Callable[[], None]) -> None:
+    """Run ``body`` in a group of this one process.
+
+    What it has made is gone before the group: a reducer that is the last to hold a group waits for threads that wait
+    for Python.
+    """
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=0, world_size=1)
+    try:
+        body()
+        gc.collect()
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def naive_iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, compiled_by, compiled_elsewhere
+from helpers import assert_close, compiled_by, compiled_elsewhere, in_a_process_group
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -513,8 +513,7 @@ def test_double(kind: type) -> None:
 
 @both
 def test_distributed_data_parallel(kind: type, tmp_path: Path) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
-    try:
+    def body() -> None:
         filters = bank(kind, learnable=True)
         wrapped = torch.nn.parallel.DistributedDataParallel(filters)
         x = noise(2, 200)
@@ -522,8 +521,8 @@ def test_distributed_data_parallel(kind: type, tmp_path: Path) -> None:
         assert_close(y.detach(), filters(x).detach(), 1e-12)
         y.square().sum().backward()
         assert all(p.grad.abs().sum() > 0 for p in filters.parameters())
-    finally:
-        torch.distributed.destroy_process_group()
+
+    in_a_process_group(tmp_path, body)
 
 
 @both

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, assert_within, compiled_by
+from helpers import assert_close, assert_within, compiled_by, in_a_process_group
 
 import tamt
 from tamt.excitation import ERBIntegration
@@ -328,13 +328,12 @@ def test_copies(learnable: bool) -> None:
 
 
 def test_distributed_data_parallel(tmp_path: Path) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
-    try:
+    def body() -> None:
         module = ERBIntegration(learnable=True)
         torch.nn.parallel.DistributedDataParallel(module)(spectrum(2), FREQS).sum().backward()
         assert all((p.grad != 0).all() for p in module.parameters())
-    finally:
-        torch.distributed.destroy_process_group()
+
+    in_a_process_group(tmp_path, body)
 
 
 def test_repr() -> None:

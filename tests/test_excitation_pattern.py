@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import assert_close, compiled_by
+from helpers import assert_close, compiled_by, in_a_process_group
 from torch import Tensor
 
 import tamt
@@ -254,15 +254,14 @@ def test_conversion() -> None:
 
 
 def test_distributed_data_parallel(tmp_path: Path) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
-    try:
+    def body() -> None:
         module, levels = pattern(learnable=True), noise(4, 22)
         out = torch.nn.parallel.DistributedDataParallel(module)(levels)
         assert torch.equal(out, module(levels))
         out.square().sum().backward()
         assert all(p.grad.abs() > 0 for p in module.parameters())
-    finally:
-        torch.distributed.destroy_process_group()
+
+    in_a_process_group(tmp_path, body)
 
 
 def test_one_operator(monkeypatch: pytest.MonkeyPatch) -> None:

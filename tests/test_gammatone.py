@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, compiled_by, compiled_elsewhere
+from helpers import assert_close, compiled_by, compiled_elsewhere, in_a_process_group
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import freqz
@@ -491,8 +491,7 @@ def test_learnt_poles_move_with_double() -> None:
 
 
 def test_distributed_data_parallel(tmp_path: Path) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
-    try:
+    def body() -> None:
         filters = bank(learnable=True)
         wrapped = torch.nn.parallel.DistributedDataParallel(filters)
         x = torch.randn(2, 200)
@@ -500,8 +499,8 @@ def test_distributed_data_parallel(tmp_path: Path) -> None:
         assert_close(y.detach(), filters(x).detach(), 1e-6)
         y.square().sum().backward()
         assert torch.view_as_real(filters.poles.grad).abs().sum() > 0
-    finally:
-        torch.distributed.destroy_process_group()
+
+    in_a_process_group(tmp_path, body)
 
 
 def test_repr() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, assert_within, compiled_by
+from helpers import assert_close, assert_within, compiled_by, in_a_process_group
 from torch import Tensor
 
 from tamt.spectrum import BIN, FS, LIMITS, WINDOWS, Moore2016Spectrum
@@ -517,14 +517,13 @@ def test_double() -> None:
 
 
 def test_distributed_data_parallel(tmp_path: Path) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
-    try:
+    def body() -> None:
         module = Moore2016Spectrum(learnable=True, max_components=1024)
         out = torch.nn.parallel.DistributedDataParallel(module)(noise(2, level=20, dtype=torch.float32))
         (out[1].sum() + out[3].sum()).backward()
         assert all(p.grad.abs().sum() > 0 for p in module.parameters())
-    finally:
-        torch.distributed.destroy_process_group()
+
+    in_a_process_group(tmp_path, body)
 
 
 def test_repr() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, compiled_by
+from helpers import assert_close, compiled_by, in_a_process_group
 from scipy import signal
 
 from tamt.excitation import ERBIntegration
@@ -454,15 +454,14 @@ def test_the_fixed_module_follows_loaded_thresholds() -> None:
 
 
 def test_distributed_data_parallel(tmp_path: Path) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
-    try:
+    def body() -> None:
         analysis = small(learnable=True)
         wrapped = torch.nn.parallel.DistributedDataParallel(analysis)
         psd, _ = wrapped(noise(2, 300))
         psd.square().sum().backward()
         assert (analysis.freq_thresholds.grad != 0).all()
-    finally:
-        torch.distributed.destroy_process_group()
+
+    in_a_process_group(tmp_path, body)
 
 
 def test_both_transforms_are_in_use() -> None:
