@@ -425,7 +425,7 @@ def flush(matrix: Tensor, least: Tensor | None = None) -> Tensor:
     return hardshrink(matrix, small) if least is None else torch.where(matrix.abs() <= least, 0.0, matrix)
 
 
-def _flush_channels(matrix: Tensor) -> Tensor:
+def flush_channels(matrix: Tensor) -> Tensor:
     """:func:`flush` for matrices (F, ...), each channel's relative to its largest entry where that is below 1."""
     tiny = torch.finfo(matrix.dtype).tiny
     largest = matrix.detach().abs().flatten(1).amax(1)
@@ -638,7 +638,7 @@ def iir_blocks(coef: Tensor, kind: str, order: int) -> Blocks:
 
     ``coef`` (F, P) and ``kind`` are those of :func:`tamt.ops.iir.iir`. Gradients reach ``coef``.
     """
-    return Blocks(*(_flush_channels(matrix) for matrix in _BLOCKS[kind](coef, order)))
+    return Blocks(*(flush_channels(matrix) for matrix in _BLOCKS[kind](coef, order)))
 
 
 def iir_blocks_vjp(coef: Tensor, grads: Blocks, kind: str, order: int) -> Tensor:

@@ -236,7 +236,7 @@ class Moore2016Spectrum(TypedBase):
 
 def _follow_limits(module: Moore2016Spectrum, _: object) -> None:
     """Bands for the limits as they are now."""
-    if module.freq_limits.is_meta:
+    if module.learnable or module.freq_limits.is_meta:
         return
     limits = module.freq_limits.detach().cpu()
     if not torch.equal(limits.double(), module.constant("_followed")):

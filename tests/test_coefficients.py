@@ -27,6 +27,7 @@ from tamt.coefficients import (
     split_design,
     stable_denominator,
 )
+from tamt.ops.iir import iir
 from tamt.scales import audfiltbw
 
 
@@ -127,6 +128,10 @@ def test_quiet_filters_are_flushed_less() -> None:
     coef[1, 3:] *= 1e-29
     plain, quiet = (iir_blocks(c, "onepole", 4).impulse for c in (coef, coef.double()))
     assert_close(plain, quiet, 1e-6, torch.float32)
+    x, rest = torch.zeros(1, 500), torch.zeros(1, 2, 8)
+    x[0, 0] = 1
+    exact, _ = iir(x.double(), coef.double(), rest.double(), "onepole", 4)
+    assert_close(iir(x, coef, rest, "onepole", 4)[0], exact, 1e-6, torch.float32)
 
 
 def test_flush_leaves_what_matters() -> None:

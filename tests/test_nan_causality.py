@@ -34,7 +34,7 @@ def readable(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Whether the references may look at their data, as they do on no other device than a CPU."""
     if not request.param:
         for module in LOOKED_AT:
-            monkeypatch.setattr(module, "readable", lambda x: False)
+            monkeypatch.setattr(module, "on_cpu", lambda x: False)
     return request.param
 
 

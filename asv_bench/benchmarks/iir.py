@@ -173,35 +173,21 @@ class ModalCascade:
     track_time_over_scipy.unit = "x"
 
 
-class LowBiquads:
+class LowBiquads(_Biquads):
     """Third octaves from 20 Hz at 51.2 kHz, where float32 takes three digits from transposed direct form."""
 
     params = (DEVICES, list(DTYPES))
     param_names = ("device", "dtype")
 
     def setup(self, device: str, dtype: str) -> None:
-        self.device = device
+        self.device, self.per_channel = device, False
         batch, seconds = LOADS[device]
         x = torch.randn(batch, seconds * 51200, generator=torch.Generator().manual_seed(0))
         bands = [butter(3, [f / 2 ** (1 / 6), f * 2 ** (1 / 6)], "band", fs=51200, output="sos") for f in THIRDS]
-        self.rounded = np.stack(bands).astype(np.float32)
         self.x = x.to(device, DTYPES[dtype])
-        self.sos = torch.from_numpy(self.rounded).to(device, DTYPES[dtype]).requires_grad_()
+        self.sos = torch.from_numpy(np.stack(bands)).float().to(device, DTYPES[dtype]).requires_grad_()
         require(self.error(), 1e-10 if dtype == "float64" else 5e-6, f"low biquads {device} {dtype}")
         self.weights = torch.randn_like(self.forward())
-
-    def error(self) -> float:
-        with torch.no_grad():
-            y, _ = ops.biquad_cascade(self.x[:1], self.sos)
-        x = self.x[:1].double().cpu().numpy()
-        return relative_error(y, torch.from_numpy(np.stack([sosfilt(s.astype(float), x) for s in self.rounded], 1)))
-
-    def forward(self) -> torch.Tensor:
-        with torch.no_grad():
-            return ops.biquad_cascade(self.x, self.sos)[0]
-
-    def training_step(self) -> None:
-        torch.autograd.grad(ops.biquad_cascade(self.x, self.sos)[0], self.sos, self.weights)
 
     def time_forward(self, *_: object) -> None:
         timed(self.forward, self.device)

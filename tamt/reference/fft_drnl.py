@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 
 from tamt.coefficients import flush
 from tamt.reference.broken_stick import broken_stick_, broken_stick_backward, broken_stick_differentiable
-from tamt.reference.nonfinite import fill_from_, filled_from, finite, first_bad, readable, silenced
+from tamt.reference.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu, silenced
 
 SLICE = 4 << 20  # bytes of all blocks in work: enough transforms per call, which has a price of its own
 
@@ -121,7 +121,7 @@ def fft_drnl(
     x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output (B, F, T), and the last ``M - 1`` samples of the signal and of the compressed signal."""
-    if x.shape[1] == 0 or (readable(x) and finite(x, past_x, past_w)):
+    if x.shape[1] == 0 or (on_cpu(x) and finite(x, past_x, past_w)):
         return overlap_save(x, spectra, stick, past_x, past_w)
     bad, x, past_x, past_w = split_bad(x, past_x, past_w)
     y, last_x, last_w = overlap_save(x, spectra, stick, past_x, past_w)

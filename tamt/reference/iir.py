@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tamt._memo import Store, bits
-from tamt.coefficients import BLOCK, Blocks, flush, iir_blocks
-from tamt.reference.nonfinite import fill_from_, filled_from, finite, first_bad, readable
+from tamt.coefficients import BLOCK, Blocks, flush, flush_channels, iir_blocks
+from tamt.reference.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu
 
 GROUP_STATES = 64  # numbers of state in a group of the scan
 STEPS = 8  # so many states, or fewer, are cheaper to scan one by one than the matrices of a level are to make
@@ -104,7 +104,7 @@ class Plan(NamedTuple):
 def make_plan(coef: Tensor, kind: str, order: int) -> Plan:
     """The plan of filters of :func:`tamt.ops.iir.iir`."""
     exact = iir_blocks(coef.to(wide(coef)) if kind == "biquad" else coef, kind, order)
-    blocks = Blocks(*(flush(matrix.to(coef.dtype)) for matrix in exact))
+    blocks = exact if kind != "biquad" else Blocks(*(flush_channels(matrix.to(coef.dtype)) for matrix in exact))
     return Plan(blocks, toeplitz(blocks.impulse), Levels(exact.transitions[:, -1]))
 
 
@@ -172,7 +172,7 @@ def causal(run: Filter, x: Tensor, states: list[Tensor], out: Tensor) -> list[Te
     From the first sample on that is NaN or infinite, output and final state are NaN; from a state that is not finite,
     all of the output is. On a CPU, numbers that overflow inside do not reach earlier output either.
     """
-    if readable(x):
+    if on_cpu(x):
         last = run(x, states, out, stepwise=False)
         if finite(*last):
             return last
@@ -182,7 +182,7 @@ def causal(run: Filter, x: Tensor, states: list[Tensor], out: Tensor) -> list[Te
     first = (first if first.dim() == 2 else first[:, None]).masked_fill(spoilt.t(), 0)
     states = [state.clone().masked_fill_(spoilt[..., None], 0) for state in states]
     last = run(x, states, out, stepwise=False)
-    if readable(x) and not finite(*last):
+    if on_cpu(x) and not finite(*last):
         overflown = torch.stack([(~state.isfinite()).any(-1) for state in last]).any(0)
         again = torch.empty_like(out)
         last_again = run(x, states, again, stepwise=True)

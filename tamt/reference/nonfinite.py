@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tamt import _memo
+from tamt._memo import readable
 
 
-def readable(x: Tensor) -> bool:
-    """Whether data may be read back: no other device than a CPU is asked for it."""
+def on_cpu(x: Tensor) -> bool:
+    """Whether the body of an operator may read data back: no other device is asked for it."""
     return x.device.type == "cpu"
 
 
 def finite(*tensors: Tensor) -> bool:
-    """Whether all values are finite; for :func:`readable` tensors."""
+    """Whether all values are finite; for tensors that may be read."""
     # A sum of finite numbers may overflow, so it proves the one thing only; but it is cheap.
     return all(math.isfinite(t.sum().item()) or bool(t.isfinite().all()) for t in tensors)
 
@@ -35,7 +35,7 @@ def first_bad(x: Tensor) -> Tensor:
 
 def silenced(x: Tensor) -> Tensor:
     """``x`` with 0 for what is not finite; where that can be seen to be nothing, ``x`` itself."""
-    if _memo.readable(x) and finite(x.detach()):
+    if readable(x) and finite(x.detach()):
         return x
     return x.nan_to_num(nan=0, posinf=0, neginf=0)
 
