@@ -21,6 +21,11 @@ from tamt._precision import own_precision
 from tamt.ops.iir import KINDS, iir
 from tamt.ops.product import product
 
+
+def slow(*names: str) -> list:
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "dot", "_int_mm", "linear"}
 
@@ -105,7 +110,9 @@ def test_products_of_filters(kind: str, allowed: None) -> None:
             assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["gammatone", "drnl", "erb integration", "multi-resolution", "moore2016 spectrum"])
+@pytest.mark.parametrize(
+    "name", ["gammatone", "drnl", "erb integration", *slow("multi-resolution", "moore2016 spectrum")]
+)
 def test_products_in_graphs(name: str) -> None:
     """A compiled graph holds none but inside operators, where its precision is theirs."""
     found: list[str] = []

@@ -157,6 +157,7 @@ def test_scan_of_many_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     check(got[1], gstate, 1e-12)
 
 
+@pytest.mark.slow  # every run has the cases of test_nan_causality_kernels.py
 @pytest.mark.parametrize("shared", [True, False])
 def test_nan_stays_in_its_batch_row(shared: bool) -> None:
     case = make_case("onepole", 2, torch.float32, shared, 200, 3)
