@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,23 @@ OPERATIONS = {
 }
 
 
-def rows(device: str, only: str) -> list[dict[str, Any]]:
-    found = []
-    for operation, build in OPERATIONS.items():
-        if only not in operation:
-            continue
-        for dtype in ("float32", "float64"):
+def rows_of(operation: str, dtype: str, device: str) -> Iterator[dict[str, Any]]:
+    """Rows of one operation as they are known: tamt, then its peers."""
+    work = OPERATIONS[operation](device, dtype)
+    head = {"operation": operation, "load": work.load, "dtype": dtype, "unit": work.unit, "limit": work.limit}
+    for row in compared(work, device):
+        yield head | row
+
+
+def rows(device: str, only: str) -> Iterator[dict[str, Any]]:
+    """Of all operations; one that fails is a row that says so."""
+    for operation in OPERATIONS:
+        for dtype in ("float32", "float64") if only in operation else ():
             print(f"{operation}, {dtype} ...", file=sys.stderr, flush=True)
-            work = build(device, dtype)
-            head = {"operation": operation, "load": work.load, "dtype": dtype, "unit": work.unit, "limit": work.limit}
-            found += [head | row for row in compared(work, device)]
-    return found
+            try:
+                yield from rows_of(operation, dtype, device)
+            except Exception as error:
+                yield {"operation": operation, "dtype": dtype, "failed": f"{type(error).__name__}: {error}"}
 
 
 def main() -> None:
@@ -58,13 +65,10 @@ def main() -> None:
     arguments = parser.parse_args()
     environment.require(parser, arguments.device)
     warnings.simplefilter("ignore")  # of the peers
-    result = environment.describe(arguments.device) | {
-        "peers": versions(),
-        "results": rows(arguments.device, arguments.only),
-    }
+    result = environment.describe(arguments.device) | {"peers": versions(), "results": []}
+    environment.write_all(result, rows(arguments.device, arguments.only), arguments.out)
     text = comparison_table(result)
     print(text)
-    environment.write(result, arguments.out)
     arguments.out.with_suffix(".txt").write_text(text + "\n")
     try:
         from asv_bench.plots import plot_comparison

@@ -8,6 +8,7 @@ import json
 import platform
 import statistics
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,32 @@ def require(parser: argparse.ArgumentParser, device: str) -> None:
 
 def write(result: dict[str, Any], path: Path) -> None:
     """The result file, in a folder that is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    save(result, path)
     print(f"written to {path}")
+
+
+def write_all(result: dict[str, Any], rows: Iterable[dict[str, Any]], path: Path) -> None:
+    """The result file with all rows as its ``"results"``, whole after each of them."""
+    for row in rows:
+        result["results"].append(row)
+        save(result, path)
+    write(result, path)
+
+
+def save(result: dict[str, Any], path: Path) -> None:
+    """A cut-off leaves the file as it was before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(result, indent=1) + "\n")
+    part.replace(path)
 
 
 def commit() -> str:
     """Commit of the checkout, "unknown" outside one, with "-dirty" where what is measured differs from it."""
-    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    try:
+        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    except FileNotFoundError:  # there is no git
+        return "unknown"
     if head.returncode:
         return "unknown"
     changed = subprocess.run(

@@ -160,6 +160,18 @@ def points(name: str, axis: str, device: str) -> Iterator[dict[str, Any]]:
         yield {"module": name, "axis": axis, "size": size, "seconds": seconds, "peak_bytes": peak_bytes(call, device)}
 
 
+def rows(device: str, only: str) -> Iterator[dict[str, Any]]:
+    """Of all axes of all modules; where one fails, its last row says so."""
+    for name, case in CASES.items():
+        for axis in case.start if only in name else ():
+            try:
+                for row in points(name, axis, device):
+                    print(f"{name}, {axis} {row['size']}: {row['seconds']:.3g} s", file=sys.stderr, flush=True)
+                    yield row
+            except Exception as error:
+                yield {"module": name, "axis": axis, "failed": f"{type(error).__name__}: {error}"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="result file, JSON")
@@ -167,14 +179,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a module's name")
     arguments = parser.parse_args()
     environment.require(parser, arguments.device)
-    rows = []
-    for name, case in CASES.items():
-        for axis in case.start if arguments.only in name else ():
-            for row in points(name, axis, arguments.device):
-                print(f"{name}, {axis} {row['size']}: {row['seconds']:.3g} s", file=sys.stderr, flush=True)
-                rows.append(row)
-    result = environment.describe(arguments.device) | {"results": rows}
-    environment.write(result, arguments.out)
+    result = environment.describe(arguments.device) | {"results": []}
+    environment.write_all(result, rows(arguments.device, arguments.only), arguments.out)
 
 
 if __name__ == "__main__":

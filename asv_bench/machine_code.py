@@ -109,11 +109,11 @@ class _Driver:
 
 
 @contextlib.contextmanager
-def intercepted(handle: Callable[[Launch, Callable[..., Any]], None]) -> Iterator[None]:
+def intercepted(handle: Callable[[Launch, Callable[..., Any]], Any]) -> Iterator[None]:
     """Inside, a launch calls ``handle`` in its place, with the launch and a function that does it."""
     run = JITFunction.run
 
-    def instead(self: JITFunction, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
+    def instead(self: JITFunction, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
         assert not callable(grid)
         given = dict(zip((p.name for p in self.params), args, strict=False)) | options
         launch = Launch(
@@ -122,7 +122,7 @@ def intercepted(handle: Callable[[Launch, Callable[..., Any]], None]) -> Iterato
             grid,
             {p.name: given[p.name] for p in self.params if isinstance(given[p.name], torch.Tensor)},
         )
-        handle(launch, lambda warmup=warmup: run(self, *args, grid=grid, warmup=warmup, **options))
+        return handle(launch, lambda warmup=warmup: run(self, *args, grid=grid, warmup=warmup, **options))
 
     with patch.object(JITFunction, "run", instead):
         yield
@@ -137,19 +137,31 @@ def compiled(target: str, observe: Callable[[Launch, Code], None] = lambda launc
     found: dict[int, Code] = {}
     codes: list[Code] = []
 
-    def compile_only(launch: Launch, run: Callable[..., Any]) -> None:
-        kernel = run(warmup=True)
+    def compile_only(launch: Launch, kernel: Any) -> None:
         if id(kernel) not in found:
             found[id(kernel)] = _examine(launch.kernel, target, kernel)
             codes.append(found[id(kernel)])
         observe(launch, found[id(kernel)])
+
+    with compiling(target, compile_only):
+        yield codes
+
+
+@contextlib.contextmanager
+def compiling(target: str, observe: Callable[[Launch, Any], None] = lambda launch, kernel: None) -> Iterator[None]:
+    """Inside, a launch compiles for the target instead, tells ``observe`` of the kernel, and returns it."""
+
+    def compile_only(launch: Launch, run: Callable[..., Any]) -> Any:
+        kernel = run(warmup=True)
+        observe(launch, kernel)
+        return kernel
 
     hip = "6" if TARGETS[target].backend == "hip" else None
     before = vars(driver).copy()  # triton's own reset looks for a device
     with intercepted(compile_only), patch.object(torch.version, "hip", hip):
         driver.set_active(_Driver(TARGETS[target]))
         try:
-            yield codes
+            yield
         finally:
             vars(driver).update(before)
 

@@ -10,11 +10,9 @@ import torch
 
 pytest.importorskip("triton")
 
-from triton.runtime.jit import JITFunction
-
-from asv_bench.kernel_times import error, launch_times, summary
+from asv_bench.kernel_times import error, launch_times, measured, summary
 from asv_bench.kernels import kernel_rows, operation_rows
-from asv_bench.machine_code import Code, Launch, compiled
+from asv_bench.machine_code import Code, Launch, compiled, compiling
 from asv_bench.operations import OPERATIONS, Pass, passes
 from asv_bench.traffic import Traffic, size_in_bytes, traffic
 from tamt.triton_kernels.broken_stick import broken_stick
@@ -103,14 +101,14 @@ class _Event:
         return later.time - self.time
 
 
-def test_the_bookkeeping_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bookkeeping_of_times() -> None:
+    """On a stand-in of a device, which compiles what is launched but runs nothing."""
     row = kernel_rows("broken stick", "sm_90")[0]
-    ran: list[int] = []
-    monkeypatch.setattr(JITFunction, "run", lambda self, *args, grid, warmup, **options: ran.append(grid[0]))
+    new = torch.empty(0, device="meta").new_empty
 
     def call() -> None:
         for samples in (64, 64, 4096):
-            broken_stick(torch.ones(2, 3, samples), torch.ones(3, 3))
+            broken_stick(new(2, 3, samples), new(3, 3))
 
     steps: list[str] = []
     device = SimpleNamespace(
@@ -118,14 +116,17 @@ def test_the_bookkeeping_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
         _sleep=lambda cycles: steps.append("sleep"),
         synchronize=lambda: steps.append("synchronize"),
     )
-    launches = launch_times(call, device)
-    assert ran == [6, 6, 12]
-    assert steps == ["synchronize", "sleep", "synchronize"]
-    assert [(launch.kernel, launch.programs(), time) for launch, time in launches] == [
-        ("broken_stick_kernel", programs, 1e-3) for programs in ran
+    with compiling("sm_90"):
+        launches = launch_times(call, {}, device)
+        rows = measured(call, device, rounds=2)
+    assert steps == ["synchronize", "sleep", "synchronize"] * 4
+    assert [(timed.launch.kernel, timed.launch.programs(), timed.seconds) for timed in launches] == [
+        ("broken_stick_kernel", programs, 1e-3) for programs in (6, 6, 12)
     ]
-    slower = [(launch, 3 * time) for launch, time in launches]
+    assert [timed.bytes for timed in launches] == [4 * (2 * 2 * 3 * samples + 9) for samples in (64, 64, 4096)]
+    slower = [timed._replace(seconds=3 * timed.seconds) for timed in launches]
     small, large = summary([launches, slower, slower])
+    assert rows == [small | {"seconds": 1e-3}, large | {"seconds": 1e-3}]
     assert (small["launches"], large["launches"]) == (2, 1)
     assert (small["programs"], large["programs"]) == (6, 12)
     assert small["seconds"] == pytest.approx(3e-3)
