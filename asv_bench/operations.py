@@ -85,7 +85,7 @@ def filtering(
     return signal, given, noise(rows, channels, 2 * order, device=device), kind, order
 
 
-def cascade(order: int, channels: int, feedback: bool) -> Tensor:
+def cascade(order: int, feedback: bool, channels: int) -> Tensor:
     """One-pole cascades, a little faster than those of auditory filters where there is feedback."""
     decay = torch.linspace(0.01, 0.3, channels, dtype=torch.float64)
     cycles = torch.linspace(-0.4, -0.005, channels, dtype=torch.float64)
@@ -95,13 +95,13 @@ def cascade(order: int, channels: int, feedback: bool) -> Tensor:
     return torch.cat((coef, weights.flatten(1)), 1) if feedback else coef
 
 
-def biquads() -> Tensor:
-    return biquad_sections(torch.from_numpy(sections())).sections.flatten(1)
+def biquads(channels: int) -> Tensor:
+    return biquad_sections(torch.from_numpy(sections()[:channels])).sections.flatten(1)
 
 
-def drnl_cascade(path: int) -> Tensor:
+def drnl_cascade(path: int, channels: int) -> Tensor:
     """Sections of the linear path, or of the nonlinear one before or after the broken stick."""
-    return DRNLFilterbank((250, 8000), FS, CHANNELS)._sections()[path].flatten(1)
+    return DRNLFilterbank((250, 8000), FS, channels)._sections()[path].flatten(1)
 
 
 def iir_operation(
@@ -123,29 +123,29 @@ def iir_operation(
     )
 
 
-def stick(device: str) -> Tensor:
-    return torch.tensor([[50.0, 0.5, 0.25]]).repeat(CHANNELS, 1).to(device)
+def stick(channels: int, device: str) -> Tensor:
+    return torch.tensor([[50.0, 0.5, 0.25]]).repeat(channels, 1).to(device)
 
 
-def drnl_operands(rows: int, device: str) -> Operands:
-    filters = [drnl_cascade(path).float().to(device) for path in range(3)]
-    states = [noise(rows, CHANNELS, coef.shape[1] // 3, device=device) for coef in filters]
-    return noise(rows, LENGTH, device=device), *filters, stick(device), *states
+def drnl_operands(channels: int, length: int, rows: int, device: str) -> Operands:
+    filters = [drnl_cascade(path, channels).float().to(device) for path in range(3)]
+    states = [noise(rows, channels, coef.shape[1] // 3, device=device) for coef in filters]
+    return noise(rows, length, device=device), *filters, stick(channels, device), *states
 
 
-def fft_drnl_operands(rows: int, device: str) -> Operands:
+def fft_drnl_operands(channels: int, length: int, rows: int, device: str) -> Operands:
     memory = 4095
     time = torch.arange(memory + 1)
-    impulses = torch.exp(-time / 400) * torch.cos(time * torch.linspace(0.03, 1, CHANNELS)[:, None])
+    impulses = torch.exp(-time / 400) * torch.cos(time * torch.linspace(0.03, 1, channels)[:, None])
     spectra = ir_spectra((impulses / fft_length(1)).expand(3, -1, -1)).to(device)
-    past = noise(rows, memory, device=device), noise(rows, CHANNELS, memory, device=device)
-    return noise(rows, LENGTH, device=device), spectra, stick(device), *past
+    past = noise(rows, memory, device=device), noise(rows, channels, memory, device=device)
+    return noise(rows, length, device=device), spectra, stick(channels, device), *past
 
 
-def windowed_dft_operands(rows: int, device: str) -> Operands:
+def windowed_dft_operands(length: int, rows: int, device: str) -> Operands:
     lengths, first, last = (list(column) for column in zip(*BANDS, strict=True))
     weight = torch.ones(sum(b - a + 1 for a, b in zip(first, last, strict=True)), device=device)
-    signal, tables = noise(rows, 320000, device=device), dft_tables(BANDS, SIZE, device=device)
+    signal, tables = noise(rows, length, device=device), dft_tables(BANDS, SIZE, device=device)
     return signal, tables, weight, lengths, first, last, HOP, SIZE
 
 
@@ -177,72 +177,88 @@ def spreading_operands(rows: int, device: str) -> Operands:
 ROEX = "16000 frames of 950 components"
 DRNL_LOAD = f"32 x 4 s at {FS} Hz, {CHANNELS} channels"
 PER_CHANNEL = f"{DRNL_LOAD}, a signal each"
-OPERATIONS = {
-    "gammatone": iir_operation(
-        "32 x 10 s at 16000 Hz, 64 channels", partial(cascade, 4, 64, False), "onepole", 4, 32, 160000
-    ),
-    "allpole": iir_operation(DRNL_LOAD, partial(cascade, 4, CHANNELS, True), "allpole", 4, 32, LENGTH),
-    "biquads": iir_operation(DRNL_LOAD, biquads, "biquad", 4, 32, LENGTH),
-    "modal": iir_operation(DRNL_LOAD, partial(drnl_cascade, 0), "modal", 6, 32, LENGTH),
-    "modal per channel": iir_operation(PER_CHANNEL, partial(drnl_cascade, 2), "modal", 3, 32, LENGTH, shared=False),
-    "broken stick": Operation(
-        PER_CHANNEL,
-        32,
-        lambda rows, device: (noise(rows, CHANNELS, LENGTH, device=device), stick(device)),
-        Pass(broken_stick_kernels.broken_stick, broken_stick.broken_stick),
-        Pass(broken_stick_kernels.broken_stick_backward, broken_stick.broken_stick_backward),
-    ),
-    # Its backward is made of those of modal cascades and the broken stick.
-    "drnl": Operation(DRNL_LOAD, 32, drnl_operands, Pass(drnl_kernels.drnl, drnl.drnl)),
-    "fft drnl": Operation(
-        f"{DRNL_LOAD}, impulse responses of 4096",
-        32,
-        fft_drnl_operands,
-        Pass(fft_drnl_kernels.fft_drnl, fft_drnl.fft_drnl),
-        Pass(fft_drnl_kernels.fft_drnl_backward, fft_drnl.fft_drnl_backward),
-        lambda grads, _, operands: (*grads, *operands, True),
-        # Rounding may put a sample on the other side of the knee, where its gradient is another one.
-        5e-2,
-    ),
-    "windowed dft": Operation(
-        f"32 x 10 s at 32000 Hz, a frame per {HOP} samples",
-        32,
-        windowed_dft_operands,
-        Pass(windowed_dft_kernels.windowed_dft, windowed_dft.windowed_dft),
-        Pass(windowed_dft_kernels.windowed_dft_backward, windowed_dft.windowed_dft_backward),
-        lambda grads, _, operands: (*grads, *operands, True, True),
-    ),
-    **{
-        f"compaction to {count}": Operation(
-            f"300000 frames of 960 components, room for {count}",
-            300000,
-            partial(compaction_operands, count),
-            Pass(compaction_kernels.compaction, compaction.compaction),
-            Pass(compaction_kernels.compaction_backward, compaction.compaction_backward),
-            lambda grads, _, operands: (grads[1], operands[0], *operands[2:]),
-        )
-        for count in (960, 400)
-    },
-    "spreading": Operation(
-        "1000000 frames of 150 channels",
-        1000000,
-        spreading_operands,
-        Pass(spreading_kernels.spreading, spreading.spreading),
-        Pass(spreading_kernels.spreading_backward, spreading.spreading_backward),
-        lambda grads, outputs, operands: (*grads, operands[0], *outputs, *operands[1:]),
-    ),
-    "roex level": Operation(
-        ROEX,
-        16000,
-        lambda rows, device: (*spectrum(rows, device), math.inf),
-        Pass(roex_kernels.level, roex.level),
-        Pass(roex_kernels.level_backward, roex.level_backward),
-    ),
-    "roex excitation": Operation(
-        f"{ROEX}, 150 channels",
-        16000,
-        excitation_operands,
-        Pass(roex_kernels.excitation, roex.excitation),
-        Pass(roex_kernels.excitation_backward, roex.excitation_backward),
-    ),
-}
+
+
+def operations(most_samples: int = 320000, most_channels: int = 64) -> dict[str, Operation]:
+    """The table, which a rehearsal wants with short signals and few channels."""
+    channels, length = min(most_channels, CHANNELS), min(most_samples, LENGTH)
+    gammatones = min(most_channels, 64)
+    return {
+        "gammatone": iir_operation(
+            "32 x 10 s at 16000 Hz, 64 channels",
+            partial(cascade, 4, False, gammatones),
+            "onepole",
+            4,
+            32,
+            min(most_samples, 160000),
+        ),
+        "allpole": iir_operation(DRNL_LOAD, partial(cascade, 4, True, channels), "allpole", 4, 32, length),
+        "biquads": iir_operation(DRNL_LOAD, partial(biquads, channels), "biquad", 4, 32, length),
+        "modal": iir_operation(DRNL_LOAD, partial(drnl_cascade, 0, channels), "modal", 6, 32, length),
+        "modal per channel": iir_operation(
+            PER_CHANNEL, partial(drnl_cascade, 2, channels), "modal", 3, 32, length, shared=False
+        ),
+        "broken stick": Operation(
+            PER_CHANNEL,
+            32,
+            lambda rows, device: (noise(rows, channels, length, device=device), stick(channels, device)),
+            Pass(broken_stick_kernels.broken_stick, broken_stick.broken_stick),
+            Pass(broken_stick_kernels.broken_stick_backward, broken_stick.broken_stick_backward),
+        ),
+        # Its backward is made of those of modal cascades and the broken stick.
+        "drnl": Operation(DRNL_LOAD, 32, partial(drnl_operands, channels, length), Pass(drnl_kernels.drnl, drnl.drnl)),
+        "fft drnl": Operation(
+            f"{DRNL_LOAD}, impulse responses of 4096",
+            32,
+            partial(fft_drnl_operands, channels, length),
+            Pass(fft_drnl_kernels.fft_drnl, fft_drnl.fft_drnl),
+            Pass(fft_drnl_kernels.fft_drnl_backward, fft_drnl.fft_drnl_backward),
+            lambda grads, _, operands: (*grads, *operands, True),
+            # Rounding may put a sample on the other side of the knee, where its gradient is another one.
+            5e-2,
+        ),
+        "windowed dft": Operation(
+            f"32 x 10 s at 32000 Hz, a frame per {HOP} samples",
+            32,
+            partial(windowed_dft_operands, min(most_samples, 320000)),
+            Pass(windowed_dft_kernels.windowed_dft, windowed_dft.windowed_dft),
+            Pass(windowed_dft_kernels.windowed_dft_backward, windowed_dft.windowed_dft_backward),
+            lambda grads, _, operands: (*grads, *operands, True, True),
+        ),
+        **{
+            f"compaction to {count}": Operation(
+                f"300000 frames of 960 components, room for {count}",
+                300000,
+                partial(compaction_operands, count),
+                Pass(compaction_kernels.compaction, compaction.compaction),
+                Pass(compaction_kernels.compaction_backward, compaction.compaction_backward),
+                lambda grads, _, operands: (grads[1], operands[0], *operands[2:]),
+            )
+            for count in (960, 400)
+        },
+        "spreading": Operation(
+            "1000000 frames of 150 channels",
+            1000000,
+            spreading_operands,
+            Pass(spreading_kernels.spreading, spreading.spreading),
+            Pass(spreading_kernels.spreading_backward, spreading.spreading_backward),
+            lambda grads, outputs, operands: (*grads, operands[0], *outputs, *operands[1:]),
+        ),
+        "roex level": Operation(
+            ROEX,
+            16000,
+            lambda rows, device: (*spectrum(rows, device), math.inf),
+            Pass(roex_kernels.level, roex.level),
+            Pass(roex_kernels.level_backward, roex.level_backward),
+        ),
+        "roex excitation": Operation(
+            f"{ROEX}, 150 channels",
+            16000,
+            excitation_operands,
+            Pass(roex_kernels.excitation, roex.excitation),
+            Pass(roex_kernels.excitation_backward, roex.excitation_backward),
+        ),
+    }
+
+
+OPERATIONS = operations()

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 # torch keeps compiled graphs on disk under keys that do not cover the backward of a custom operator.
 torch._functorch.config.enable_autograd_cache = False
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if WORKER:
     torch.set_num_threads(1)
@@ -64,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if torch.cuda.is_available():
         return
     for item in items:
-        if "gpu" in item.keywords:
+        if "gpu" in item.keywords and not (INTERPRETED and "smoke" in item.keywords):
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import test_smoke_gpu
 import torch
 
 from asv_bench.benchmarks.common import relative_error, require
+from tamt.ops._register import _libraries
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,3 +46,10 @@ def test_a_wrong_result_is_not_measured() -> None:
     assert relative_error(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, float("nan")]])) == float("inf")
     with pytest.raises(RuntimeError, match="not measured"):
         require(float("inf"), 1e-6, "filter")
+
+
+def test_every_operator_is_smoke_tested() -> None:
+    """Backward operators as the backward of theirs; the filters' spectra are plain torch, with tests of their own."""
+    tried = {name.split()[0] for name in test_smoke_gpu.CASES}
+    forward = {name for name in _libraries if not name.endswith("_backward")}
+    assert forward - tried == {"filter_spectra"}

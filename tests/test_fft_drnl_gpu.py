@@ -89,6 +89,7 @@ def test_memory_does_not_grow_with_the_signal() -> None:
     assert beyond_the_output(60) <= 1.2 * beyond_the_output(10)
 
 
+@pytest.mark.alone
 def test_more_outputs_than_32_bits_count() -> None:
     """2.3e9 outputs; the rows on both sides of 2^31 against the same rows alone."""
     batch, channels, length = 72, 64, 500000

@@ -71,6 +71,7 @@ def test_ten_minutes() -> None:
     assert_close(final, wanted_final, 1e-5, dtype=torch.float32)
 
 
+@pytest.mark.alone
 def test_more_outputs_than_32_bits_count() -> None:
     """2.3e9 outputs; the rows on both sides of 2^31 against the same rows alone."""
     batch, channels, length = 72, 64, 500000

@@ -102,6 +102,7 @@ def test_no_pairs_in_memory_and_repeatable() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.alone
 def test_many_rows() -> None:
     """More components than 32 bits can count are as good as the last rows by themselves."""
     rows, count = 70_000_000, 32

@@ -127,6 +127,7 @@ def test_no_intermediate_is_larger_than_the_dense_spectrum() -> None:
     assert peak(True) < 2.4 * dense + 2 * lists
 
 
+@pytest.mark.alone
 def test_more_intensities_than_32_bits_count() -> None:
     """2.4e9 intensities; rows on both sides of 2^31 against the same rows alone."""
     if torch.cuda.mem_get_info()[0] < 40 << 30:

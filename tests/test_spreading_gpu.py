@@ -68,6 +68,7 @@ def test_no_power_and_not_a_number(dtype: torch.dtype) -> None:
     assert spoilt[[7, 9]].isnan().all()
 
 
+@pytest.mark.alone
 def test_a_huge_batch_is_its_parts() -> None:
     """More than 2^31 levels: offsets of 64 bits."""
     if torch.cuda.mem_get_info()[0] < 20 << 30:

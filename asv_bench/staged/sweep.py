@@ -1,0 +1,177 @@
+"""Other sizes for kernels whose figure is missed: each is checked against the present one, then timed.
+
+A trial changes three kinds of things: options of a kernel's launches by the kernel's name (warps, stages, constants on
+which no grid depends), constants of modules in :mod:`tamt.triton_kernels` by ``"module.NAME"`` (those on which grids
+depend), and the engine's ``Tiling``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from triton.runtime.jit import JITFunction
+
+from asv_bench.kernel_times import difference, measured
+from asv_bench.machine_code import compiling
+from asv_bench.operations import OPERATIONS
+from tamt.triton_kernels.iir import Tiling
+
+from .device import Device
+from .operators import one_pass, operation
+from .rows import Rows
+
+KERNELS = "tamt.triton_kernels"
+
+
+class Trial(NamedTuple):
+    """What is changed; nothing is the present configuration."""
+
+    options: dict[str, Any] = {}  # of launches of the kernel
+    constants: dict[str, Any] = {}  # of modules, by "module.NAME"
+    tiling: Tiling | None = None
+
+    def more(self) -> list[Tiling]:
+        """What the launcher is given beside the operands."""
+        return [self.tiling] if self.tiling else []
+
+    def line(self) -> str:
+        """To paste."""
+        values = {**self.options, **self.constants} | ({"tiling": self.tiling} if self.tiling else {})
+        return ", ".join(f"{name}={value}" for name, value in values.items()) or "as it is"
+
+
+class Sweep(NamedTuple):
+    """A kernel in a pass of an operation, the figures it decides, and what to try."""
+
+    operation: str
+    direction: str
+    kernel: str
+    figures: tuple[str, ...]
+    trials: list[Trial]
+
+
+def grid(**choices: tuple[Any, ...]) -> list[Trial]:
+    """All combinations of options of a launch."""
+    return [Trial(dict(zip(choices, values, strict=True))) for values in product(*choices.values())]
+
+
+TILINGS = [
+    Trial(tiling=Tiling(superblock, chunk, 2 * chunk)) for superblock in (128, 192, 320, 512) for chunk in (16, 32)
+]
+GAMMATONE = ("gammatone 32 x 10 s x 64, forward",)
+TRAINING = ("gammatone 32 x 10 s x 64, learnable, forward and backward",)
+DRNL = ("DRNL 32 x 4 s x 50 at 44.1 kHz, forward",)
+PATTERN = ("ExcitationPattern, 1000000 frames",)
+ROEX = ("Moore2016ExcitationPattern, 16000 frames of 950",)
+WARPS = (1, 2, 4, 8)
+SWEEPS = {
+    "gradient": Sweep(
+        "gammatone",
+        "backward",
+        "iir_gradient_kernel",
+        TRAINING,
+        grid(BQ=(16, 32, 64), num_warps=(4, 8), num_stages=(1, 2, 3)),
+    ),
+    "tiling": Sweep("gammatone", "forward", "iir_forward_kernel", GAMMATONE, TILINGS),
+    "forward": Sweep("gammatone", "forward", "iir_forward_kernel", GAMMATONE, grid(STEP=(8, 16), num_stages=(1, 2, 3))),
+    "end states": Sweep(
+        "gammatone",
+        "forward",
+        "iir_end_state_kernel",
+        GAMMATONE,
+        grid(BK=(16, 32, 64), num_warps=(4, 8), num_stages=(1, 2, 3)),
+    ),
+    "adjoint": Sweep("gammatone", "backward", "iir_adjoint_kernel", TRAINING, grid(STEP=(8, 16), num_stages=(1, 2, 3))),
+    "scan": Sweep("gammatone", "forward", "iir_scan_kernel", GAMMATONE, grid(num_warps=WARPS)),
+    "drnl front": Sweep("drnl", "forward", "drnl_front_kernel", DRNL, grid(STEP=(8, 16), num_stages=(1, 2, 3))),
+    "drnl back": Sweep("drnl", "forward", "drnl_back_kernel", DRNL, grid(STEP=(8, 16), num_stages=(1, 2, 3))),
+    "fft drnl": Sweep(
+        "fft drnl",
+        "forward",
+        "fft_drnl",
+        ("FastDRNL over the same composition of torch",),
+        [Trial(constants={"fft_drnl.BYTES": megabytes << 20}) for megabytes in (512, 1024, 2048, 4096)],
+    ),
+    "windowed dft": Sweep(
+        "windowed dft",
+        "forward",
+        "windowed_dft_kernel",
+        ("Moore2016Spectrum, 16 stereo x 10 s",),
+        grid(num_warps=(4, 8), num_stages=(1, 2, 3)),
+    ),
+    "roex level": Sweep("roex level", "forward", "roex_level_kernel", ROEX, grid(num_warps=WARPS)),
+    "roex excitation": Sweep("roex excitation", "forward", "roex_excitation_kernel", ROEX, grid(num_warps=WARPS)),
+    "spreading": Sweep(
+        "spreading",
+        "forward",
+        "spreading_kernel",
+        PATTERN,
+        [Trial({"num_warps": w}, {"spreading.ROWS": r}) for w in (2, 4, 8) for r in (4, 8, 16)],
+    ),
+}
+
+
+def wanted(rows: list[dict[str, Any]]) -> list[str]:
+    """Of what missed its target, or has no figure, the sweeps, in the table's order."""
+    met = {row["what"] for row in rows if row.get("met")}
+    return [name for name, sweep in SWEEPS.items() if not met.issuperset(sweep.figures)]
+
+
+@contextlib.contextmanager
+def changed(sweep: Sweep, trial: Trial) -> Iterator[None]:
+    """Inside, the kernel is launched with the trial's options, and modules have its constants."""
+    run = JITFunction.run
+
+    def instead(self: JITFunction, *args: Any, **options: Any) -> Any:
+        return run(self, *args, **options | (trial.options if self.fn.__name__ == sweep.kernel else {}))
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(patch.object(JITFunction, "run", instead))
+        for name, value in trial.constants.items():
+            module, constant = name.split(".")
+            stack.enter_context(patch.object(importlib.import_module(f"{KERNELS}.{module}"), constant, value))
+        yield
+
+
+def compile_ahead(target: str, name: str, k: int) -> None:
+    """The kernels of trial ``k`` into Triton's cache; see :mod:`asv_bench.staged.ahead`."""
+    sweep = SWEEPS[name]
+    trial = sweep.trials[k]
+    one = OPERATIONS[sweep.operation]
+    functions, given = one_pass(one, sweep.direction, "meta", one.rows)
+    with compiling(target), changed(sweep, trial):
+        functions.launcher(*given, *trial.more())
+
+
+def run(name: str, device: Device, rows: Rows) -> None:
+    """A row for every trial, the present configuration first, and one for the best."""
+    sweep = SWEEPS[name]
+    one = operation(sweep.operation, device)
+    functions, given = one_pass(one, sweep.direction, device.name, device.size(one.rows, 1))
+    present, times = None, {}
+    for trial in [Trial(), *sweep.trials[: device.size(None, 2)]]:
+        call = partial(functions.launcher, *given, *trial.more())
+        with rows.guarded(f"{name}: {trial.line()}"), changed(sweep, trial):
+            results = call()
+            present = results if present is None else present
+            wrong = difference(results, present)
+            del results
+            if wrong > one.limit:
+                rows.add(f"{name}: {trial.line()}", error=wrong, right=False)
+                continue
+            seconds = device.seconds(call)
+            kernels = [] if device.rehearse else [r for r in measured(call, rounds=3) if r["kernel"] == sweep.kernel]
+            alone = sum(r["seconds"] * r["launches"] for r in kernels)
+            times[trial.line()] = seconds
+            rows.add(f"{name}: {trial.line()}", seconds=seconds, kernel=alone or None, error=wrong)
+    if times:
+        best = min(times, key=times.__getitem__)
+        rows.add(
+            f"{name}: best", paste=f"{sweep.kernel}: {best}", seconds=times[best], present=times.get(Trial().line())
+        )
