@@ -105,10 +105,7 @@ kernels: $(STAMP)  ## compile every GPU kernel at its reference load; registers,
 	PYTHONPATH=. $(BIN)/python asv_bench/kernels.py --out $(RESULTS)/kernels.json
 
 gpu:  ## test and measure on the GPU, with the torch of PYTHON (default python3)
-	PYTHONPATH=. $(PYTHON) -m pytest tests --ignore=tests/interpreter -m gpu
-	PYTHONPATH=. $(PYTHON) asv_bench/run_device.py --out $(RESULTS)/device-$$(date -u +%Y%m%dT%H%M%SZ).json
-	PYTHONPATH=. $(PYTHON) asv_bench/compare.py --device cuda --out $(RESULTS)/compare-cuda.json
-	PYTHONPATH=. $(PYTHON) asv_bench/growth.py --device cuda --out $(RESULTS)/growth-cuda.json
+	PYTHONPATH=. $(PYTHON) asv_bench/gpu.py
 
 wheel: $(STAMP)  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ import pytest
 from .rows import TAIL, Rows
 
 
-def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("staged")
     group.addoption("--rows", type=Path, required=True, help="result file")
     group.addoption("--stage", type=int, default=1)
-    if not pluginmanager.has_plugin("timeout"):  # an option of the project, in a place without pytest-timeout
+    if importlib.util.find_spec("pytest_timeout") is None:  # an option of the project, in a place without pytest-timeout
         parser.addini("timeout", "not used")
 
 
