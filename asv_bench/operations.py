@@ -220,7 +220,7 @@ def operations(most_samples: int = 320000, most_channels: int = 64) -> dict[str,
         "windowed dft": Operation(
             f"32 x 10 s at 32000 Hz, a frame per {HOP} samples",
             32,
-            partial(windowed_dft_operands, min(most_samples, 320000)),
+            partial(windowed_dft_operands, max(SIZE + HOP, min(most_samples, 320000))),
             Pass(windowed_dft_kernels.windowed_dft, windowed_dft.windowed_dft),
             Pass(windowed_dft_kernels.windowed_dft_backward, windowed_dft.windowed_dft_backward),
             lambda grads, _, operands: (*grads, *operands, True, True),

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from asv_bench.limits import judged
+from asv_bench.staged.rows import last_run
+from asv_bench.staged.rows import read as read_rows
 from asv_bench.tables import comparison_table, error, seconds, size, table, times, where
 
 SUPERLINEAR = 1.1  # exponent of the last decade from which growth wants a reason
@@ -46,7 +48,9 @@ def performance(results: Results) -> dict[str, Callable[[], str]]:
         "machine": lambda: where(cpu),
         "comparison": lambda: comparison_table(results["compare-cpu"]),
         "comparison-cuda": lambda: (
-            comparison_table(results["compare-cuda"]) if "compare-cuda" in results else "On a GPU: not measured."
+            comparison_table(results["device"])
+            if results.get("device", {}).get("results")
+            else "On a GPU: not measured."
         ),
         "limits": lambda: limits_table(cpu),
         "modules": lambda: modules_table(cpu),
@@ -60,6 +64,7 @@ def performance(results: Results) -> dict[str, Callable[[], str]]:
             f"commit {results['kernels']['commit']}"
         ),
         "gpu": lambda: gpu(results.get("device")),
+        "asked": lambda: asked(results.get("device")),
     }
 
 
@@ -154,6 +159,8 @@ def construction_table(cpu: Results) -> str:
 def axes(growth: Results) -> dict[tuple[str, str], list[dict[str, Any]]]:
     found = defaultdict(list)
     for row in growth["results"]:
+        if "failed" in row:
+            continue
         found[row["module"], row["axis"]].append(row)
     return found
 
@@ -253,6 +260,50 @@ def gpu(device: Results | None) -> str:
     return f"Measured on {where(device)}, copy bandwidth {device['copy bandwidth, bytes/s'] / 1e12:.3g} TB/s."
 
 
+def asked(device: Results | None) -> str:
+    """What is asked of a GPU and what it gives, then each operation's time over the least its memory allows."""
+    if device is None:
+        return "On a GPU: not measured."
+    figures = []
+    for row in device["figures"]:
+        form = seconds if row["unit"] == "s" else lambda value: f"{value:.3g}"
+        limit = "" if row["limit"] is None else ("at least " if row["least"] else "at most ") + form(row["limit"])
+        verdict = "" if row.get("met", True) else "missed"
+        figures.append([row["what"], "" if row["unit"] == "s" else row["unit"], limit, form(row["value"]), verdict])
+    calls = [
+        [row["what"], seconds(row["seconds"]), times(row["over_floor"]), seconds(row["launch_to_launch"])]
+        for row in device["calls"]
+    ]
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in device["tests"].items())
+    return "\n\n".join(
+        [
+            f"Tests marked `gpu`: {counts}.",
+            table(("figure", "unit", "asked", "measured", ""), figures),
+            table(("operation", "time", "over its floor", "launch to launch"), calls),
+        ]
+    )
+
+
+def staged(rows: list[dict[str, Any]]) -> Results | None:
+    """A result of the file that ``make gpu`` appends to: the last run of each stage."""
+    rows = last_run(rows)
+    of = {row["what"]: row for row in rows if row["stage"] == 0}
+    if not {"device", "copy"} <= set(of):
+        return None
+    calls = [row for row in rows if row["stage"] == 2 and "seconds" in row and "operation" in row]
+    outcomes = [row["outcome"] for row in rows if "outcome" in row]
+    peers = [row["peers"] for row in rows if "peers" in row]
+    return of["device"] | {
+        "copy bandwidth, bytes/s": of["copy"]["bytes_per_s"],
+        "kernels": [row for row in calls if "kernel" in row],
+        "calls": [row for row in calls if "kernel" not in row],
+        "figures": [row for row in rows if row["stage"] == 2 and "value" in row],
+        "tests": {outcome: outcomes.count(outcome) for outcome in ("passed", "failed", "skipped")},
+        "peers": peers[-1] if peers else {},
+        "results": [row for row in rows if row["what"] == "compare" and "contender" in row],
+    }
+
+
 def conformance(found: Results) -> str:
     pairs: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
     for row in found["conformance"]:
@@ -283,8 +334,8 @@ def filled(template: str, parts: dict[str, Callable[[], str]]) -> str:
 def read(folder: Path) -> Results:
     """All result files by their stem; the newest one of a GPU as "device"."""
     found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    devices = [result for stem, result in found.items() if stem.startswith("device-")]
-    return found | ({"device": devices[-1]} if devices else {})
+    devices = [device for path in folder.glob("gpu-*.jsonl") if (device := staged(read_rows(path)))]
+    return found | ({"device": max(devices, key=lambda device: device["date"])} if devices else {})
 
 
 def write(results: Results, templates: Path, docs: Path) -> None:

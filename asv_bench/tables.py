@@ -48,7 +48,7 @@ def comparison_table(result: dict[str, Any]) -> str:
     """Rows of tamt and its peers, operation by operation, and the peers that are absent."""
     rows, before = [], None
     for row in result["results"]:
-        if "absent" in row:
+        if "absent" in row or "failed" in row:
             continue
         work = row["operation"], row["load"], row["dtype"]
         head = [f"{work[0]}: {work[1]}, {work[2]}" if work != before else ""]

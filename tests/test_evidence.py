@@ -203,6 +203,7 @@ def test_pages_are_those_of_the_committed_results(tmp_path: Path) -> None:
 def test_no_figure_of_a_gpu_without_its_result_file() -> None:
     kernels = RESULTS["kernels"]
     assert "not measured" in report.gpu(None)
+    assert report.asked(None) == "On a GPU: not measured."
     assert all("not measured" in line for line in report.roofline(kernels, None).splitlines()[2:])
     first = next(row for row in kernels["kernels"] if row["target"] == "sm_90")
     device = {"kernels": [first | {"seconds": 3 * first["floor, s"]}]}

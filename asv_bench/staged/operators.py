@@ -35,7 +35,7 @@ def measure(name: str, device: Device, rows: Rows, bandwidth: float) -> None:
         for direction, functions, given in passes(one, device.name, device.size(one.rows, 1)):
             if right[direction]:
                 with rows.guarded(f"{name} {direction}"):
-                    timed(f"{name} {direction}", partial(functions.launcher, *given), given, device, rows, bandwidth)
+                    timed(name, direction, partial(functions.launcher, *given), given, device, rows, bandwidth)
             device.empty()
 
 
@@ -53,11 +53,14 @@ def checked(name: str, device: Device, rows: Rows, wanted: str) -> bool:
     return False
 
 
-def timed(what: str, call: Any, given: tuple[Any, ...], device: Device, rows: Rows, bandwidth: float) -> None:
+def timed(
+    name: str, direction: str, call: Any, given: tuple[Any, ...], device: Device, rows: Rows, bandwidth: float
+) -> None:
+    what, of = f"{name} {direction}", {"operation": name, "direction": direction}
     least = sum(map(size_in_bytes, (*tensors(given), *tensors(call()))))
     seconds = device.seconds(call)
     figures = {"seconds": seconds, "bytes": least, "over_floor": seconds * bandwidth / least}
-    rows.add(what, **figures, launch_to_launch=device.launch_to_launch(call))
+    rows.add(what, **of, **figures, launch_to_launch=device.launch_to_launch(call))
     with rows.guarded(f"{what} graph"):
         replay = device.graphed(call)
         rows.add(f"{what} graph", seconds=replay and device.seconds(replay))
@@ -66,7 +69,7 @@ def timed(what: str, call: Any, given: tuple[Any, ...], device: Device, rows: Ro
         return  # Triton's interpreter has no launches to look at
     for row in measured(call):
         floor = row["bytes"] and row["bytes"] / bandwidth
-        rows.add(f"{what} kernel", **row, share_of_floor=floor and floor / row["seconds"])
+        rows.add(f"{what} kernel", **of, **row, share_of_floor=floor and floor / row["seconds"])
 
 
 def compile_ahead(target: str, name: str, direction: str, count: int, *more: Any) -> None:

@@ -19,7 +19,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("staged")
     group.addoption("--rows", type=Path, required=True, help="result file")
     group.addoption("--stage", type=int, default=1)
-    if importlib.util.find_spec("pytest_timeout") is None:  # an option of the project, in a place without pytest-timeout
+    if (
+        importlib.util.find_spec("pytest_timeout") is None
+    ):  # an option of the project, in a place without pytest-timeout
         parser.addini("timeout", "not used")
 
 
