@@ -32,7 +32,7 @@ from .iir_sections import forward_step, load_row, vary
 STEP = 8  # samples of a lane in registers at once; 16 leave fewer lanes on a processor
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_super", "B", "F"])
 def drnl_front_kernel(
     p_x,
     p_front,
@@ -98,7 +98,7 @@ def drnl_front_kernel(
     store_states(p_tile, b_e, m_row[:, None], R, 2 * BACK, NP_BACK)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_super", "B", "F"])
 def drnl_back_kernel(
     p_x,
     p_linear,
@@ -175,7 +175,7 @@ def drnl_back_kernel(
                 store_final(p_linear_final + o_row * (2 * LINEAR), b_s, m_last, R, 2 * LINEAR, NP_LINEAR)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "length", "B", "F", "x_stride_b"])
 def drnl_tail_kernel(
     p_x,
     p_linear,

@@ -28,7 +28,7 @@ def sum_channels(b_gx, BR: tl.constexpr, BF: tl.constexpr, STEP: tl.constexpr):
     return tl.reshape(b_sum, [BR, STEP])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_super", "B", "F"])
 def iir_adjoint_kernel(
     p_gy,
     p_table,
@@ -130,7 +130,7 @@ def iir_adjoint_kernel(
         store_states(p_gstate + o_state, b_s, (m_row & (o_j == 0))[:, None] & (o_n < N)[None, :], R, N, NP)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "length", "B", "F"])
 def iir_adjoint_tail_kernel(
     p_gy,
     p_table,

@@ -67,7 +67,7 @@ def store_final(p_final, b_s, m_last, R: tl.constexpr, N: tl.constexpr, NP: tl.c
     store_states(p_last, b_s, m_last[:, None] & (o_n < N)[None, :], R, N, NP)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_super", "B", "F"])
 def iir_forward_kernel(
     p_x,
     p_table,
@@ -147,7 +147,7 @@ def iir_forward_kernel(
         store_states(p_out + o_super + (lane[:, None] * NP + o_n[None, :]), b_s, m_row[:, None], R, N, NP)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "length", "B", "F", "x_stride_b", "x_stride_f"])
 def iir_forward_tail_kernel(
     p_x,
     p_table,
