@@ -2,7 +2,7 @@
 
 :func:`intercepted` shows every launch to a function. :func:`compiled` runs a launcher on ``meta`` tensors with a
 stand-in driver, so every kernel is compiled with exactly the specialisation a real launch gets (types, divisible
-arguments, constants, warps) and nothing is run.
+arguments, constants, warps) and nothing is run. :func:`counted` tells how many kernels that would be.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import re
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,14 +93,15 @@ class Code(NamedTuple):
 class _Driver:
     """Stands in for a CUDA or HIP driver. The device number differs per target, as kernels are cached per device."""
 
-    def __init__(self, target: GPUTarget) -> None:
+    def __init__(self, target: GPUTarget, first: int = 1000) -> None:
         self.target = target
+        self.device = first + list(TARGETS.values()).index(target)
 
     def get_current_target(self) -> GPUTarget:
         return self.target
 
     def get_current_device(self) -> int:
-        return list(TARGETS.values()).index(self.target) + 1000
+        return self.device
 
     def get_current_stream(self, device: int = 0) -> int:
         return 0
@@ -156,10 +158,36 @@ def compiling(target: str, observe: Callable[[Launch, Any], None] = lambda launc
         observe(launch, kernel)
         return kernel
 
+    with intercepted(compile_only), _standing_in(target):
+        yield
+
+
+@contextlib.contextmanager
+def counted(target: str) -> Iterator[Counter[str]]:
+    """Inside, nothing compiles and nothing runs; the result counts, by kernel, what a device would have compiled."""
+    seen: set[tuple[str, str]] = set()
+    counts: Counter[str] = Counter()
+
+    def note(self: JITFunction, key: str, *rest: Any) -> None:
+        name = self.fn.__name__
+        counts[name] += (name, key) not in seen
+        seen.add((name, key))
+
+    with (
+        intercepted(lambda launch, run: run(warmup=True)),
+        patch.object(JITFunction, "_do_compile", note),
+        _standing_in(target, first_device=2000),  # where none of those that `compiled` made are found
+    ):
+        yield counts
+
+
+@contextlib.contextmanager
+def _standing_in(target: str, first_device: int = 1000) -> Iterator[None]:
+    """Inside, torch and triton take the target for their device."""
     hip = "6" if TARGETS[target].backend == "hip" else None
     before = vars(driver).copy()  # triton's own reset looks for a device
-    with intercepted(compile_only), patch.object(torch.version, "hip", hip):
-        driver.set_active(_Driver(TARGETS[target]))
+    with patch.object(torch.version, "hip", hip):
+        driver.set_active(_Driver(TARGETS[target], first_device))
         try:
             yield
         finally:

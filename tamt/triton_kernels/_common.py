@@ -56,6 +56,21 @@ def split_columns(b_tile, R: tl.constexpr, K: tl.constexpr):
 
 
 @triton.jit
+def load_columns(p_tile, o_row, m_row, R: tl.constexpr, K: tl.constexpr):
+    """Tuple of the K columns of the tile whose rows begin o_row (R,) after p_tile; zeros where m_row (R,) is not set.
+
+    In pieces of 128 bits a row, each loaded by the lane that has the row: what is loaded as one tile has to change
+    lanes, by shuffles and through shared memory, before it can be split.
+    """
+    W: tl.constexpr = 128 // p_tile.dtype.element_ty.primitive_bitwidth
+    b_columns = ()
+    for piece in tl.static_range(K // W):
+        o_piece = o_row[:, None] + (piece * W + tl.arange(0, W))[None, :]
+        b_columns = b_columns + split_columns(tl.load(p_tile + o_piece, mask=m_row[:, None], other=0.0), R, W)
+    return b_columns
+
+
+@triton.jit
 def join_columns(b_columns, R: tl.constexpr, K: tl.constexpr):
     """Tile (R, K), K a power of two of at least 2, from a tuple of its K columns; undoes :func:`split_columns`."""
     b_parts = b_columns

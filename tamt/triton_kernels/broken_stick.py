@@ -37,7 +37,7 @@ def load_stick(p_stick, o_f):
     return tl.load(p_stick + o_f * 3), tl.load(p_stick + o_f * 3 + 1), tl.load(p_stick + o_f * 3 + 2)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["F"])
 def broken_stick_kernel(p_v, p_stick, p_w, T, F, TILE: tl.constexpr):
     """v (B, F, T), stick (F, 3) -> w (B, F, T), TILE samples of one row per program."""
     n_tiles = (T + TILE - 1) // TILE
@@ -49,7 +49,7 @@ def broken_stick_kernel(p_v, p_stick, p_w, T, F, TILE: tl.constexpr):
     tl.store(p_w + o_row * T + o_t, b_v * broken_stick_gain(b_v, b_a, b_b, b_c), mask=o_t < T)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["B", "F"])
 def broken_stick_backward_kernel(
     p_grad,
     p_v,

@@ -41,7 +41,7 @@ def kept_places(b_i, b_threshold, m_f, C, LIMITED: tl.constexpr, BITS: tl.conste
     return m_keep, tl.cumsum(m_keep.to(tl.int32), axis=0) - 1
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["C"])
 def compaction_kernel(
     p_intensity,
     p_frequencies,
@@ -70,7 +70,7 @@ def compaction_kernel(
         tl.store(p_levels + o_row * C + o_rest, tl.zeros([BF], b_i.dtype), mask=o_rest < C)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["C"])
 def compaction_backward_kernel(
     p_grad,
     p_intensity,

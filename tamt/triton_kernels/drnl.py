@@ -16,7 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ._common import LAUNCH, join_columns, lanes_per_warp, on_amd, on_device_of, split_columns
+from ._common import LAUNCH, join_columns, lanes_per_warp, load_columns, on_amd, on_device_of
 from .broken_stick import broken_stick_gain, load_stick
 from .iir import DEFAULT, Run, Tiling, aligned, begin, enter, scanned, uses_product
 from .iir_output import (
@@ -32,7 +32,7 @@ from .iir_sections import forward_step, load_row, vary
 STEP = 8  # samples of a lane in registers at once; 16 leave fewer lanes on a processor
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_super", "B", "F"])
 def drnl_front_kernel(
     p_x,
     p_front,
@@ -83,22 +83,22 @@ def drnl_front_kernel(
     b_s = load_starts(p_start + o_super * NP_FRONT, p_state + o_row * N, m_row, o_j, R, N, NP_FRONT)
     b_e = states_at_rest(p_back, R, 2 * BACK)
     for k in range(0, S, STEP):
-        m_trip = (lane * S + k < length)[:, None]
-        b_x = split_columns(tl.load(p_x + (o_b * x_stride_b + o_tile) + o_trip + k, mask=m_trip, other=0.0), R, STEP)
+        m_trip = lane * S + k < length
+        b_x = load_columns(p_x + (o_b * x_stride_b + o_tile + k), lane * S, m_trip, R, STEP)
         b_w = ()
         for i in tl.static_range(STEP):
             b_v, b_s = forward_step(b_x[i], b_s, b_front, "modal", FRONT, 0, 1)
             b_v = b_v * broken_stick_gain(b_v, b_a, b_b, b_c)
             _, b_e = forward_step(b_v, b_e, b_back, "modal", BACK, 0, 1)
             b_w = b_w + (b_v,)
-        tl.store(p_w + (o_row * T + o_tile) + o_trip + k, join_columns(b_w, R, STEP), mask=m_trip)
+        tl.store(p_w + (o_row * T + o_tile) + o_trip + k, join_columns(b_w, R, STEP), mask=m_trip[:, None])
         if (tile == (n_super - 1) // R) & (k + STEP == n_samples - (n_super - 1) * S):
             store_final(p_final + o_row * N, b_s, o_j == n_super - 1, R, N, NP_FRONT)
     p_tile = p_end + o_super * NP_BACK + (lane[:, None] * NP_BACK + tl.arange(0, NP_BACK)[None, :])
     store_states(p_tile, b_e, m_row[:, None], R, 2 * BACK, NP_BACK)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_super", "B", "F"])
 def drnl_back_kernel(
     p_x,
     p_linear,
@@ -151,12 +151,11 @@ def drnl_back_kernel(
         p_linear_start += o_super * NP_LINEAR
         b_s = load_starts(p_linear_start, p_linear_state + o_row * (2 * LINEAR), m_row, o_j, R, 2 * LINEAR, NP_LINEAR)
     for k in range(0, S, STEP):
-        m_trip = (lane * S + k < length)[:, None]
-        p_trip = p_y + (o_row * T + o_tile) + o_trip + k
-        b_w = split_columns(tl.load(p_trip, mask=m_trip, other=0.0), R, STEP)
+        m_trip = lane * S + k < length
+        p_trip = p_y + (o_row * T + o_tile + k)
+        b_w = load_columns(p_trip, lane * S, m_trip, R, STEP)
         if DO_LINEAR:
-            p_xtrip = p_x + (o_b * x_stride_b + o_tile) + o_trip + k
-            b_x = split_columns(tl.load(p_xtrip, mask=m_trip, other=0.0), R, STEP)
+            b_x = load_columns(p_x + (o_b * x_stride_b + o_tile + k), lane * S, m_trip, R, STEP)
         b_y = ()
         for i in tl.static_range(STEP):
             b_yi = b_w[i]
@@ -166,7 +165,7 @@ def drnl_back_kernel(
                 b_li, b_s = forward_step(b_x[i], b_s, b_linear, "modal", LINEAR, 0, 1)
                 b_yi += b_li
             b_y = b_y + (b_yi,)
-        tl.store(p_trip, join_columns(b_y, R, STEP), mask=m_trip)
+        tl.store(p_trip + o_trip, join_columns(b_y, R, STEP), mask=m_trip[:, None])
         if (tile == (n_super - 1) // R) & (k + STEP == n_samples - (n_super - 1) * S):
             m_last = o_j == n_super - 1
             if DO_BACK:
@@ -175,7 +174,7 @@ def drnl_back_kernel(
                 store_final(p_linear_final + o_row * (2 * LINEAR), b_s, m_last, R, 2 * LINEAR, NP_LINEAR)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "length", "B", "F", "x_stride_b"])
 def drnl_tail_kernel(
     p_x,
     p_linear,

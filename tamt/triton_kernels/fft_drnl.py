@@ -4,6 +4,9 @@ The walk over groups of blocks is that of :mod:`tamt.reference.fft_drnl`; here a
 allows. ``p`` counts pairs of a row and a block, ``p = r G + g``. Time ``q`` counts from a group's first new sample:
 sample ``i`` of block ``g`` is at ``q = g hop + i - memory``, and ``n`` new samples end the group. Spectra are given as
 real and imaginary parts, ``K = N/2 + 1`` pairs each. Channels are those of one slice.
+
+What depends on batch and length is left unspecialised: with impulse responses of an even length, ``memory`` is odd and
+only what is of width N lies where 128 bits can be loaded or stored at once.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ def overlapped(p_blocks, o_s, m_s, C, G, hop, N, OVERLAPS: tl.constexpr):
     return b_sum
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["C", "a_stride_p", "a_stride_c"])
 def fft_drnl_product_kernel(p_a, p_h, p_out, C, K, a_stride_p, a_stride_c, CONJUGATE: tl.constexpr, BK: tl.constexpr):
     """``out[p, c] = a[p, c] h[c]``, with ``conj(h[c])`` if CONJUGATE.
 
@@ -76,7 +79,7 @@ def fft_drnl_product_kernel(p_a, p_h, p_out, C, K, a_stride_p, a_stride_c, CONJU
     store_bins(p_row, o_k, m_k, b_re * b_hre - b_im * b_him, b_re * b_him + b_im * b_hre)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["C"])
 def fft_drnl_mix_kernel(p_x, p_linear, p_w, p_back, C, K, BK: tl.constexpr):
     """``w[p, c] <- x[p] linear[c] + w[p, c] back[c]``, in place.
 
@@ -97,7 +100,7 @@ def fft_drnl_mix_kernel(p_x, p_linear, p_w, p_back, C, K, BK: tl.constexpr):
     store_bins(p_row, o_k, m_k, b_re, b_im)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["C"])
 def fft_drnl_adjoint_mix_kernel(p_v, p_front, p_y, p_linear, p_total, C, K, ACCUMULATE: tl.constexpr, BK: tl.constexpr):
     """``total[p] = sum_c conj(front[c]) v[p, c] + conj(linear[c]) y[p, c]``, added to what is there if ACCUMULATE.
 
@@ -128,7 +131,7 @@ def fft_drnl_adjoint_mix_kernel(p_v, p_front, p_y, p_linear, p_total, C, K, ACCU
     store_bins(p_total + o_p * K * 2, o_k, m_k, b_re, b_im)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["C", "G", "n_windows", "first", "n", "past_stride_r", "past_stride_c"])
 def fft_drnl_windows_kernel(
     p_v,
     p_stick,
@@ -170,7 +173,7 @@ def fft_drnl_windows_kernel(
     tl.store(p_out + o_row.to(tl.int64) * width + o_i, tl.where(m_new, b_new, b_w), mask=m_i)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["start", "C", "G", "n", "bad_stride_r", "y_stride_r", "y_stride_c"])
 def fft_drnl_valid_kernel(
     p_blocks,
     p_bad,
@@ -205,7 +208,7 @@ def fft_drnl_valid_kernel(
     tl.store(p_y + (o_r * y_stride_r + o_c * y_stride_c + o_q) + o_i, b_y, mask=m_i)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["C", "G", "n", "y_stride_r", "y_stride_c"])
 def fft_drnl_valid_adjoint_kernel(p_y, p_blocks, C, G, n, hop, memory, N, y_stride_r, y_stride_c, BLOCK: tl.constexpr):
     """Adjoint of :func:`fft_drnl_valid_kernel`: y (R, C, n) with strides -> blocks (R, G, C, N), zeros elsewhere."""
     n_tiles = (N + BLOCK - 1) // BLOCK
@@ -219,7 +222,7 @@ def fft_drnl_valid_adjoint_kernel(p_y, p_blocks, C, G, n, hop, memory, N, y_stri
     tl.store(p_blocks + o_row.to(tl.int64) * N + o_i, b_y, mask=o_i < N)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["C", "G", "n", "carry_stride_r", "carry_stride_c"])
 def fft_drnl_stick_adjoint_kernel(
     p_w,
     p_v,
@@ -274,7 +277,19 @@ def fft_drnl_stick_adjoint_kernel(
     tl.store(p_sum + 2, b_b * 0.6931471805599453 * tl.sum(b_weight * b_log, 0))
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=[
+        "C",
+        "G",
+        "first",
+        "width",
+        "n",
+        "carry_stride_r",
+        "carry_stride_c",
+        "out_stride_r",
+        "out_stride_c",
+    ]
+)
 def fft_drnl_overlap_add_kernel(
     p_blocks,
     p_carry,

@@ -131,7 +131,6 @@ def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoin
     options = {
         "N": constants["N"],
         "NP": NP,
-        "CHUNK": chunk,
         "R": lanes,
         "REVERSE": adjoint,
         "num_warps": 4 if NP > 8 else 2,
@@ -148,6 +147,7 @@ def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoin
             B,
             F,
             n_chunks,
+            chunk,
             *a_strides,
             0,
             0,
@@ -172,6 +172,7 @@ def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoin
         B,
         F,
         n_chunks,
+        chunk,
         *a_strides,
         *start_strides,
         STATES=True,

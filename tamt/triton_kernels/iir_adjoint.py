@@ -8,7 +8,7 @@ Superblocks and trips are those of the forward recursion (iir_output), taken fro
 import triton
 import triton.language as tl
 
-from ._common import join_columns, select, split_columns
+from ._common import join_columns, load_columns, select, split_columns
 from .iir_output import load_states, store_states
 from .iir_sections import adjoint_step, load_phase, load_row, vary
 
@@ -28,7 +28,7 @@ def sum_channels(b_gx, BR: tl.constexpr, BF: tl.constexpr, STEP: tl.constexpr):
     return tl.reshape(b_sum, [BR, STEP])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_super", "B", "F"])
 def iir_adjoint_kernel(
     p_gy,
     p_table,
@@ -88,7 +88,7 @@ def iir_adjoint_kernel(
     m_row = (o_j < n_super) & m_f
     b_length = tl.where(m_f, tl.minimum(tl.maximum(n_samples - o_tile - lane * S, 0), S), 0).to(tl.int32)
     b_c = load_row(p_table, vary(o_f, F, R, PER_LANE), WIDTH)
-    p_gtile = p_gy + (o_b * F * T + o_tile) + ((o_f * T + lane * S)[:, None] + o_i[None, :])
+    p_gtile = p_gy + (o_b * F * T + o_tile)
     o_super = (((o_f * B + o_b) * n_super + o_j) * NP)[:, None] + o_n[None, :]
     o_state = ((o_b * F + o_f) * N)[:, None] + o_n[None, :]
     m_last = (m_row & (o_j == n_super - 1))[:, None] & (o_n < N)[None, :]
@@ -102,15 +102,15 @@ def iir_adjoint_kernel(
         b_s = load_states(p_start + o_super, (m_row & (o_j < n_super - 1))[:, None], R, N, NP)
     for trip in range(0, S, STEP):
         k = S - STEP - trip
-        m_trip = (k < b_length)[:, None]
+        m_trip = k < b_length
         if (tile == n_tiles - 1) & (k + STEP == last_length):  # the last superblock begins here, from gfinal
             b_s = select(o_j < n_super - 1, b_s, load_states(p_gfinal + o_state, m_last, R, N, NP), N)
         if BORDERS:  # noqa: SIM102
             if (k + STEP) % BORDER == 0:
                 o_border = ((o_f * B + o_b) * (n_samples // BORDER) + (o_tile + lane * S + k) // BORDER) * NP
                 p_block = p_border + o_border[:, None] + o_n[None, :]
-                store_states(p_block, b_s, m_trip, R, N, NP)
-        b_g = split_columns(tl.load(p_gtile + k, mask=m_trip, other=0.0), R, STEP)
+                store_states(p_block, b_s, m_trip[:, None], R, N, NP)
+        b_g = load_columns(p_gtile + k, o_f * T + lane * S, m_trip, R, STEP)
         b_gx = ()
         for i in tl.static_range(STEP - 1, -1, -1):
             b_gxi, b_s = adjoint_step(b_g[i], b_s, b_c, KIND, ORDER, i, POLES, i == STEP - 1, i == 0)
@@ -118,7 +118,7 @@ def iir_adjoint_kernel(
         if TASK == "output" and GRAD_X:
             if BF == 1:
                 p_x = p_out + ((o_b * F + group) * T + o_tile) + ((lane * S)[:, None] + o_i[None, :])
-                tl.store(p_x + k, join_columns(b_gx, R, STEP), mask=m_trip)
+                tl.store(p_x + k, join_columns(b_gx, R, STEP), mask=m_trip[:, None])
             else:
                 o_r = tl.arange(0, BR)
                 m_sum = (k < n_samples - o_tile - o_r * S)[:, None]
@@ -130,7 +130,7 @@ def iir_adjoint_kernel(
         store_states(p_gstate + o_state, b_s, (m_row & (o_j == 0))[:, None] & (o_n < N)[None, :], R, N, NP)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "length", "B", "F"])
 def iir_adjoint_tail_kernel(
     p_gy,
     p_table,

@@ -72,7 +72,7 @@ def store_sections(p_row, p_table, ORDER: tl.constexpr, LANES: tl.constexpr):
     return b_c
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["F", "steps"])
 def iir_design_kernel(
     p_coef,
     p_table,

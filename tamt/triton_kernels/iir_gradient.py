@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_blocks", "n_states_row", "B", "F", "n_splits"])
 def iir_gradient_kernel(
     p_gy,
     p_x,

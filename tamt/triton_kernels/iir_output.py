@@ -8,7 +8,7 @@ not divisible by 16 is done by a small kernel of its own.
 import triton
 import triton.language as tl
 
-from ._common import join_columns, select, split_columns
+from ._common import join_columns, load_columns, select, split_columns
 from .iir_sections import forward_step, load_phase, load_row, vary
 
 
@@ -67,7 +67,7 @@ def store_final(p_final, b_s, m_last, R: tl.constexpr, N: tl.constexpr, NP: tl.c
     store_states(p_last, b_s, m_last[:, None] & (o_n < N)[None, :], R, N, NP)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_super", "B", "F"])
 def iir_forward_kernel(
     p_x,
     p_table,
@@ -115,7 +115,7 @@ def iir_forward_kernel(
     m_row = o_j < n_super
     length = tl.minimum(n_samples - o_tile, R * S).to(tl.int32)
     b_c = load_row(p_table, vary(o_f, F, R, PER_LANE), WIDTH)
-    p_xtile = p_x + (o_b * x_stride_b + o_f * x_stride_f + o_tile) + ((lane * S)[:, None] + o_i[None, :])
+    p_xtile = p_x + (o_b * x_stride_b + o_f * x_stride_f + o_tile)
     p_state += (o_b * F + o_f) * N
     o_super = ((o_f * B + o_b) * n_super + tile * R) * NP
 
@@ -124,14 +124,13 @@ def iir_forward_kernel(
     else:
         b_s = load_starts(p_start + o_super, p_state, m_row, o_j, R, N, NP)
     for k in range(0, S, STEP):
-        m_trip = (lane * S + k < length)[:, None]  # one register for all lanes' lengths
+        m_trip = lane * S + k < length  # one register for all lanes' lengths
         if TASK == "borders":  # noqa: SIM102
             if k % BORDER == 0:
                 o_border = (o_f * B + o_b) * ((n_samples + BORDER - 1) // BORDER) + (o_tile + k) // BORDER
                 p_border = p_out + o_border * NP + ((lane * (S // BORDER * NP))[:, None] + o_n[None, :])
-                store_states(p_border, b_s, m_trip, R, N, NP)
-        b_x = tl.load(p_xtile + k, mask=m_trip, other=0.0)
-        b_u = split_columns(b_x, R, STEP)
+                store_states(p_border, b_s, m_trip[:, None], R, N, NP)
+        b_u = load_columns(p_xtile + k, lane * S, m_trip, R, STEP)
         b_y = ()
         for i in tl.static_range(STEP):
             b_yi, b_s = forward_step(b_u[i], b_s, b_c, KIND, ORDER, i, POLES)
@@ -139,7 +138,7 @@ def iir_forward_kernel(
         if TASK == "output":
             b_out = join_columns(b_y, R, STEP)
             p_y = p_out + ((o_b * F + o_f) * T + o_tile) + ((lane * S)[:, None] + o_i[None, :])
-            tl.store(p_y + k, b_out, mask=m_trip)
+            tl.store(p_y + k, b_out, mask=m_trip[:, None])
         if TASK != "ends":  # noqa: SIM102
             if (tile == (n_super - 1) // R) & (k + STEP == n_samples - (n_super - 1) * S):
                 store_final(p_final + (o_b * F + o_f) * N, b_s, o_j == n_super - 1, R, N, NP)
@@ -147,7 +146,7 @@ def iir_forward_kernel(
         store_states(p_out + o_super + (lane[:, None] * NP + o_n[None, :]), b_s, m_row[:, None], R, N, NP)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "length", "B", "F", "x_stride_b", "x_stride_f"])
 def iir_forward_tail_kernel(
     p_x,
     p_table,

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_super", "B"])
 def iir_end_state_kernel(
     p_x,
     p_response,
@@ -59,7 +59,7 @@ def iir_end_state_kernel(
     tl.store(p_out, b_acc, mask=(tile * BR + o_r < n_super)[:, None] & m_c)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "B", "F", "n_chunks", "chunk", "start_stride_f", "start_stride_r"])
 def iir_scan_kernel(
     p_e,
     p_transition,
@@ -69,19 +69,19 @@ def iir_scan_kernel(
     B,
     F,
     n_chunks,
+    chunk,
     a_stride_out,
     a_stride_in,
     start_stride_f,
     start_stride_r,
     N: tl.constexpr,
     NP: tl.constexpr,
-    CHUNK: tl.constexpr,
     R: tl.constexpr,
     STATES: tl.constexpr,
     START: tl.constexpr,
     REVERSE: tl.constexpr,
 ):
-    """One pass over chunks of a row of n blocks: R chunks of one channel per program.
+    """One pass over chunks, of ``chunk`` blocks each, of a row of n blocks: R chunks of one channel per program.
 
     e (F, B n, NP): what block j adds by its end; transition (F, NP, NP) float64, given by its strides (the adjoint's
     is the transpose).
@@ -95,7 +95,7 @@ def iir_scan_kernel(
     o_n = tl.arange(0, NP)
     m_q = o_q < B * n_chunks
     o_b = (o_q // n_chunks).to(tl.int64)
-    o_first = (o_q % n_chunks) * CHUNK
+    o_first = (o_q % n_chunks) * chunk
     o_channel = f.to(tl.int64) * B
     # The matrix is transposed, so that the products of a sum are the first axis, which lies within lanes: no shuffles.
     b_at = tl.load(p_transition + f * (NP * NP) + o_n[:, None] * a_stride_in + o_n[None, :] * a_stride_out)
@@ -106,7 +106,7 @@ def iir_scan_kernel(
         )
     else:
         b_s = tl.zeros([R, NP], tl.float64)
-    for i in range(0, CHUNK):
+    for i in range(0, chunk):
         o_j = o_first + i
         m_j = (m_q & (o_j < n))[:, None]
         if REVERSE:

@@ -53,7 +53,7 @@ def term(b_e, b_reference, b_base, b_per_db, b_least, d):
     return tl.where(within_limit(b_loss), tl.exp2((b_e - b_reference) * BITS - b_loss), 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["R"])
 def spreading_kernel(
     p_e, p_peak, p_slopes, p_out, R, n, n_steps, step_high, step_low, ROWS: tl.constexpr, TILE: tl.constexpr
 ):
@@ -102,7 +102,7 @@ def share(b_e, b_out, b_loss):
     return tl.where(within_limit(b_loss), tl.exp2(b_bits), 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["R"])
 def spreading_backward_kernel(
     p_grad,
     p_e,

@@ -48,7 +48,7 @@ def frame_products(p_middle, p_table, hop, half, pitch, o_s, o_c, m_s, PRECISION
     return b_re, b_im
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["S"])
 def windowed_dft_kernel(
     p_x,
     p_table,
@@ -60,7 +60,6 @@ def windowed_dft_kernel(
     count,
     pitch,
     x_stride,
-    out_stride_r,
     out_stride_s,
     ADD: tl.constexpr,
     BM: tl.constexpr,
@@ -68,7 +67,8 @@ def windowed_dft_kernel(
     BK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """x (R, ...) from the middle of frame 0 on, tables (2, half, pitch), weight (count,) -> out (R, S, count).
+    """x (R, ...) from the middle of frame 0 on, tables (2, half, pitch), weight (count,) -> out (R, S, count), rows of
+    which are S frames apart.
 
     ADD: to what is there. Program: BM frames of one row by BN bins; bins run fastest, so that a tile of x is read from
     DRAM once.
@@ -80,14 +80,14 @@ def windowed_dft_kernel(
     o_c = tl.program_id(0) % n_bins * BN + tl.arange(0, BN)
     b_re, b_im = frame_products(p_x + o_r * x_stride, p_table, hop, half, pitch, o_s, o_c, o_s < S, PRECISION, BK)
     m_out = (o_s < S)[:, None] & (o_c < count)[None, :]
-    p_tile = p_out + o_r * out_stride_r + (o_s.to(tl.int64) * out_stride_s)[:, None] + o_c[None, :]
+    p_tile = p_out + o_r * S * out_stride_s + (o_s.to(tl.int64) * out_stride_s)[:, None] + o_c[None, :]
     b_power = (b_re * b_re + b_im * b_im) * tl.load(p_weight + o_c, mask=o_c < count, other=0.0)[None, :]
     if ADD:
         b_power += tl.load(p_tile, mask=m_out, other=0.0)
     tl.store(p_tile, b_power, mask=m_out)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["S", "grad_frames"])
 def windowed_dft_scale_kernel(
     p_x,
     p_table,
@@ -101,7 +101,7 @@ def windowed_dft_scale_kernel(
     count,
     pitch,
     x_stride,
-    grad_stride_r,
+    grad_frames,
     grad_stride_s,
     NEED_X: tl.constexpr,
     NEED_WEIGHT: tl.constexpr,
@@ -110,8 +110,9 @@ def windowed_dft_scale_kernel(
     BK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """As :func:`windowed_dft_kernel`, with grad (R, S, count) -> z (R, S, 2, pitch), 0 behind the bins, and part
-    (R ceil(S/BM), count): sums of ``g (re^2 + im^2)`` over the frames of a program.
+    """As :func:`windowed_dft_kernel`, with grad (R, S, count), rows of which are grad_frames apart
+    -> z (R, S, 2, pitch), 0 behind the bins, and part (R ceil(S/BM), count): sums of ``g (re^2 + im^2)`` over the
+    frames of a program.
     """
     n_bins = (pitch + BN - 1) // BN
     n_frames = (S + BM - 1) // BM
@@ -120,7 +121,7 @@ def windowed_dft_scale_kernel(
     o_s = o_tile % n_frames * BM + tl.arange(0, BM)
     o_c = tl.program_id(0) % n_bins * BN + tl.arange(0, BN)
     b_re, b_im = frame_products(p_x + o_r * x_stride, p_table, hop, half, pitch, o_s, o_c, o_s < S, PRECISION, BK)
-    p_g = p_grad + o_r * grad_stride_r + (o_s.to(tl.int64) * grad_stride_s)[:, None] + o_c[None, :]
+    p_g = p_grad + o_r * grad_frames * grad_stride_s + (o_s.to(tl.int64) * grad_stride_s)[:, None] + o_c[None, :]
     b_g = tl.load(p_g, mask=(o_s < S)[:, None] & (o_c < count)[None, :], other=0.0)
     if NEED_WEIGHT:
         b_sum = tl.sum(b_g * (b_re * b_re + b_im * b_im), axis=0)
@@ -133,7 +134,7 @@ def windowed_dft_scale_kernel(
         tl.store(p_tile + pitch, b_g * b_im, mask=m_z)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["S"])
 def windowed_dft_adjoint_kernel(
     p_z,
     p_table,
@@ -222,8 +223,7 @@ def windowed_dft(
                 band.n_bins,
                 band.pitch,
                 x.stride(0),
-                out.stride(0),
-                out.stride(1),
+                out.shape[2],
                 ADD=not apart,
                 BM=FRAMES,
                 BN=BINS,
@@ -278,8 +278,8 @@ def windowed_dft_backward(
                     band.n_bins,
                     band.pitch,
                     x.stride(0),
-                    grad.stride(0),
-                    grad.stride(1),
+                    grad.shape[1],
+                    grad.shape[2],
                     NEED_X=need_x,
                     NEED_WEIGHT=need_weight,
                     BM=FRAMES,
