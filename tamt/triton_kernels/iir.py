@@ -107,8 +107,9 @@ def design(coef: torch.Tensor, kind: str, order: int, steps: int, response: bool
         steps,
         P=P,
         LANES=triton.next_power_of_2(N + 1),
+        COLUMNS=32,
         RESPONSE=response,
-        num_warps=1,
+        num_warps=max(1, NP * NP // 32),
         **constants,
         **LAUNCH,
     )
