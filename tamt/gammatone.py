@@ -34,7 +34,6 @@ from tamt.scales import erbspacebw
 MAX_POLE_MAG = 0.9
 
 
-
 class GammatoneFilterbank(TypedBase):
     r"""Lyon's all-pole gammatone filters, one per centre frequency.
 
@@ -273,9 +272,7 @@ def _sos_rows(poles: Tensor, gains: Tensor, design: Tensor, order: int) -> Tenso
     return torch.cat((rows[:, :3], scaled_cascade(rows[:, 0], rows[:, 3:], None, order)[0]), 1) if order > 8 else rows
 
 
-def _poly_rows(
-    b: Tensor, a: Tensor, design: Tensor, expansion: Tensor, to_feedback: Tensor, stable: bool
-) -> Tensor:
+def _poly_rows(b: Tensor, a: Tensor, design: Tensor, expansion: Tensor, to_feedback: Tensor, stable: bool) -> Tensor:
     """The sections of the design, with the feedback that the step away from its denominator takes."""
     decay, frequency, frequency_low = design[:, 2:].unbind(-1)
     a = torch.view_as_real(a)

@@ -96,11 +96,13 @@ def iir_design_kernel(
     LANES: tl.constexpr,
     COLUMNS: tl.constexpr,
     RESPONSE: tl.constexpr,
+    LEVELS: tl.constexpr,
 ):
     """Table row, superblock transition and superblock response of channel ``program_id(0)``.
 
     coef (F, P) -> table (F, WIDTH) of the same dtype
-    transition (F, NP, NP) float64: ``[out, in]`` of A^steps, zero where out or in >= N
+    transition (F, LEVELS, NP, NP) float64: ``[out, in]`` of A^steps, A^(2 steps), A^(4 steps) ..., zero where out or
+        in >= N
     response (steps, F NP): state n at the end of ``steps`` samples after a unit sample at k, zero for n >= N;
         written if RESPONSE.
     ``steps`` is a multiple of COLUMNS, or 0 (short signals need the table alone); transition is then the identity.
@@ -137,7 +139,7 @@ def iir_design_kernel(
         b_s = b_s + (tl.where(lane == n, 1.0, 0.0).to(tl.float64),)
     _, b_s = forward_step(tl.where(lane == N, 1.0, 0.0).to(tl.float64), b_s, b_c, KIND, ORDER, 0, 1)
     # A changes from registers of lanes to a tile by way of the memory of the result.
-    p_out = p_transition + f * (NP * NP)
+    p_out = p_transition + f * (LEVELS * NP * NP)
     o_n = tl.arange(0, NP)
     o_k = tl.arange(0, COLUMNS)
     b_states = tl.zeros([NP, COLUMNS], tl.float64)
@@ -163,7 +165,10 @@ def iir_design_kernel(
             tl.store(p_tile, b_states.to(p_response.dtype.element_ty))
             b_states = times(b_a, b_states)
         b_transition = times(b_a, b_transition)
-    tl.store(p_out + o_matrix, b_transition)
+    for level in tl.static_range(LEVELS):
+        if level:
+            b_transition = times(b_transition, b_transition)
+        tl.store(p_out + level * (NP * NP) + o_matrix, b_transition)
 
 
 @triton.jit

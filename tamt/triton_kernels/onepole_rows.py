@@ -67,7 +67,9 @@ def onepole_rows_kernel(
     m_far = b_rre * b_rre + b_rim * b_rim > 0.25
     # The step where it is small; the pole itself, as one number and not as a step from 1, elsewhere.
     b_size = tl.where(
-        m_far, tl.log(b_re * b_re + b_im * b_im), log_one_plus(tl.where(m_far, 0.0, b_rre * (2.0 + b_rre) + b_rim * b_rim))
+        m_far,
+        tl.log(b_re * b_re + b_im * b_im),
+        log_one_plus(tl.where(m_far, 0.0, b_rre * (2.0 + b_rre) + b_rim * b_rim)),
     )
     b_angle = angle_of(tl.where(m_far, b_re, 1.0 + b_rre), tl.where(m_far, b_im, b_rim)) * 0.15915494309189535
     b_decay = tl.where(m_far, 0.0, b_decay0) - 0.5 * b_size
