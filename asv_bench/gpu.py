@@ -121,7 +121,7 @@ def pytest(run: Run, stage: int, files: Sequence[str], marks: str, workers: int,
     options = ["-p", "asv_bench.staged.outcomes", "--rows", str(run.out), "--stage", str(stage)]
     spread = ["-n", str(min(workers, os.cpu_count() or 1)), "--dist", "worksteal"] if workers else []
     quick = ["-k", "tiny and float32"] if run.rehearse and stage == 1 else []
-    quiet = ["-q", "--no-header", "--no-summary", "-p", "no:cacheprovider"]
+    quiet = ["-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", "no:benchmark"]
     before = len(run.rows(stage))
     status = run.process(["-m", "pytest", *files, "-m", marks, *options, *spread, *quick, *quiet], seconds)
     found = run.rows(stage)[before:]

@@ -14,7 +14,6 @@ from tamt._base import TypedBase
 from tamt._memo import Memo, readable
 from tamt._module import as_signal, centre_frequencies, check_sampling_rate, computing_device, register, vector
 from tamt.coefficients import (
-    MIN_DECAY,
     check_gammatone,
     complex_divide,
     complex_multiply,
@@ -22,19 +21,17 @@ from tamt.coefficients import (
     feedback_map,
     gammatone_betamul,
     gammatone_design,
-    moved_pole,
     pole_design,
     scaled_cascade,
     section_gain,
     split_design,
     stable_denominator,
 )
-from tamt.ops.iir import onepole_cascade
+from tamt.ops.iir import filtered
+from tamt.ops.onepole_rows import onepole_rows
 from tamt.scales import erbspacebw
 
 MAX_POLE_MAG = 0.9
-
-Sections = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]  # decay, frequency (high, low), gain, feedback
 
 
 class GammatoneFilterbank(TypedBase):
@@ -147,7 +144,7 @@ class GammatoneFilterbank(TypedBase):
         self.betamul = gammatone_betamul(self.n) if betamul is None else float(betamul)
         self.learnable = learnable
         self.implementation = implementation
-        self._memo: Memo[Sections] = Memo()
+        self._memo: Memo[Tensor] = Memo()
 
         with torch.device("cpu"):  # the design is in float64, which not every device has
             centre = centre_frequencies(fc, fs, partial(erbspacebw, dtype=torch.float64))
@@ -206,10 +203,7 @@ class GammatoneFilterbank(TypedBase):
         if state is not None and not (isinstance(state, tuple | list) and len(state) == 1):
             raise TypeError(f"state must be a tuple of one tensor, as stream returns it, got {type(state).__name__}")
         before = None if state is None else state[0]
-        decay, frequency, frequency_low, gain, feedback = self._sections()
-        y, after = onepole_cascade(
-            x, decay, frequency, gain, self.n, frequency_low=frequency_low, feedback=feedback, state=before
-        )
+        y, after = filtered(x, self._rows(), self._kind, self.n, before)
         return y, (after,)
 
     def frequency_response(self, f: Tensor | np.ndarray | Sequence[float]) -> Tensor:
@@ -226,8 +220,8 @@ class GammatoneFilterbank(TypedBase):
         """
         f = vector("f", f, self.dtype, self.fc.device)
         cycles = torch.stack((f, -f)) / self.fs  # the second row gives the conjugate pole's part
-        decay, frequency, frequency_low, gain, feedback = self._sections()
-        gain, feedback = scaled_cascade(decay, gain, feedback, self.n)
+        rows = self._rows()
+        (decay, frequency, frequency_low), gain = rows[:, :3].unbind(1), rows[:, 3:5]
         each = section_gain(decay, self.n)[:, None, None]
         angle = 2 * math.pi * ((frequency[:, None, None] - cycles) + frequency_low[:, None, None])
         shrink = torch.expm1(-decay)[:, None, None]
@@ -235,11 +229,12 @@ class GammatoneFilterbank(TypedBase):
         q = torch.complex(2 * torch.sin(angle / 2) ** 2 * (1 + shrink) - shrink, -(1 + shrink) * torch.sin(angle))
         q = q / each
         denominator = q**self.n
-        if feedback is not None:
+        if self._kind == "allpole":
+            feedback = rows[:, 5:].unflatten(1, (self.n, 2))
             delay = torch.polar(torch.ones_like(cycles), -2 * math.pi * cycles)
-            for k, c in enumerate(torch.view_as_complex(feedback).unbind(1)):
+            for k, c in enumerate(torch.complex(*feedback.unbind(2)).unbind(1)):
                 denominator = denominator + c[:, None, None] / each * delay * q ** (self.n - 1 - k)
-        half = torch.view_as_complex(gain)[:, None, None] / (2 * each) / denominator
+        half = torch.complex(*gain.unbind(1))[:, None, None] / (2 * each) / denominator
         return half[:, 0] + half[:, 1].conj()
 
     def impulse_response(self, length: int) -> Tensor:
@@ -259,24 +254,25 @@ class GammatoneFilterbank(TypedBase):
             f"implementation={self.implementation!r}"
         )
 
-    def _sections(self) -> Sections:
-        """Decay, frequency (high, low), gain (F, 2) and feedback (F, n, 2) of the one-pole sections."""
+    @property
+    def _kind(self) -> str:
+        """Of the engine's filters (:mod:`tamt.ops.iir`)."""
+        return "onepole" if self.implementation == "sos" else "allpole"
+
+    def _rows(self) -> Tensor:
+        """Coefficients of every channel as the engine takes them."""
         if self.implementation == "sos":
-            return self._memo.get(_sos_sections, self.poles, self.gains, self._design)
-        compute = partial(_poly_sections, stable=self.learnable)
+            return self._memo.get(partial(_sos_rows, order=self.n), self.poles, self.gains, self._design)
+        compute = partial(_poly_rows, stable=self.learnable)
         return self._memo.get(compute, self.b, self.a, self._design, self._expansion, self._to_feedback)
 
 
-def _sos_sections(poles: Tensor, gains: Tensor, design: Tensor) -> Sections:
-    decay, frequency, frequency_low = moved_pole(torch.view_as_real(poles), design)
-    least = design[:, 2].clamp(max=MIN_DECAY)  # a design may be closer to the circle
-    decay = torch.where(decay < least, least, decay)
-    return decay, frequency, frequency_low, 2 * torch.view_as_real(gains), None
+def _sos_rows(poles: Tensor, gains: Tensor, design: Tensor, order: int) -> Tensor:
+    rows = onepole_rows(torch.view_as_real(poles), torch.view_as_real(gains), design)
+    return torch.cat((rows[:, :3], scaled_cascade(rows[:, 0], rows[:, 3:], None, order)[0]), 1) if order > 8 else rows
 
 
-def _poly_sections(
-    b: Tensor, a: Tensor, design: Tensor, expansion: Tensor, to_feedback: Tensor, stable: bool
-) -> Sections:
+def _poly_rows(b: Tensor, a: Tensor, design: Tensor, expansion: Tensor, to_feedback: Tensor, stable: bool) -> Tensor:
     """The sections of the design, with the feedback that the step away from its denominator takes."""
     decay, frequency, frequency_low = design[:, 2:].unbind(-1)
     a = torch.view_as_real(a)
@@ -297,4 +293,6 @@ def _poly_sections(
         denominator = torch.where(moved, limited, denominator)
     step = denominator - expansion
     feedback = complex_multiply(torch.view_as_real(to_feedback), step[:, None]).sum(2)
-    return decay, frequency, frequency_low, gain, feedback
+    gain, feedback = scaled_cascade(decay, gain, feedback, a.shape[1] - 1)
+    assert feedback is not None
+    return torch.cat((torch.stack((decay, frequency, frequency_low), 1), gain, feedback.flatten(1)), 1)

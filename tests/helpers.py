@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tamt.coefficients import biquad_sections, section_gain
+from tamt.coefficients import MIN_DECAY, biquad_sections, pole_design, section_gain, split_design
+from tamt.reference import onepole_rows as reference_rows
 
 # Of torch.library.opcheck all but tracing an operator and its gradients: that can take half a minute, and once will do.
 QUICK = ("test_schema", "test_autograd_registration", "test_faketensor")
@@ -168,3 +169,44 @@ def example_operands(
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
     state = 0.1 * torch.randn(batch, channels, 2 * order, generator=generator, dtype=torch.float64)
     return x, example_coef(kind, order, channels, seed), state
+
+
+def rows_of_poles(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Poles, gains and design of 25 channels: poles where they were designed, near, far, at 0, outside the circle."""
+    decay = torch.logspace(-5.5, 0, 25, dtype=torch.float64)
+    frequency = torch.linspace(-0.49, 0.49, 25, dtype=torch.float64)
+    origin = torch.polar(torch.exp(-decay), 2 * math.pi * frequency).to(dtype.to_complex())
+    poles = origin.clone()
+    poles[5:15] *= torch.polar(1 - torch.logspace(-6, -1, 10), torch.logspace(-6, -0.5, 10)).to(poles.dtype)
+    others = [0, 1e-4, 0.5, -0.5 + 0.01j, 0.3j, -0.3j, 1.1, -1.2, 1 - 0.3j, -0.4 + 0.7j]
+    poles[15:] = torch.tensor(others, dtype=poles.dtype)
+    design = split_design(pole_design(origin, decay, frequency), dtype)
+    return torch.view_as_real(poles), torch.randn(25, 2, dtype=dtype), design
+
+
+def check_rows_against_reference(device: str, dtype: torch.dtype) -> None:
+    """The kernels of the gammatone's rows, forward and backward, against plain torch in float64."""
+    from tamt.triton_kernels import onepole_rows as kernels
+
+    given = rows_of_poles(dtype)
+    grad = torch.randn(25, 5, dtype=dtype)
+    rows = kernels.onepole_rows(*(t.to(device) for t in given))
+    poles, gains, design = (t.double() for t in given)
+    expected = reference_rows.onepole_rows(poles, gains, design)
+    eps = torch.finfo(dtype).eps
+    least = expected[:, 0] <= design[:, 2].clamp(max=MIN_DECAY)
+    actual = rows.cpu().double()
+    assert rows.dtype == dtype
+    some = poles.any(1)  # one at 0 is moved by a rounding error, which is another in float64
+    assert (actual[:, 0] - expected[:, 0])[some].abs().max() <= 10 * eps  # of up to 9 nepers
+    turns = (actual[:, 1] + actual[:, 2]) - (expected[:, 1] + expected[:, 2])
+    assert (turns - turns.round()).abs().max() <= eps
+    assert torch.equal(actual[:, 3:], expected[:, 3:])
+    assert torch.equal(actual[least, 0].to(dtype), expected[least, 0].to(dtype))
+    of_poles, of_gains = kernels.onepole_rows_backward(
+        *(t.to(device) for t in (grad, given[0], expected.to(dtype), given[2]))
+    )
+    wanted = reference_rows.onepole_rows_backward(grad.double(), poles, expected, design)
+    error = (of_poles.cpu().double() - wanted[0])[some].abs().amax(1) / wanted[0][some].abs().amax(1)
+    assert error.max() <= 4 * eps
+    assert torch.equal(of_gains.cpu(), 2 * grad[:, 3:])

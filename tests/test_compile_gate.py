@@ -18,23 +18,27 @@ from tamt.triton_kernels import iir as engine
 from tamt.triton_kernels.broken_stick import broken_stick, broken_stick_backward
 from tamt.triton_kernels.drnl import drnl
 from tamt.triton_kernels.iir import iir_backward, iir_forward
+from tamt.triton_kernels.onepole_rows import onepole_rows, onepole_rows_backward
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
 
 # The most registers per lane and bytes of shared memory per program. Register counts where aligned float32 signals
 # leave them are 64 to 128; signals whose length is not a multiple of 16, and float64, take more.
 BUDGETS = {
-    "iir_design_kernel": (176, 0),
+    "iir_design_kernel": (192, 4 << 10),
     "iir_end_state_kernel": (168, 50 << 10),
     "iir_scan_kernel": (72, 4 << 10),
     "iir_power_kernel": (96, 8 << 10),
     "iir_forward_kernel": (168, 8 << 10),
     "iir_forward_tail_kernel": (96, 8 << 10),
+    "iir_short_kernel": (176, 16 << 10),
     "iir_adjoint_kernel": (216, 16 << 10),
     "iir_adjoint_tail_kernel": (96, 16 << 10),
     "iir_gradient_kernel": (255, 36 << 10),
     "broken_stick_kernel": (112, 0),
     "broken_stick_backward_kernel": (176, 1 << 10),
+    "onepole_rows_kernel": (72, 0),
+    "onepole_rows_backward_kernel": (48, 0),
     "drnl_front_kernel": (240, 8 << 10),
     "drnl_back_kernel": (180, 8 << 10),
     "drnl_tail_kernel": (176, 8 << 10),
@@ -127,7 +131,7 @@ def check_budget(code: Code, amd_registers: int = AMD_REGISTERS) -> None:
     assert code.registers <= (amd_registers if code.target.startswith("gfx") else registers), code
     assert code.shared <= shared, code
     # An empty stack frame of 8 bytes is ptxas's way of rounding.
-    assert code.stack <= (SINE_STACK if code.name == "iir_design_kernel" else 8), code
+    assert code.stack <= (SINE_STACK if code.name in ("iir_design_kernel", "onepole_rows_kernel") else 8), code
 
 
 @pytest.mark.parametrize(("target", "case"), on_targets(CASES))
@@ -137,7 +141,7 @@ def test_machine_code(target: str, case: str) -> None:
     names = {code.name for code in codes}
     tails = {"iir_forward_tail_kernel", "iir_adjoint_tail_kernel"}
     single = CASES[case][2] == torch.float32
-    assert names >= ENGINE - tails - {"iir_end_state_kernel", "iir_gradient_kernel"}
+    assert names >= ENGINE - tails - {"iir_end_state_kernel", "iir_gradient_kernel", "iir_short_kernel"}
     assert ("iir_gradient_kernel" in names) == single
     assert ("iir_end_state_kernel" in names) == (CASES[case][3] and single)
     assert (tails <= names) == (CASES[case][4] % 16 > 0)
@@ -151,6 +155,35 @@ def test_machine_code(target: str, case: str) -> None:
                 # single coefficients, once.
                 assert code.accesses()["wide_loads"] >= 4, code.accesses()
                 assert code.accesses()["stores"] == code.accesses()["wide_stores"], code.accesses()
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "dtype"),
+    some_slow(
+        itertools.product(TARGETS, ["onepole", "biquad", "allpole", "modal"], [torch.float32, torch.float64]),
+        lambda target, kind, _: (target, kind) == ("sm_90", "onepole"),
+    ),
+)
+def test_machine_code_of_short_signals(target: str, kind: str, dtype: torch.dtype) -> None:
+    new = torch.empty(0, dtype=dtype, device="meta").new_empty
+    columns = {"onepole": 5, "biquad": 28, "allpole": 13, "modal": 24}[kind]
+    with compiled(target) as codes:
+        iir_forward(new(2, 16000), new(30, columns), new(2, 30, 8), kind, 4)
+    assert [code.name for code in codes] == ["iir_design_kernel", "iir_short_kernel"]
+    for code in codes:
+        check_budget(code)
+
+
+@pytest.mark.parametrize("target", some_slow(TARGETS, lambda target: target == "sm_90"))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_machine_code_of_the_rows_of_gammatones(target: str, dtype: torch.dtype) -> None:
+    new = torch.empty(0, dtype=dtype, device="meta").new_empty
+    with compiled(target) as codes:
+        rows = onepole_rows(new(64, 2), new(64, 2), new(64, 5))
+        onepole_rows_backward(rows, new(64, 2), rows, new(64, 5))
+    assert [code.name for code in codes] == ["onepole_rows_kernel", "onepole_rows_backward_kernel"]
+    for code in codes:
+        check_budget(code)
 
 
 class _Unlaunched:

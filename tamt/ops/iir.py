@@ -101,8 +101,8 @@ def onepole_cascade(
     gain, feedback = scaled_cascade(decay, gain, feedback, order)
     coef = torch.cat((decay[:, None], frequency[:, None], frequency_low[:, None], gain), 1)
     if feedback is None:
-        return _filter(x, coef, "onepole", order, state, per_channel)
-    return _filter(x, torch.cat((coef, feedback.flatten(1)), 1), "allpole", order, state, per_channel)
+        return filtered(x, coef, "onepole", order, state, per_channel)
+    return filtered(x, torch.cat((coef, feedback.flatten(1)), 1), "allpole", order, state, per_channel)
 
 
 def biquad_cascade(
@@ -135,7 +135,7 @@ def biquad_cascade(
     if sos.dim() != 3 or sos.shape[1] < 1 or sos.shape[2] != 6:
         raise ValueError(f"sos must have shape (F, K, 6) with K >= 1, got {tuple(sos.shape)}")
     biquads = biquad_sections(sos)
-    return _filter(x, biquads.sections.flatten(1), "biquad", sos.shape[1], state, per_channel, biquads)
+    return filtered(x, biquads.sections.flatten(1), "biquad", sos.shape[1], state, per_channel, biquads)
 
 
 def modal_cascade(
@@ -169,7 +169,7 @@ def modal_cascade(
     state : Tensor (..., F, 2 * K)
     """
     check_sections("sections", sections)
-    return _filter(x, sections.flatten(1), "modal", sections.shape[1], state, per_channel)
+    return filtered(x, sections.flatten(1), "modal", sections.shape[1], state, per_channel)
 
 
 def check_sections(name: str, sections: Tensor) -> None:
@@ -178,15 +178,16 @@ def check_sections(name: str, sections: Tensor) -> None:
         raise ValueError(f"{name} must have shape (F, K, 6) with K >= 1, got {tuple(sections.shape)}")
 
 
-def _filter(
+def filtered(
     x: Tensor,
     coef: Tensor,
     kind: str,
     order: int,
     state: Tensor | None,
-    per_channel: bool,
+    per_channel: bool = False,
     biquads: Biquads | None = None,
 ) -> tuple[Tensor, Tensor]:
+    """Output and final state of any filter that the operator knows, by its rows; leading dimensions are kept."""
     channels = coef.shape[0]
     signal_dims = 2 if per_channel else 1
     if x.dim() < signal_dims or (per_channel and x.shape[-2] != channels):

@@ -11,6 +11,8 @@ Forward, by stage, with the file that holds the kernel:
 Backward does stages 2 to 4 for the adjoint system, backwards in time (iir_adjoint), and correlates states, adjoint
 states, signal and gradient over blocks of 64 samples for the coefficients (iir_gradient).
 
+Of few short signals stages 2 to 4 are one launch forward (iir_short).
+
 The kinds of filter and their states are described in :mod:`tamt.triton_kernels.iir_sections`.
 """
 
@@ -29,6 +31,7 @@ from .iir_design import iir_design_kernel, iir_power_kernel
 from .iir_gradient import iir_gradient_kernel
 from .iir_output import iir_forward_kernel, iir_forward_tail_kernel
 from .iir_scan import iir_end_state_kernel, iir_scan_kernel
+from .iir_short import iir_short_kernel
 
 
 class Tiling(NamedTuple):
@@ -37,10 +40,12 @@ class Tiling(NamedTuple):
     superblock: int = 256  # samples a lane of the recursions goes through; a multiple of 64
     chunk: int = 32  # superblocks in a chunk of the scan; a power of two
     top: int = 64  # a level of at most this many blocks is scanned in one go
+    short: int = 128  # a short signal is cut into at most so many superblocks of so many samples; 32, 64, 128 or none
 
 
 DEFAULT = Tiling()
 TRIP = 16  # samples the recursions take at once, or half of them
+FEW = 1024  # filtered signals of a short batch; all of their programs run at the same time
 
 
 class System(NamedTuple):
@@ -87,15 +92,18 @@ def uses_product(x: torch.Tensor) -> bool:
     return shares_signal(x) and x.dtype == torch.float32
 
 
-def design(coef: torch.Tensor, kind: str, order: int, steps: int, response: bool) -> System:
-    """Table, transition over ``steps`` samples and, if asked, response to each of them, of every channel."""
+def design(coef: torch.Tensor, kind: str, order: int, steps: int, response: bool, levels: int = 1) -> System:
+    """Table, transition over ``steps`` samples and, if asked, response to each of them, of every channel.
+
+    With more ``levels`` the transitions over twice as many samples, four times as many and so on follow.
+    """
     F, P = coef.shape
     N = n_states(kind, order)
     NP = triton.next_power_of_2(N)
     poles = 16 if kind in ("onepole", "allpole") and coef.dtype == torch.float32 else 1
     width = {"biquad": P, "modal": 5 * order}.get(kind, P - 3 + 2 * poles)
     table = coef.new_empty(F, width)
-    transition = coef.new_empty(F, NP, NP, dtype=torch.float64)
+    transition = coef.new_empty(F, *[levels] * (levels > 1), NP, NP, dtype=torch.float64)
     product = coef.new_empty(steps if response else 0, F * NP, dtype=torch.float32)
     constants = {"KIND": kind, "ORDER": order, "N": N, "NP": NP, "WIDTH": width, "POLES": poles}
     iir_design_kernel[(F,)](
@@ -107,8 +115,10 @@ def design(coef: torch.Tensor, kind: str, order: int, steps: int, response: bool
         steps,
         P=P,
         LANES=triton.next_power_of_2(N + 1),
+        COLUMNS=32,
         RESPONSE=response,
-        num_warps=1,
+        LEVELS=levels,
+        num_warps=max(1, NP * NP // 32),
         **constants,
         **LAUNCH,
     )
@@ -286,6 +296,40 @@ def scanned(run: Run, ends: torch.Tensor) -> Run:
     return run._replace(start=start)
 
 
+def short(x, coef, state, kind, order, y, final, tiling) -> Run:
+    """The output by :func:`iir_short_kernel`, but for the last T % 16 samples."""
+    B, F, _ = state.shape
+    n_samples = x.shape[-1] // TRIP * TRIP
+    x, state = aligned(x), state.contiguous()
+    levels = tiling.short.bit_length() - 1
+    system = design(coef, kind, order, tiling.short, False, levels)
+    buffers = state.new_empty(B, F, 2, system.constants["N"], tiling.short, dtype=torch.float64)
+    n_super = triton.cdiv(n_samples, tiling.short)
+    iir_short_kernel[(B * F,)](
+        x,
+        system.table,
+        system.transition,
+        state,
+        buffers,
+        y,
+        final,
+        x.shape[-1],
+        n_samples,
+        (n_super - 1).bit_length(),
+        F,
+        *signal_strides(x),
+        S=tiling.short,
+        STEP=step_of(system),
+        LEVELS=levels,
+        R=tiling.short,
+        PER_LANE=on_amd(),
+        num_warps=tiling.short // 32,
+        **system.constants,
+        **LAUNCH,
+    )
+    return Run(x, state, state, n_samples, n_super, system, tiling)
+
+
 def iir_forward(
     x: torch.Tensor, coef: torch.Tensor, state: torch.Tensor, kind: str, order: int, tiling: Tiling = DEFAULT
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -300,11 +344,14 @@ def iir_forward(
         return y, state.clone(memory_format=torch.contiguous_format)
     final = torch.empty_like(state, memory_format=torch.contiguous_format)
     with on_device_of(x):
-        run = enter(begin(x, coef, state, kind, order, tiling, uses_product(x)))
+        if B * F <= FEW and TRIP <= T < tiling.short**2 + TRIP:
+            run = short(x, coef, state, kind, order, y, final, tiling)
+        else:
+            run = enter(begin(x, coef, state, kind, order, tiling, uses_product(x)))
+            if run.n_samples:
+                recur("output", run, y, final)
         system = run.system
         length = T - run.n_samples
-        if run.n_samples:
-            recur("output", run, y, final)
         if length:
             lanes = lanes_per_warp()
             iir_forward_tail_kernel[(triton.cdiv(B * F, lanes),)](

@@ -1,8 +1,8 @@
 """Stage 1 of the IIR engine: what the other stages need to know about each channel, found by simulating it.
 
-One program per channel runs the filter S samples in float64, from N unit start states and once from a unit
-impulse, one lane each. That gives the transition over a superblock and the response of its end state to each
-sample, for every kind of filter, in one launch and without a chain of small torch operations.
+One program per channel runs the filter one sample in float64, from N unit start states and once from a unit impulse,
+one lane each. That is the system ``s' = A s + b u`` for every kind of filter; the powers of A then give the transition
+over a superblock and the response of its end state to each sample, COLUMNS samples at a time.
 """
 
 import triton
@@ -72,6 +72,12 @@ def store_sections(p_row, p_table, ORDER: tl.constexpr, LANES: tl.constexpr):
     return b_c
 
 
+@triton.jit
+def times(b_a, b_b):
+    """Product of small matrices in float64. The sum is over the first axis, which lies within lanes: no shuffles."""
+    return tl.sum(tl.trans(b_a)[:, :, None] * b_b[:, None, :], axis=0)
+
+
 @triton.jit(do_not_specialize=["F", "steps"])
 def iir_design_kernel(
     p_coef,
@@ -88,16 +94,19 @@ def iir_design_kernel(
     WIDTH: tl.constexpr,
     POLES: tl.constexpr,
     LANES: tl.constexpr,
+    COLUMNS: tl.constexpr,
     RESPONSE: tl.constexpr,
+    LEVELS: tl.constexpr,
 ):
     """Table row, superblock transition and superblock response of channel ``program_id(0)``.
 
     coef (F, P) -> table (F, WIDTH) of the same dtype
-    transition (F, NP, NP) float64: ``[out, in]`` of A^steps, zero where out or in >= N
+    transition (F, LEVELS, NP, NP) float64: ``[out, in]`` of A^steps, A^(2 steps), A^(4 steps) ..., zero where out or
+        in >= N
     response (steps, F NP): state n at the end of ``steps`` samples after a unit sample at k, zero for n >= N;
         written if RESPONSE.
-    ``steps`` may be 0 (short signals need the table alone); transition is then the identity.
-    LANES > N: lane l < N starts from unit state l, lane N gets the impulse. No lane reads another's.
+    ``steps`` is a multiple of COLUMNS, or 0 (short signals need the table alone); transition is then the identity.
+    LANES > N: lane l < N starts from unit state l, lane N gets the impulse.
     """
     f = tl.program_id(0)
     p_row = p_coef + f * P
@@ -125,24 +134,41 @@ def iir_design_kernel(
             b_c = b_c + (b_value.to(tl.float64),)
 
     lane = tl.arange(0, LANES)
-    o_lane = tl.zeros([LANES], tl.int32)
-    m_impulse = lane == N
     b_s = ()
     for n in tl.static_range(N):
         b_s = b_s + (tl.where(lane == n, 1.0, 0.0).to(tl.float64),)
-    b_u = tl.where(m_impulse, 1.0, 0.0).to(tl.float64)
-    for k in range(0, steps):
-        _, b_s = forward_step(b_u, b_s, b_c, KIND, ORDER, 0, 1)
-        b_u = tl.zeros([LANES], tl.float64)
-        if RESPONSE:
-            p_k = p_response + ((steps - 1 - k).to(tl.int64) * F + f) * NP
-            for n in tl.static_range(NP):
-                b_state = b_s[n] if n < N else b_u
-                tl.store(p_k + o_lane + n, b_state.to(p_response.dtype.element_ty), mask=m_impulse)
-    p_out = p_transition + f * (NP * NP)
+    _, b_s = forward_step(tl.where(lane == N, 1.0, 0.0).to(tl.float64), b_s, b_c, KIND, ORDER, 0, 1)
+    # A changes from registers of lanes to a tile by way of the memory of the result.
+    p_out = p_transition + f * (LEVELS * NP * NP)
+    o_n = tl.arange(0, NP)
+    o_k = tl.arange(0, COLUMNS)
+    b_states = tl.zeros([NP, COLUMNS], tl.float64)
     for n in tl.static_range(NP):
-        b_state = tl.where(lane < N, b_s[n], 0.0) if n < N else tl.zeros([LANES], tl.float64)
-        tl.store(p_out + n * NP + lane, b_state, mask=lane < NP)
+        b_row = tl.where(lane < N, b_s[n], 0.0) if n < N else tl.zeros([LANES], tl.float64)
+        tl.store(p_out + n * NP + lane, b_row, mask=lane < NP)
+        if RESPONSE and n < N:
+            b_states += tl.where((o_n == n)[:, None], tl.sum(tl.where(lane == N, b_s[n], 0.0), axis=0), 0.0)
+    tl.debug_barrier()
+    o_matrix = o_n[:, None] * NP + o_n[None, :]
+    b_a = tl.load(p_out + o_matrix)
+    tl.debug_barrier()  # nothing is stored there again before all of it is read
+    for level in tl.static_range(5):
+        tl.static_assert(COLUMNS == 32)
+        if RESPONSE:  # column k is A^k b, one bit of k after the other
+            b_states = tl.where((o_k >> level & 1)[None, :] == 1, times(b_a, b_states), b_states)
+        b_a = times(b_a, b_a)
+    b_transition = tl.where(o_n[:, None] == o_n[None, :], 1.0, 0.0).to(tl.float64)
+    for first in range(0, steps, COLUMNS):
+        if RESPONSE:
+            o_row = (steps - 1 - first - o_k).to(tl.int64) * F + f
+            p_tile = p_response + o_row[None, :] * NP + o_n[:, None]
+            tl.store(p_tile, b_states.to(p_response.dtype.element_ty))
+            b_states = times(b_a, b_states)
+        b_transition = times(b_a, b_transition)
+    for level in tl.static_range(LEVELS):
+        if level:
+            b_transition = times(b_transition, b_transition)
+        tl.store(p_out + level * (NP * NP) + o_matrix, b_transition)
 
 
 @triton.jit
@@ -153,6 +179,5 @@ def iir_power_kernel(p_in, p_out, NP: tl.constexpr, SQUARINGS: tl.constexpr):
     o_tile = tl.program_id(0) * (NP * NP) + o_row[:, None] * NP + o_row[None, :]
     b_a = tl.load(p_in + o_tile)
     for _ in tl.static_range(SQUARINGS):
-        # The sum is over the first axis, which lies within lanes: no shuffles.
-        b_a = tl.sum(tl.trans(b_a)[:, :, None] * b_a[:, None, :], axis=0)
+        b_a = times(b_a, b_a)
     tl.store(p_out + o_tile, b_a)

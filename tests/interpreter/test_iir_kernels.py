@@ -19,7 +19,8 @@ from tamt.reference import iir as reference
 from tamt.triton_kernels import iir as engine
 from tamt.triton_kernels.iir import Tiling, iir_backward, iir_forward
 
-SMALL = Tiling(superblock=64, chunk=2, top=2)  # a second of signal goes through many levels
+SMALL = Tiling(superblock=64, chunk=2, top=2, short=0)  # a second of signal goes through many levels
+SHORT = Tiling(short=32)  # some signals of few samples are short, others are not
 KINDS = ("onepole", "biquad", "allpole", "modal")
 
 
@@ -128,6 +129,28 @@ def test_default_tiling(kind: str, shared: bool) -> None:
     wanted_y, wanted_final = reference.iir(*(t.double() for t in case[:3]), kind, 4)
     check(y, wanted_y, TOLERANCE[kind, torch.float32])
     check(final, wanted_final, TOLERANCE[kind, torch.float32])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("kind", "length"), [*zip(KINDS, [1039, 31, 500, 64], strict=True), ("onepole", 16)])
+def test_short_signals(kind: str, length: int, dtype: torch.dtype) -> None:
+    """In one launch: the longest, one superblock, one that is not full, two full ones; with and without rest."""
+    case = make_case(kind, 3, dtype, length % 2 == 0, length, 2, 2)
+    y, final = iir_forward(*case[:3], kind, 3, SHORT)
+    wanted_y, wanted_final = reference.iir(*(t.double() for t in case[:3]), kind, 3)
+    check(y, wanted_y, TOLERANCE[kind, dtype])
+    check(final, wanted_final, TOLERANCE[kind, dtype])
+
+
+def test_which_signals_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bool] = []
+    short = engine.short
+    monkeypatch.setattr(engine, "short", lambda *a: taken.append(True) or short(*a))
+    for length, few, expected in ((15, 4, 0), (16, 4, 1), (1039, 4, 1), (1040, 4, 0), (16, 3, 0)):
+        monkeypatch.setattr(engine, "FEW", few)
+        taken.clear()
+        iir_forward(*make_case("onepole", 1, torch.float32, True, length, 2, 2)[:3], "onepole", 1, SHORT)
+        assert len(taken) == expected, (length, few)
 
 
 def test_gradients_that_are_not_needed_are_empty() -> None:

@@ -22,7 +22,8 @@ from tamt.triton_kernels import fft_drnl as fft_engine
 from tamt.triton_kernels.drnl import drnl
 from tamt.triton_kernels.iir import Tiling, iir_forward
 
-SMALL = Tiling(superblock=64, chunk=2, top=2)  # two levels, as of seconds of signal
+SMALL = Tiling(superblock=64, chunk=2, top=2, short=0)  # two levels, as of seconds of signal
+SHORT = Tiling(short=32)
 T = 2 * 64 + 16 + 7  # the last superblock is short, and seven samples go through the tail's kernel
 PLACES = [(64, math.inf), (130, math.nan), (T - 1, -math.inf)]
 ROWS = 1 + len(PLACES)
@@ -66,7 +67,8 @@ def test_iir(kind: str, dtype: torch.dtype, per_channel: bool) -> None:
     channels = 2 if per_channel else 1
     x, coef, state = (t.to(dtype) for t in example_operands(kind, 2, T, per_channel, batch=1, channels=channels))
     given = spoilt_rows(x[0]), coef, state.expand(ROWS, -1, -1), kind, 2
-    check(iir_forward(*given, SMALL), iir_reference.iir(*given), slice(1, None) if per_channel else slice(None))
+    for tiling in (SMALL, SHORT):
+        check(iir_forward(*given, tiling), iir_reference.iir(*given), slice(1, None) if per_channel else slice(None))
 
 
 @pytest.mark.parametrize("kind", KINDS)
