@@ -41,6 +41,9 @@ class Tiling(NamedTuple):
 
 DEFAULT = Tiling()
 TRIP = 16  # samples the recursions take at once, or half of them
+# Of the block gradients: blocks of a step, programs to aim at. With more warps the operands of the products pass
+# through shared memory several times as often.
+GRADIENT_BQ, GRADIENT_WARPS, GRADIENT_STAGES, GRADIENT_PROGRAMS = 32, 4, 1, 1024
 
 
 class System(NamedTuple):
@@ -429,9 +432,9 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
         reference.add_block_gradients(grad, gradient, leaving, signal, starts)
         grad.transitions[:, -1] = reference.outer(leaving, starts)
     elif n_blocks:
-        BQ = 16
+        BQ = GRADIENT_BQ
         ND = max(16, NP)
-        splits = max(1, min(1024 // F, triton.cdiv(B * n_blocks, BQ)))
+        splits = max(1, min(GRADIENT_PROGRAMS // F, triton.cdiv(B * n_blocks, BQ)))
         part = x.new_empty(splits, F, (L + ND) ** 2)
         iir_gradient_kernel[(F * splits,)](
             gy,
@@ -451,7 +454,8 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
             L=L,
             BQ=BQ,
             PRECISION=dot_precision(),
-            num_warps=8,
+            num_warps=GRADIENT_WARPS,
+            num_stages=GRADIENT_STAGES,
             **LAUNCH,
         )
         hh, he, hc, ha = part.sum(0).split((L * L, L * ND, L * ND, ND * ND), 1)
