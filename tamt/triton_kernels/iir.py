@@ -20,7 +20,7 @@ import torch
 import triton
 
 from tamt.coefficients import BLOCK as BORDER
-from tamt.coefficients import Blocks, block_shapes, iir_blocks
+from tamt.coefficients import Blocks, block_shapes, iir_blocks_with_pullback
 from tamt.reference import iir as reference
 
 from ._common import LAUNCH, dot_precision, lanes_per_warp, on_amd, on_device_of
@@ -409,8 +409,25 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
     return Pullback(gx.sum(0) if gx.dim() > x.dim() else gx, gstate, border)
 
 
-def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
-    """Gradients of the matrices of :func:`tamt.coefficients.iir_blocks`."""
+def tail_gradients(gy, gfinal, x, entering, blocks: Blocks, grad: Blocks) -> None:
+    """What the last, short block adds to the gradients, from the states (F, B, N) that enter it."""
+    length = gy.shape[-1]
+    gy, leaving = gy.transpose(0, 1), gfinal.transpose(0, 1)
+    x = x if shares_signal(x) else x.transpose(0, 1)
+    grad.impulse[:, :length] += reference.diagonal_sums(x.mT @ gy)
+    grad.output[:, :length] += gy.mT @ entering
+    grad.input[:, :, BORDER - length :] += leaving.mT @ x
+    powers = [i for i in range(BORDER.bit_length()) if length >> i & 1]
+    visited = [entering]
+    for i in powers[:-1]:
+        visited.append(visited[-1] @ blocks.transitions[:, i].mT)
+    for i, before in zip(reversed(powers), reversed(visited), strict=True):
+        grad.transitions[:, i] += leaving.mT @ before
+        leaving = leaving @ blocks.transitions[:, i]
+
+
+def block_gradients(gy, gfinal, run: Run, blocks: Blocks, border) -> Blocks:
+    """Gradients of ``blocks``, the matrices of :func:`tamt.coefficients.iir_blocks`."""
     x, state, _, n_samples, _, system, _ = run
     B, F, N = state.shape
     T = x.shape[-1]
@@ -422,7 +439,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
     cut = torch.empty_like(state)
     if n_samples:
         recur("borders", run, states, cut)
-    grad = Blocks(*(coef.new_zeros(shape) for shape in block_shapes(F, N)))
+    grad = Blocks(*(x.new_zeros(shape) for shape in block_shapes(F, N)))
     whole = n_blocks * L
     if n_blocks and x.dtype == torch.float64:
         # cuBLAS has the double-precision matrix units; tl.dot takes no float64 in triton 3.4 and is slow with it later.
@@ -432,7 +449,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
         reference.add_block_gradients(grad, gradient, leaving, signal, starts)
         grad.transitions[:, -1] = reference.outer(leaving, starts)
     elif n_blocks:
-        BQ = GRADIENT_BQ
+        BQ = GRADIENT_BQ if T % TRIP == 0 else GRADIENT_BQ // 2  # rows that load word by word spill on sm_80
         ND = max(16, NP)
         splits = max(1, min(GRADIENT_PROGRAMS // F, triton.cdiv(B * n_blocks, BQ)))
         part = x.new_empty(splits, F, (L + ND) ** 2)
@@ -467,15 +484,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
         entering = states.unflatten(1, (B, n_borders))[:, :, -1, :N] if n_samples > whole else cut.transpose(0, 1)
         if not n_samples:
             entering = state.transpose(0, 1)
-        reference.tail_backward(
-            gy[..., whole:],
-            gfinal.transpose(0, 1),
-            x[..., whole:],
-            entering.to(coef.dtype),
-            iir_blocks(coef, kind, order),
-            gy.new_empty(0),
-            grad,
-        )
+        tail_gradients(gy[..., whole:], gfinal, x[..., whole:], entering, blocks, grad)
     return grad
 
 
@@ -490,21 +499,20 @@ def iir_backward(
     need_x: bool,
     need_coef: bool,
     tiling: Tiling = DEFAULT,
-) -> tuple[torch.Tensor, ...]:
-    """Gradients of x, of state and of the four block matrices, from those of y (B, F, T) and of the final state.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of x, of state and of coef, from those of y (B, F, T) and of the final state, gfinal (B, F, N).
 
-    The gradient of x, and those of the matrices, are empty where they are not needed. gfinal is (B, F, N).
+    Those of x and of coef are empty where they are not needed.
     """
-    _, F, N = state.shape
-    nothing = x.new_empty(0)
     if gy.numel() == 0:
-        gx = torch.zeros_like(x, memory_format=torch.contiguous_format) if need_x else nothing
-        blocks = [coef.new_zeros(shape) if need_coef else nothing.clone() for shape in block_shapes(F, N)]
-        return gx, gfinal.clone(memory_format=torch.contiguous_format), *blocks
+        gx = torch.zeros_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
+        gcoef = torch.zeros_like(coef, memory_format=torch.contiguous_format) if need_coef else x.new_empty(0)
+        return gx, gfinal.clone(memory_format=torch.contiguous_format), gcoef
     with on_device_of(x):
         gy, gfinal = gy.contiguous(), gfinal.contiguous()
         run = begin(x, coef, state, kind, order, tiling, need_coef and uses_product(x))
         gx, gstate, border = pull_back(gy, gfinal, run, need_x, need_coef)
         if not need_coef:
-            return gx, gstate, *(nothing.clone() for _ in range(4))
-        return gx, gstate, *block_gradients(gy, gfinal, enter(run), coef, kind, order, border)
+            return gx, gstate, x.new_empty(0)
+        blocks, to_coef = iir_blocks_with_pullback(coef, kind, order)
+        return gx, gstate, to_coef(block_gradients(gy, gfinal, enter(run), blocks, border))
