@@ -8,8 +8,9 @@ Forward, by stage, with the file that holds the kernel:
 3. scan of the end states, in chunks at as many levels as needed (iir_scan)
 4. output: recursion from the scanned states (iir_output)
 
-Backward does stages 2 to 4 for the adjoint system, backwards in time (iir_adjoint), and correlates states, adjoint
-states, signal and gradient over blocks of 64 samples for the coefficients (iir_gradient).
+Backward does stages 2 to 4 for the adjoint system, backwards in time (iir_adjoint). For the coefficients of one-pole
+cascades it correlates signal and adjoint states on the way (iir_onepole); for those of the other kinds states, adjoint
+states, signal and gradient over blocks of 64 samples (iir_gradient).
 
 The kinds of filter and their states are described in :mod:`tamt.triton_kernels.iir_sections`.
 """
@@ -27,6 +28,7 @@ from ._common import LAUNCH, dot_precision, lanes_per_warp, on_amd, on_device_of
 from .iir_adjoint import iir_adjoint_kernel, iir_adjoint_tail_kernel
 from .iir_design import iir_design_kernel, iir_power_kernel
 from .iir_gradient import iir_gradient_kernel
+from .iir_onepole import iir_onepole_gradient_kernel
 from .iir_output import iir_forward_kernel, iir_forward_tail_kernel
 from .iir_scan import iir_end_state_kernel, iir_scan_kernel
 
@@ -334,11 +336,16 @@ class Pullback(NamedTuple):
     gx: torch.Tensor  # of x's shape, or empty
     gstate: torch.Tensor  # (B, F, N)
     border: torch.Tensor  # (F, B T // 64, NP): adjoint states at the ends of whole blocks, or empty
+    first: torch.Tensor  # (B, F, 2): l_0[0] of iir_onepole, or empty
+    part: torch.Tensor  # (n, 4, F): sums of iir_onepole, or empty
 
 
-def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
-    """The adjoint system's stages 2 to 4: its states at the ends of superblocks, and its output."""
-    x, state, _, n_samples, n_super, system, tiling = run
+def pull_back(gy, gfinal, run: Run, need_x: bool, borders: bool, sums: bool) -> Pullback:
+    """The adjoint system's stages 2 to 4: its states at the ends of superblocks, and its output.
+
+    ``borders`` and ``sums`` ask for what Pullback has of that name; sums need the states that enter the superblocks.
+    """
+    x, state, entering, n_samples, n_super, system, tiling = run
     B, F, _ = state.shape
     T = x.shape[-1]
     NP = system.constants["NP"]
@@ -348,8 +355,12 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
     # Lanes of one program that share a superblock of a shared signal add up what they find.
     BF = min(8, triton.next_power_of_2(F)) if shares_signal(x) else 1
     groups = triton.cdiv(F, BF)
+    tiles = triton.cdiv(n_super, lanes // BF)
+    tail_tiles = triton.cdiv(B, lanes // BF) if n_samples < T else 0
     gstate = torch.empty_like(state)
-    border = x.new_empty(F, B * (T // BORDER) if need_coef else 0, NP)
+    border = x.new_empty(F, B * (T // BORDER) if borders else 0, NP)
+    first = x.new_empty(B if sums else 0, F, 2)
+    part = x.new_empty(B * tiles + tail_tiles if sums else 0, 4, F)
     if not need_x:
         gx = x.new_empty(0)
     elif shares_signal(x) and groups > 1:
@@ -357,26 +368,32 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
     else:
         gx = x.new_empty(x.shape)
     options = {"R": lanes, "BF": BF, "num_warps": warps, **system.constants, **LAUNCH}
-    length = T - n_samples
-    if length:
+    zeroth = first
+    if tail_tiles:
         cut = torch.empty_like(state) if n_samples else gstate
-        iir_adjoint_tail_kernel[(groups * triton.cdiv(B, lanes // BF),)](
+        zeroth = torch.empty_like(first) if n_samples else first
+        iir_adjoint_tail_kernel[(groups * tail_tiles,)](
             gy,
             system.table,
             gfinal,
             gx,
             cut,
+            x,
+            zeroth,
+            part[B * tiles :],
             T,
-            length,
+            T - n_samples,
             B,
             F,
+            *signal_strides(x),
             GRAD_X=need_x,
+            SUMS=sums,
             **options,
         )
         gfinal = cut
 
-    def adjoint(task: str, start, out, grad_x: bool, borders: bool) -> None:
-        iir_adjoint_kernel[(groups * B * triton.cdiv(n_super, lanes // BF),)](
+    def adjoint(task: str, start, out, grad_x: bool, borders: bool, sums: bool) -> None:
+        iir_adjoint_kernel[(groups * B * tiles,)](
             gy,
             system.table,
             gfinal,
@@ -384,11 +401,17 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
             out,
             gstate,
             border,
+            x,
+            entering,
+            zeroth,
+            first,
+            part,
             T,
             n_samples,
             n_super,
             B,
             F,
+            *signal_strides(x),
             S=tiling.superblock,
             BORDER=BORDER,
             STEP=step_of(system, adjoint=True),
@@ -396,17 +419,49 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
             TASK=task,
             GRAD_X=grad_x,
             BORDERS=borders,
+            SUMS=sums,
             **options,
         )
 
     start = gfinal
     if n_super > 1:
         ends = x.new_empty(F, B * n_super, NP)
-        adjoint("ends", ends, ends, False, False)
+        adjoint("ends", ends, ends, False, False, False)
         start = scan(ends, system.transition, None, (0, 0), n_super, B, system.constants, tiling, adjoint=True)
     if n_super:
-        adjoint("output", start, gx, need_x, need_coef)
-    return Pullback(gx.sum(0) if gx.dim() > x.dim() else gx, gstate, border)
+        adjoint("output", start, gx, need_x, borders, sums)
+    return Pullback(gx.sum(0) if gx.dim() > x.dim() else gx, gstate, border, first, part)
+
+
+def onepole_gradient(gfinal, run: Run, pulled: Pullback) -> torch.Tensor:
+    """Gradient of the coefficients (F, 5) of one-pole cascades."""
+    x, state, start, _, n_super, system, tiling = run
+    B, F, _ = state.shape
+    out = x.new_empty(F, 5)
+    constants = {name: value for name, value in system.constants.items() if name != "KIND"}
+    iir_onepole_gradient_kernel[(F,)](
+        pulled.part,
+        pulled.first,
+        pulled.gstate,
+        gfinal,
+        x,
+        system.table,
+        state,
+        start,
+        out,
+        len(pulled.part),
+        x.shape[-1],
+        n_super,
+        B,
+        F,
+        *signal_strides(x),
+        S=tiling.superblock,
+        R=lanes_per_warp(),
+        num_warps=1,
+        **constants,
+        **LAUNCH,
+    )
+    return out
 
 
 def tail_gradients(gy, gfinal, x, entering, blocks: Blocks, grad: Blocks) -> None:
@@ -511,8 +566,15 @@ def iir_backward(
     with on_device_of(x):
         gy, gfinal = gy.contiguous(), gfinal.contiguous()
         run = begin(x, coef, state, kind, order, tiling, need_coef and uses_product(x))
-        gx, gstate, border = pull_back(gy, gfinal, run, need_x, need_coef)
-        if not need_coef:
-            return gx, gstate, x.new_empty(0)
-        blocks, to_coef = iir_blocks_with_pullback(coef, kind, order)
-        return gx, gstate, to_coef(block_gradients(gy, gfinal, enter(run), blocks, border))
+        if need_coef:
+            run = enter(run)
+        sums = need_coef and kind == "onepole"
+        pulled = pull_back(gy, gfinal, run, need_x, need_coef and not sums, sums)
+        if sums:
+            gcoef = onepole_gradient(gfinal, run, pulled)
+        elif need_coef:
+            blocks, to_coef = iir_blocks_with_pullback(coef, kind, order)
+            gcoef = to_coef(block_gradients(gy, gfinal, run, blocks, pulled.border))
+        else:
+            gcoef = x.new_empty(0)
+        return pulled.gx, pulled.gstate, gcoef
