@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink, pad
 
-from tamt.ops._register import pull_back, transformed
+from tamt.ops._register import transformed
 from tamt.ops.doubling import doubled
 from tamt.ops.product import product
 from tamt.scales import audfiltbw
@@ -641,16 +641,27 @@ def iir_blocks(coef: Tensor, kind: str, order: int) -> Blocks:
     return Blocks(*(flush_channels(matrix) for matrix in _BLOCKS[kind](coef, order)))
 
 
+def iir_blocks_with_pullback(coef: Tensor, kind: str, order: int) -> tuple[Blocks, Callable[[Blocks], Tensor]]:
+    """The :func:`iir_blocks` of ``coef``, and what takes gradients of them to that of ``coef``, once.
+
+    For kernels of operators, below autograd and in inference mode: neither result can be differentiated.
+    """
+    if kind == "onepole":
+        return iir_blocks(coef, kind, order), lambda grads: _onepole_vjp(coef, order, grads)
+    # Leaving inference mode also gives autograd back, which torch has switched off around an operator's kernel.
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = coef.clone().requires_grad_()
+        blocks = iir_blocks(leaf, kind, order)
+
+    def pull_back(grads: Blocks) -> Tensor:
+        with torch.inference_mode(False):
+            return torch.autograd.grad(blocks, leaf, tuple(grads))[0]
+
+    return Blocks(*(matrix.detach() for matrix in blocks)), pull_back
+
+
 def iir_blocks_vjp(coef: Tensor, grads: Blocks, kind: str, order: int) -> Tensor:
-    """Gradient of ``coef`` from those of its :func:`iir_blocks`; differentiable where gradients are enabled."""
+    """Gradient of ``coef`` from those of its :func:`iir_blocks`, which cannot be differentiated again."""
     if kind == "onepole":
         return _onepole_vjp(coef, order, grads)
-    if transformed():
-        return pull_back(lambda coef: iir_blocks(coef, kind, order), (coef,), grads)[0]
-    # The same for plain autograd, which takes a quarter less time by itself.
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        leaf = coef.view_as(coef)
-        if not (again and leaf.requires_grad):
-            leaf = leaf.detach().requires_grad_()
-        return torch.autograd.grad(iir_blocks(leaf, kind, order), leaf, tuple(grads), create_graph=again)[0]
+    return iir_blocks_with_pullback(coef, kind, order)[1](grads)

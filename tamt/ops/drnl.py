@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.coefficients import Blocks, iir_blocks_vjp
 from tamt.ops._checks import check_same_kind
 from tamt.ops._register import register
 from tamt.ops.broken_stick import broken_stick_backward, broken_stick_rows
@@ -145,8 +144,8 @@ def _backward(ctx: Any, grad_y: Tensor, *grad_last: Tensor) -> tuple[Tensor | No
     ) -> Tensor:
         """Gradient of a cascade's signal; those of its coefficients and state go to ``grads``."""
         form = "modal", _order(coef)
-        of_signal, of_state, *blocks = iir_backward(grad, grad_final, signal, coef, state, *form, *needs[:2])
-        grads[name] = iir_blocks_vjp(coef, Blocks(*blocks), *form) if needs[1] else None
+        of_signal, of_state, of_coef = iir_backward(grad, grad_final, signal, coef, state, *form, *needs[:2])
+        grads[name] = of_coef if needs[1] else None
         grads[f"state {name}"] = of_state if needs[2] else None
         return of_signal
 

@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.coefficients import Biquads, Blocks, biquad_sections, block_shapes, iir_blocks, iir_blocks_vjp, scaled_cascade
+from tamt.coefficients import Biquads, biquad_sections, iir_blocks, iir_blocks_vjp, scaled_cascade
 from tamt.ops._checks import check_same_kind
 from tamt.ops._register import pull_back, register
 from tamt.reference import iir as reference
@@ -260,9 +260,9 @@ def _backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor | No
     if need_coef:  # what is not finite has no part in a loss of the samples before it
         x, state = silenced(x), silenced(state)
     needs = need_x, need_coef
-    grad_x, grad_state, *grad_blocks = iir_backward(grad_y, grad_final, x, coef, state, *ctx.parameters, *needs)
-    grad_coef = iir_blocks_vjp(coef, Blocks(*grad_blocks), *ctx.parameters) if need_coef else None
-    return grad_x if need_x else None, grad_coef, grad_state if need_state else None, None, None
+    grad_x, grad_state, grad_coef = iir_backward(grad_y, grad_final, x, coef, state, *ctx.parameters, *needs)
+    grads = (grad_x, grad_coef, grad_state)
+    return *(g if need else None for g, need in zip(grads, (*needs, need_state), strict=True)), None, None
 
 
 def _fake_backward(
@@ -277,14 +277,26 @@ def _fake_backward(
     need_coef: bool,
 ) -> tuple[Tensor, ...]:
     _check_operands(x, coef, state, kind, order)
-    shapes = block_shapes(coef.shape[0], 2 * order) if need_coef else ((0,),) * 4
-    grad_x = x.new_empty(x.shape) if need_x else x.new_empty(0)
-    return grad_x, state.new_empty(state.shape), *(coef.new_empty(shape) for shape in shapes)
+    grad_x = x.new_empty(x.shape if need_x else (0,))
+    return grad_x, state.new_empty(state.shape), coef.new_empty(coef.shape if need_coef else (0,))
 
 
-def _reference_backward(*args: Any) -> tuple[Tensor, ...]:
-    grad_x, grad_state, grad_blocks = reference.iir_backward(*args)
-    return grad_x, grad_state, *grad_blocks
+def _reference_backward(
+    grad_y: Tensor,
+    grad_final: Tensor,
+    x: Tensor,
+    coef: Tensor,
+    state: Tensor,
+    kind: str,
+    order: int,
+    need_x: bool,
+    need_coef: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    grad_x, grad_state, grad_blocks = reference.iir_backward(
+        grad_y, grad_final, x, coef, state, kind, order, need_x, need_coef
+    )
+    grad_coef = iir_blocks_vjp(coef, grad_blocks, kind, order) if need_coef else x.new_empty(0)
+    return grad_x, grad_state, grad_coef
 
 
 def _definition(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
@@ -302,17 +314,17 @@ def _definition_backward(
     need_x: bool,
     need_coef: bool,
 ) -> tuple[Tensor | None, ...]:
-    def filtered(x: Tensor, state: Tensor, *blocks: Tensor) -> tuple[Tensor, Tensor]:
-        return reference.iir_differentiable(x, Blocks(*blocks), state)
+    def filtered(x: Tensor, coef: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return _definition(x, coef, state, kind, order)
 
-    grads = pull_back(filtered, (x, state, *iir_blocks(coef, kind, order)), (grad_y, grad_final))
-    return grads[0] if need_x else None, grads[1], *(grads[2:] if need_coef else (None,) * 4)
+    of_x, of_coef, of_state = pull_back(filtered, (x, coef, state), (grad_y, grad_final))
+    return of_x if need_x else None, of_state, of_coef if need_coef else None
 
 
 iir_backward = register(
     "iir_backward",
     "(Tensor grad_y, Tensor grad_final, Tensor x, Tensor coef, Tensor state, str kind, int order, bool need_x, "
-    "bool need_coef) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "bool need_coef) -> (Tensor, Tensor, Tensor)",
     _reference_backward,
     "iir:iir_backward",
     _fake_backward,

@@ -8,8 +8,9 @@ Forward, by stage, with the file that holds the kernel:
 3. scan of the end states, in chunks at as many levels as needed (iir_scan)
 4. output: recursion from the scanned states (iir_output)
 
-Backward does stages 2 to 4 for the adjoint system, backwards in time (iir_adjoint), and correlates states, adjoint
-states, signal and gradient over blocks of 64 samples for the coefficients (iir_gradient).
+Backward does stages 2 to 4 for the adjoint system, backwards in time (iir_adjoint). For the coefficients of one-pole
+cascades it correlates signal and adjoint states on the way (iir_onepole); for those of the other kinds states, adjoint
+states, signal and gradient over blocks of 64 samples (iir_gradient).
 
 Of few short signals stages 2 to 4 are one launch forward (iir_short).
 
@@ -22,13 +23,14 @@ import torch
 import triton
 
 from tamt.coefficients import BLOCK as BORDER
-from tamt.coefficients import Blocks, block_shapes, iir_blocks
+from tamt.coefficients import Blocks, block_shapes, iir_blocks_with_pullback
 from tamt.reference import iir as reference
 
 from ._common import LAUNCH, dot_precision, lanes_per_warp, on_amd, on_device_of
 from .iir_adjoint import iir_adjoint_kernel, iir_adjoint_tail_kernel
 from .iir_design import iir_design_kernel, iir_power_kernel
 from .iir_gradient import iir_gradient_kernel
+from .iir_onepole import iir_onepole_gradient_kernel
 from .iir_output import iir_forward_kernel, iir_forward_tail_kernel
 from .iir_scan import iir_end_state_kernel, iir_scan_kernel
 from .iir_short import iir_short_kernel
@@ -46,6 +48,9 @@ class Tiling(NamedTuple):
 DEFAULT = Tiling()
 TRIP = 16  # samples the recursions take at once, or half of them
 FEW = 1024  # filtered signals of a short batch; all of their programs run at the same time
+# Of the block gradients: blocks of a step, programs to aim at. With more warps the operands of the products pass
+# through shared memory several times as often.
+GRADIENT_BQ, GRADIENT_WARPS, GRADIENT_STAGES, GRADIENT_PROGRAMS = 32, 4, 1, 1024
 
 
 class System(NamedTuple):
@@ -379,11 +384,16 @@ class Pullback(NamedTuple):
     gx: torch.Tensor  # of x's shape, or empty
     gstate: torch.Tensor  # (B, F, N)
     border: torch.Tensor  # (F, B T // 64, NP): adjoint states at the ends of whole blocks, or empty
+    first: torch.Tensor  # (B, F, 2): l_0[0] of iir_onepole, or empty
+    part: torch.Tensor  # (n, 4, F): sums of iir_onepole, or empty
 
 
-def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
-    """The adjoint system's stages 2 to 4: its states at the ends of superblocks, and its output."""
-    x, state, _, n_samples, n_super, system, tiling = run
+def pull_back(gy, gfinal, run: Run, need_x: bool, borders: bool, sums: bool) -> Pullback:
+    """The adjoint system's stages 2 to 4: its states at the ends of superblocks, and its output.
+
+    ``borders`` and ``sums`` ask for what Pullback has of that name; sums need the states that enter the superblocks.
+    """
+    x, state, entering, n_samples, n_super, system, tiling = run
     B, F, _ = state.shape
     T = x.shape[-1]
     NP = system.constants["NP"]
@@ -393,8 +403,12 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
     # Lanes of one program that share a superblock of a shared signal add up what they find.
     BF = min(8, triton.next_power_of_2(F)) if shares_signal(x) else 1
     groups = triton.cdiv(F, BF)
+    tiles = triton.cdiv(n_super, lanes // BF)
+    tail_tiles = triton.cdiv(B, lanes // BF) if n_samples < T else 0
     gstate = torch.empty_like(state)
-    border = x.new_empty(F, B * (T // BORDER) if need_coef else 0, NP)
+    border = x.new_empty(F, B * (T // BORDER) if borders else 0, NP)
+    first = x.new_empty(B if sums else 0, F, 2)
+    part = x.new_empty(B * tiles + tail_tiles if sums else 0, 4, F)
     if not need_x:
         gx = x.new_empty(0)
     elif shares_signal(x) and groups > 1:
@@ -402,26 +416,32 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
     else:
         gx = x.new_empty(x.shape)
     options = {"R": lanes, "BF": BF, "num_warps": warps, **system.constants, **LAUNCH}
-    length = T - n_samples
-    if length:
+    zeroth = first
+    if tail_tiles:
         cut = torch.empty_like(state) if n_samples else gstate
-        iir_adjoint_tail_kernel[(groups * triton.cdiv(B, lanes // BF),)](
+        zeroth = torch.empty_like(first) if n_samples else first
+        iir_adjoint_tail_kernel[(groups * tail_tiles,)](
             gy,
             system.table,
             gfinal,
             gx,
             cut,
+            x,
+            zeroth,
+            part[B * tiles :],
             T,
-            length,
+            T - n_samples,
             B,
             F,
+            *signal_strides(x),
             GRAD_X=need_x,
+            SUMS=sums,
             **options,
         )
         gfinal = cut
 
-    def adjoint(task: str, start, out, grad_x: bool, borders: bool) -> None:
-        iir_adjoint_kernel[(groups * B * triton.cdiv(n_super, lanes // BF),)](
+    def adjoint(task: str, start, out, grad_x: bool, borders: bool, sums: bool) -> None:
+        iir_adjoint_kernel[(groups * B * tiles,)](
             gy,
             system.table,
             gfinal,
@@ -429,11 +449,17 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
             out,
             gstate,
             border,
+            x,
+            entering,
+            zeroth,
+            first,
+            part,
             T,
             n_samples,
             n_super,
             B,
             F,
+            *signal_strides(x),
             S=tiling.superblock,
             BORDER=BORDER,
             STEP=step_of(system, adjoint=True),
@@ -441,21 +467,70 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, need_coef: bool) -> Pullback:
             TASK=task,
             GRAD_X=grad_x,
             BORDERS=borders,
+            SUMS=sums,
             **options,
         )
 
     start = gfinal
     if n_super > 1:
         ends = x.new_empty(F, B * n_super, NP)
-        adjoint("ends", ends, ends, False, False)
+        adjoint("ends", ends, ends, False, False, False)
         start = scan(ends, system.transition, None, (0, 0), n_super, B, system.constants, tiling, adjoint=True)
     if n_super:
-        adjoint("output", start, gx, need_x, need_coef)
-    return Pullback(gx.sum(0) if gx.dim() > x.dim() else gx, gstate, border)
+        adjoint("output", start, gx, need_x, borders, sums)
+    return Pullback(gx.sum(0) if gx.dim() > x.dim() else gx, gstate, border, first, part)
 
 
-def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
-    """Gradients of the matrices of :func:`tamt.coefficients.iir_blocks`."""
+def onepole_gradient(gfinal, run: Run, pulled: Pullback) -> torch.Tensor:
+    """Gradient of the coefficients (F, 5) of one-pole cascades."""
+    x, state, start, _, n_super, system, tiling = run
+    B, F, _ = state.shape
+    out = x.new_empty(F, 5)
+    constants = {name: value for name, value in system.constants.items() if name != "KIND"}
+    iir_onepole_gradient_kernel[(F,)](
+        pulled.part,
+        pulled.first,
+        pulled.gstate,
+        gfinal,
+        x,
+        system.table,
+        state,
+        start,
+        out,
+        len(pulled.part),
+        x.shape[-1],
+        n_super,
+        B,
+        F,
+        *signal_strides(x),
+        S=tiling.superblock,
+        R=lanes_per_warp(),
+        num_warps=1,
+        **constants,
+        **LAUNCH,
+    )
+    return out
+
+
+def tail_gradients(gy, gfinal, x, entering, blocks: Blocks, grad: Blocks) -> None:
+    """What the last, short block adds to the gradients, from the states (F, B, N) that enter it."""
+    length = gy.shape[-1]
+    gy, leaving = gy.transpose(0, 1), gfinal.transpose(0, 1)
+    x = x if shares_signal(x) else x.transpose(0, 1)
+    grad.impulse[:, :length] += reference.diagonal_sums(x.mT @ gy)
+    grad.output[:, :length] += gy.mT @ entering
+    grad.input[:, :, BORDER - length :] += leaving.mT @ x
+    powers = [i for i in range(BORDER.bit_length()) if length >> i & 1]
+    visited = [entering]
+    for i in powers[:-1]:
+        visited.append(visited[-1] @ blocks.transitions[:, i].mT)
+    for i, before in zip(reversed(powers), reversed(visited), strict=True):
+        grad.transitions[:, i] += leaving.mT @ before
+        leaving = leaving @ blocks.transitions[:, i]
+
+
+def block_gradients(gy, gfinal, run: Run, blocks: Blocks, border) -> Blocks:
+    """Gradients of ``blocks``, the matrices of :func:`tamt.coefficients.iir_blocks`."""
     x, state, _, n_samples, _, system, _ = run
     B, F, N = state.shape
     T = x.shape[-1]
@@ -467,7 +542,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
     cut = torch.empty_like(state)
     if n_samples:
         recur("borders", run, states, cut)
-    grad = Blocks(*(coef.new_zeros(shape) for shape in block_shapes(F, N)))
+    grad = Blocks(*(x.new_zeros(shape) for shape in block_shapes(F, N)))
     whole = n_blocks * L
     if n_blocks and x.dtype == torch.float64:
         # cuBLAS has the double-precision matrix units; tl.dot takes no float64 in triton 3.4 and is slow with it later.
@@ -477,9 +552,9 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
         reference.add_block_gradients(grad, gradient, leaving, signal, starts)
         grad.transitions[:, -1] = reference.outer(leaving, starts)
     elif n_blocks:
-        BQ = 16
+        BQ = GRADIENT_BQ if T % TRIP == 0 else GRADIENT_BQ // 2  # rows that load word by word spill on sm_80
         ND = max(16, NP)
-        splits = max(1, min(1024 // F, triton.cdiv(B * n_blocks, BQ)))
+        splits = max(1, min(GRADIENT_PROGRAMS // F, triton.cdiv(B * n_blocks, BQ)))
         part = x.new_empty(splits, F, (L + ND) ** 2)
         iir_gradient_kernel[(F * splits,)](
             gy,
@@ -499,7 +574,8 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
             L=L,
             BQ=BQ,
             PRECISION=dot_precision(),
-            num_warps=8,
+            num_warps=GRADIENT_WARPS,
+            num_stages=GRADIENT_STAGES,
             **LAUNCH,
         )
         hh, he, hc, ha = part.sum(0).split((L * L, L * ND, L * ND, ND * ND), 1)
@@ -511,15 +587,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
         entering = states.unflatten(1, (B, n_borders))[:, :, -1, :N] if n_samples > whole else cut.transpose(0, 1)
         if not n_samples:
             entering = state.transpose(0, 1)
-        reference.tail_backward(
-            gy[..., whole:],
-            gfinal.transpose(0, 1),
-            x[..., whole:],
-            entering.to(coef.dtype),
-            iir_blocks(coef, kind, order),
-            gy.new_empty(0),
-            grad,
-        )
+        tail_gradients(gy[..., whole:], gfinal, x[..., whole:], entering, blocks, grad)
     return grad
 
 
@@ -534,21 +602,27 @@ def iir_backward(
     need_x: bool,
     need_coef: bool,
     tiling: Tiling = DEFAULT,
-) -> tuple[torch.Tensor, ...]:
-    """Gradients of x, of state and of the four block matrices, from those of y (B, F, T) and of the final state.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of x, of state and of coef, from those of y (B, F, T) and of the final state, gfinal (B, F, N).
 
-    The gradient of x, and those of the matrices, are empty where they are not needed. gfinal is (B, F, N).
+    Those of x and of coef are empty where they are not needed.
     """
-    _, F, N = state.shape
-    nothing = x.new_empty(0)
     if gy.numel() == 0:
-        gx = torch.zeros_like(x, memory_format=torch.contiguous_format) if need_x else nothing
-        blocks = [coef.new_zeros(shape) if need_coef else nothing.clone() for shape in block_shapes(F, N)]
-        return gx, gfinal.clone(memory_format=torch.contiguous_format), *blocks
+        gx = torch.zeros_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
+        gcoef = torch.zeros_like(coef, memory_format=torch.contiguous_format) if need_coef else x.new_empty(0)
+        return gx, gfinal.clone(memory_format=torch.contiguous_format), gcoef
     with on_device_of(x):
         gy, gfinal = gy.contiguous(), gfinal.contiguous()
         run = begin(x, coef, state, kind, order, tiling, need_coef and uses_product(x))
-        gx, gstate, border = pull_back(gy, gfinal, run, need_x, need_coef)
-        if not need_coef:
-            return gx, gstate, *(nothing.clone() for _ in range(4))
-        return gx, gstate, *block_gradients(gy, gfinal, enter(run), coef, kind, order, border)
+        if need_coef:
+            run = enter(run)
+        sums = need_coef and kind == "onepole"
+        pulled = pull_back(gy, gfinal, run, need_x, need_coef and not sums, sums)
+        if sums:
+            gcoef = onepole_gradient(gfinal, run, pulled)
+        elif need_coef:
+            blocks, to_coef = iir_blocks_with_pullback(coef, kind, order)
+            gcoef = to_coef(block_gradients(gy, gfinal, run, blocks, pulled.border))
+        else:
+            gcoef = x.new_empty(0)
+        return pulled.gx, pulled.gstate, gcoef

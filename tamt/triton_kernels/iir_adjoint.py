@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 
 from ._common import join_columns, load_columns, select, split_columns
-from .iir_output import load_states, store_states
-from .iir_sections import adjoint_step, load_phase, load_row, vary
+from .iir_output import load_states, states_at_rest, store_states
+from .iir_sections import adjoint_states, adjoint_step, correlate_step, load_phase, load_row, vary
 
 
 @triton.jit
@@ -28,6 +28,16 @@ def sum_channels(b_gx, BR: tl.constexpr, BF: tl.constexpr, STEP: tl.constexpr):
     return tl.reshape(b_sum, [BR, STEP])
 
 
+@triton.jit
+def store_sums(p_part, b_sum, b_zeroth, b_entering, b_c, o_c, F, BR: tl.constexpr, BF: tl.constexpr):
+    """What BR BF lanes add to the sums (4, F) of :mod:`tamt.triton_kernels.iir_onepole`, for channels o_c (BF)."""
+    b_re = b_c[0] * b_sum[2] + b_c[1] * b_sum[3] + b_zeroth[0] * b_entering[0] + b_zeroth[1] * b_entering[1]
+    b_im = b_c[0] * b_sum[3] - b_c[1] * b_sum[2] + b_zeroth[1] * b_entering[0] - b_zeroth[0] * b_entering[1]
+    b_all = (b_sum[0], b_sum[1], b_re, b_im)
+    for i in tl.static_range(4):
+        tl.store(p_part + i * F + o_c, tl.sum(tl.reshape(b_all[i], [BR, BF]), axis=0), mask=o_c < F)
+
+
 @triton.jit(do_not_specialize=["n_super", "B", "F"])
 def iir_adjoint_kernel(
     p_gy,
@@ -37,11 +47,18 @@ def iir_adjoint_kernel(
     p_out,
     p_gstate,
     p_border,
+    p_x,
+    p_entering,
+    p_zeroth,
+    p_first,
+    p_part,
     T,
     n_samples,
     n_super,
     B,
     F,
+    x_stride_b,
+    x_stride_f,
     KIND: tl.constexpr,
     ORDER: tl.constexpr,
     N: tl.constexpr,
@@ -57,6 +74,7 @@ def iir_adjoint_kernel(
     TASK: tl.constexpr,
     GRAD_X: tl.constexpr,
     BORDERS: tl.constexpr,
+    SUMS: tl.constexpr,
 ):
     """BF channels of R / BF neighbouring superblocks of one batch row per program, a lane each; channels run fastest.
 
@@ -68,6 +86,9 @@ def iir_adjoint_kernel(
     TASK "output":  start (F, B, n_super, NP) is l at the end of each superblock but the last; gstate (B, F, N) = l[0].
         GRAD_X:     out (groups, B, T) = gx summed over each group of BF channels, so (B, F, T) where BF = 1.
         BORDERS:    border (F, B, n_samples // BORDER, NP) = l at the end of each block of BORDER samples.
+        SUMS:       part (B, tiles, 4, F), the sums of :mod:`tamt.triton_kernels.iir_onepole`, and first (B, F, 2) =
+                    l_0[0]; from x as in the forward kernel, entering (F, B, n_super, NP) = states that enter each
+                    superblock but the first, and, if n_samples < T, zeroth (B, F, 2) = l_0[n_samples].
 
     Lanes of channels past the last work on the last one, masked: they read zeros and store nothing.
     """
@@ -100,34 +121,53 @@ def iir_adjoint_kernel(
             b_s = b_s + (tl.zeros([R], p_table.dtype.element_ty),)
     else:
         b_s = load_states(p_start + o_super, (m_row & (o_j < n_super - 1))[:, None], R, N, NP)
+    b_zeroth = states_at_rest(p_table, R, 2)
+    b_sum = states_at_rest(p_table, R, 4)
+    o_pair = ((o_b * F + o_f) * 2)[:, None] + tl.arange(0, 2)[None, :]
     for trip in range(0, S, STEP):
         k = S - STEP - trip
         m_trip = k < b_length
         if (tile == n_tiles - 1) & (k + STEP == last_length):  # the last superblock begins here, from gfinal
             b_s = select(o_j < n_super - 1, b_s, load_states(p_gfinal + o_state, m_last, R, N, NP), N)
+            if SUMS:  # noqa: SIM102
+                if n_samples < T:
+                    b_tail = load_states(p_zeroth + o_pair, (m_row & (o_j == n_super - 1))[:, None], R, 2, 2)
+                    b_zeroth = select(o_j < n_super - 1, b_zeroth, b_tail, 2)
         if BORDERS:  # noqa: SIM102
             if (k + STEP) % BORDER == 0:
                 o_border = ((o_f * B + o_b) * (n_samples // BORDER) + (o_tile + lane * S + k) // BORDER) * NP
                 p_block = p_border + o_border[:, None] + o_n[None, :]
                 store_states(p_block, b_s, m_trip[:, None], R, N, NP)
         b_g = load_columns(p_gtile + k, o_f * T + lane * S, m_trip, R, STEP)
+        if SUMS:
+            o_u = o_f * x_stride_f + lane * S
+            b_u = load_columns(p_x + (o_b * x_stride_b + o_tile) + k, o_u, m_trip, R, STEP)
         b_gx = ()
         for i in tl.static_range(STEP - 1, -1, -1):
-            b_gxi, b_s = adjoint_step(b_g[i], b_s, b_c, KIND, ORDER, i, POLES, i == STEP - 1, i == 0)
+            b_gxi, b_s = adjoint_step(b_g[i], b_s, b_c, KIND, ORDER, i, POLES, i == STEP - 1)
+            if SUMS:
+                b_zeroth, b_sum = correlate_step(b_u[i], b_s, b_zeroth, b_sum, b_c, i, POLES)
             b_gx = (b_gxi,) + b_gx
+        b_s = adjoint_states(b_s, b_c, KIND, ORDER, 0, POLES)
         if TASK == "output" and GRAD_X:
             if BF == 1:
-                p_x = p_out + ((o_b * F + group) * T + o_tile) + ((lane * S)[:, None] + o_i[None, :])
-                tl.store(p_x + k, join_columns(b_gx, R, STEP), mask=m_trip[:, None])
+                p_gx = p_out + ((o_b * F + group) * T + o_tile) + ((lane * S)[:, None] + o_i[None, :])
+                tl.store(p_gx + k, join_columns(b_gx, R, STEP), mask=m_trip[:, None])
             else:
                 o_r = tl.arange(0, BR)
                 m_sum = (k < n_samples - o_tile - o_r * S)[:, None]
-                p_x = p_out + ((group.to(tl.int64) * B + o_b) * T + o_tile) + ((o_r * S)[:, None] + o_i[None, :])
-                tl.store(p_x + k, sum_channels(b_gx, BR, BF, STEP), mask=m_sum)
+                p_gx = p_out + ((group.to(tl.int64) * B + o_b) * T + o_tile) + ((o_r * S)[:, None] + o_i[None, :])
+                tl.store(p_gx + k, sum_channels(b_gx, BR, BF, STEP), mask=m_sum)
     if TASK == "ends":
         store_states(p_out + o_super, b_s, m_row[:, None], R, N, NP)
     elif tile == 0:
         store_states(p_gstate + o_state, b_s, (m_row & (o_j == 0))[:, None] & (o_n < N)[None, :], R, N, NP)
+    if SUMS:
+        p_one = p_entering + (((o_f * B + o_b) * n_super + o_j) * NP)[:, None]
+        b_one = load_states(p_one + tl.arange(0, 2)[None, :], (m_row & (o_j > 0))[:, None], R, 2, 2)
+        o_part = ((o_b * n_tiles + tile) * 4) * F
+        store_sums(p_part + o_part, b_sum, b_zeroth, b_one, b_c, group * BF + tl.arange(0, BF), F, BR, BF)
+        store_states(p_first + o_pair, b_zeroth, (m_row & (o_j == 0))[:, None], R, 2, 2)
 
 
 @triton.jit(do_not_specialize=["T", "length", "B", "F"])
@@ -137,10 +177,15 @@ def iir_adjoint_tail_kernel(
     p_gfinal,
     p_out,
     p_gstate,
+    p_x,
+    p_zeroth,
+    p_part,
     T,
     length,
     B,
     F,
+    x_stride_b,
+    x_stride_f,
     KIND: tl.constexpr,
     ORDER: tl.constexpr,
     N: tl.constexpr,
@@ -150,11 +195,12 @@ def iir_adjoint_tail_kernel(
     R: tl.constexpr,
     BF: tl.constexpr,
     GRAD_X: tl.constexpr,
+    SUMS: tl.constexpr,
 ):
     """The last length < 16 samples of every row, sample by sample; BF channels of R / BF batch rows per program.
 
     gy (B, F, T), gfinal (B, F, N) = l[T] -> gstate (B, F, N) = l[T - length], and if GRAD_X these samples of out as
-    in :func:`iir_adjoint_kernel`.
+    in :func:`iir_adjoint_kernel`; if SUMS, part (ceil(B BF / R), 4, F) and zeroth (B, F, 2) = l_0[T - length].
     """
     n_groups = (F + BF - 1) // BF
     BR: tl.constexpr = R // BF
@@ -170,16 +216,30 @@ def iir_adjoint_tail_kernel(
     m_state = m_lane[:, None] & (o_n < N)[None, :]
     p_grow = p_gy + o_q * T + (T - length)
     b_s = load_states(p_gfinal + o_state, m_state, R, N, NP)
+    b_zeroth = states_at_rest(p_table, R, 2)
+    b_sum = states_at_rest(p_table, R, 4)
     for back in range(0, length):
         i = length - 1 - back
         b_c = load_phase(p_table, o_f, i, KIND, WIDTH, POLES)
         b_g = tl.load(p_grow + i, mask=m_lane, other=0.0)
-        b_gx, b_s = adjoint_step(b_g, b_s, b_c, KIND, ORDER, 0, 1, True, True)
+        b_gx, b_s = adjoint_step(b_g, b_s, b_c, KIND, ORDER, 0, 1, True)
+        if SUMS:
+            p_u = p_x + (o_b.to(tl.int64) * x_stride_b + o_f.to(tl.int64) * x_stride_f + (T - length))
+            b_u = tl.load(p_u + i, mask=m_lane, other=0.0)
+            b_zeroth, b_sum = correlate_step(b_u, b_s, b_zeroth, b_sum, b_c, 0, 1)
+        b_s = adjoint_states(b_s, b_c, KIND, ORDER, 0, 1)
         if GRAD_X:
             o_r = first + tl.arange(0, BR)
             b_gx = tl.sum(tl.reshape(tl.where(m_lane, b_gx, 0.0), [BR, BF]), axis=1)
-            p_x = p_out + (group.to(tl.int64) * B + o_r) * T + (T - length)
+            p_gx = p_out + (group.to(tl.int64) * B + o_r) * T + (T - length)
             if BF == 1:
-                p_x = p_out + (o_r.to(tl.int64) * F + group) * T + (T - length)
-            tl.store(p_x + i, b_gx, mask=o_r < B)
+                p_gx = p_out + (o_r.to(tl.int64) * F + group) * T + (T - length)
+            tl.store(p_gx + i, b_gx, mask=o_r < B)
     store_states(p_gstate + o_state, b_s, m_state, R, N, NP)
+    if SUMS:
+        o_pair = (o_q * 2)[:, None] + tl.arange(0, 2)[None, :]
+        store_states(p_zeroth + o_pair, b_zeroth, m_lane[:, None], R, 2, 2)
+        b_c = load_row(p_table, o_f, WIDTH)
+        p_part += (tl.program_id(0) // n_groups).to(tl.int64) * 4 * F
+        b_rest = states_at_rest(p_table, R, 2)
+        store_sums(p_part, b_sum, b_zeroth, b_rest, b_c, group * BF + tl.arange(0, BF), F, BR, BF)

@@ -56,12 +56,13 @@ def iir_gradient_kernel(
         p_u = p_x + (o_b * x_stride_b + o_f * x_stride_f + o_m.to(tl.int64) * L)[:, None] + o_l[None, :]
         p_s = p_state + (((o_f * B + o_b) * n_states_row + o_m) * NP)[:, None] + o_n[None, :]
         p_l = p_adjoint + (((o_f * B + o_b) * n_blocks + o_m) * NP)[:, None] + o_n[None, :]
+        # Each tile is loaded where it is first needed: with all of them from the start, registers spill on sm_80.
         b_g = tl.load(p_g, mask=m_q, other=0.0)
         b_u = tl.load(p_u, mask=m_q, other=0.0)
-        b_s = tl.load(p_s, mask=m_q & m_n, other=0.0)
-        b_l = tl.load(p_l, mask=m_q & m_n, other=0.0)
         b_hh = tl.dot(tl.trans(b_u), b_g, b_hh, input_precision=PRECISION)
+        b_l = tl.load(p_l, mask=m_q & m_n, other=0.0)
         b_he = tl.dot(tl.trans(b_u), b_l, b_he, input_precision=PRECISION)
+        b_s = tl.load(p_s, mask=m_q & m_n, other=0.0)
         b_hc = tl.dot(tl.trans(b_g), b_s, b_hc, input_precision=PRECISION)
         b_ha = tl.dot(tl.trans(b_l), b_s, b_ha, input_precision=PRECISION)
     p_part = p_out + (split.to(tl.int64) * F + o_f) * ((L + ND) * (L + ND))

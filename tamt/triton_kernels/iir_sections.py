@@ -80,9 +80,8 @@ def adjoint_step(
     PHASE: tl.constexpr,
     POLES: tl.constexpr,
     FIRST: tl.constexpr,
-    LAST: tl.constexpr,
 ):
-    """(gradient of u[t], adjoint states before t) from the gradient of y[t] and the adjoint states after t.
+    """(gradient of u[t], what :func:`adjoint_states` takes) from the gradient of y[t] and the adjoint states after t.
 
     With l' the gradient of the states after t: ``gu = B^T l' + D gy``, ``l = A^T l' + C^T gy``.
 
@@ -92,8 +91,8 @@ def adjoint_step(
     ``l2 = r l2' - a l2' + omega l1'``.
     modal, last section first: ``m = l' + gy``, ``gu = d gy + Re(conj(g) m)``, ``l = m + conj(q) m``.
 
-    Between the samples of a run the first two carry q, which saves an addition per part: FIRST says that l comes in,
-    LAST that l goes out. The others carry l throughout.
+    Between the samples of a run the first two carry q, which saves an addition per part: FIRST says that l comes in.
+    The others carry l throughout.
     """
     b_new = ()
     if KIND == "biquad":
@@ -135,20 +134,47 @@ def adjoint_step(
                 b_im = b_im + p_re * b_s[2 * j + 1] - p_im * b_s[2 * j]
             b_new = (b_re, b_im) + b_new
         b_gu = b_c[0] * b_re + b_c[1] * b_im
-        if LAST:
-            e_re = b_c[2 + 2 * (PHASE % POLES)]
-            e_im = b_c[3 + 2 * (PHASE % POLES)]
-            b_q = b_new
-            b_new = ()
-            for j in tl.static_range(ORDER):
-                l_re = e_re * b_q[2 * j] + e_im * b_q[2 * j + 1]
-                l_im = e_re * b_q[2 * j + 1] - e_im * b_q[2 * j]
-                if KIND == "allpole":
-                    # After the loop above b_re and b_im are q_1.
-                    l_re = l_re - b_c[2 + 2 * POLES + 2 * j] * b_re - b_c[3 + 2 * POLES + 2 * j] * b_im
-                    l_im = l_im - b_c[2 + 2 * POLES + 2 * j] * b_im + b_c[3 + 2 * POLES + 2 * j] * b_re
-                b_new = b_new + (l_re, l_im)
     return b_gu, b_new
+
+
+@triton.jit
+def adjoint_states(b_s, b_c, KIND: tl.constexpr, ORDER: tl.constexpr, PHASE: tl.constexpr, POLES: tl.constexpr):
+    """The adjoint states before sample t from what :func:`adjoint_step` of that sample has left."""
+    if KIND == "biquad" or KIND == "modal":
+        return b_s
+    p_re = b_c[2 + 2 * (PHASE % POLES)]
+    p_im = b_c[3 + 2 * (PHASE % POLES)]
+    b_new = ()
+    for j in tl.static_range(ORDER):
+        l_re = p_re * b_s[2 * j] + p_im * b_s[2 * j + 1]
+        l_im = p_re * b_s[2 * j + 1] - p_im * b_s[2 * j]
+        if KIND == "allpole":
+            c_re = b_c[2 + 2 * POLES + 2 * j]
+            c_im = b_c[3 + 2 * POLES + 2 * j]
+            l_re = l_re - c_re * b_s[0] - c_im * b_s[1]
+            l_im = l_im - c_re * b_s[1] + c_im * b_s[0]
+        b_new = b_new + (l_re, l_im)
+    return b_new
+
+
+@triton.jit
+def correlate_step(b_u, b_s, b_zeroth, b_sum, b_c, PHASE: tl.constexpr, POLES: tl.constexpr):
+    """(l_0 before t, sums) of :mod:`tamt.triton_kernels.iir_onepole` from l_0 after t and the sums over later samples.
+
+    b_s is what :func:`adjoint_step` of this sample has left, which begins with q_1. The sums are those of ``u q_1`` and
+    of ``u l_0``, l_0 after t, and ``l_0 = conj(p) (l_0' + q_1)``.
+    """
+    p_re = b_c[2 + 2 * (PHASE % POLES)]
+    p_im = b_c[3 + 2 * (PHASE % POLES)]
+    b_new = (
+        b_sum[0] + b_u * b_s[0],
+        b_sum[1] + b_u * b_s[1],
+        b_sum[2] + b_u * b_zeroth[0],
+        b_sum[3] + b_u * b_zeroth[1],
+    )
+    b_re = b_zeroth[0] + b_s[0]
+    b_im = b_zeroth[1] + b_s[1]
+    return (p_re * b_re + p_im * b_im, p_re * b_im - p_im * b_re), b_new
 
 
 @triton.jit
