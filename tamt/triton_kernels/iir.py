@@ -48,6 +48,8 @@ class Tiling(NamedTuple):
 DEFAULT = Tiling()
 TRIP = 16  # samples the recursions take at once, or half of them
 FEW = 1024  # filtered signals of a short batch; all of their programs run at the same time
+# Of the product for the end states: superblocks, states and samples of a tile.
+END_ROWS, END_COLUMNS, END_STEP, END_WARPS, END_STAGES = 64, 64, 32, 4, 3
 # Of the block gradients: blocks of a step, programs to aim at. With more warps the operands of the products pass
 # through shared memory several times as often.
 GRADIENT_BQ, GRADIENT_WARPS, GRADIENT_STAGES, GRADIENT_PROGRAMS = 32, 4, 1, 1024
@@ -269,8 +271,8 @@ def enter(run: Run) -> Run:
     NP = system.constants["NP"]
     ends = x.new_empty(F, B * n_super, NP)
     if system.response.numel():
-        BR, BC = 64, 64
-        iir_end_state_kernel[(B * triton.cdiv(n_super, BR) * triton.cdiv(F * NP, BC),)](
+        tiles = triton.cdiv(n_super, END_ROWS) * triton.cdiv(F * NP, END_COLUMNS)
+        iir_end_state_kernel[(B * tiles,)](
             x,
             system.response,
             ends,
@@ -281,11 +283,12 @@ def enter(run: Run) -> Run:
             x.stride(0),
             S=tiling.superblock,
             NP=NP,
-            BR=BR,
-            BC=BC,
-            BK=32,
+            BR=END_ROWS,
+            BC=END_COLUMNS,
+            BK=END_STEP,
             PRECISION=dot_precision(),
-            num_warps=4,
+            num_warps=END_WARPS,
+            num_stages=END_STAGES,
             **LAUNCH,
         )
     else:
