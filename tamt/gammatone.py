@@ -293,6 +293,6 @@ def _poly_rows(b: Tensor, a: Tensor, design: Tensor, expansion: Tensor, to_feedb
         denominator = torch.where(moved, limited, denominator)
     step = denominator - expansion
     feedback = complex_multiply(torch.view_as_real(to_feedback), step[:, None]).sum(2)
-    gain, feedback = scaled_cascade(decay, gain, feedback, a.shape[1] - 1)
-    assert feedback is not None
-    return torch.cat((torch.stack((decay, frequency, frequency_low), 1), gain, feedback.flatten(1)), 1)
+    gain, scaled = scaled_cascade(decay, gain, feedback, a.shape[1] - 1)
+    assert scaled is not None
+    return torch.cat((torch.stack((decay, frequency, frequency_low), 1), gain, scaled.flatten(1)), 1)
