@@ -648,9 +648,10 @@ def iir_blocks_with_pullback(coef: Tensor, kind: str, order: int) -> tuple[Block
     """
     if kind == "onepole":
         return iir_blocks(coef, kind, order), lambda grads: _onepole_vjp(coef, order, grads)
+    plain = coef.clone()  # without tangents, as autograd is off here
     # Leaving inference mode also gives autograd back, which torch has switched off around an operator's kernel.
     with torch.inference_mode(False), torch.enable_grad():
-        leaf = coef.clone().requires_grad_()
+        leaf = (plain.clone() if plain.is_inference() else plain).requires_grad_()
         blocks = iir_blocks(leaf, kind, order)
 
     def pull_back(grads: Blocks) -> Tensor:

@@ -49,12 +49,13 @@ ENGINE = {name for name in BUDGETS if name.startswith("iir")}
 TUNED = {
     "iir_end_state_kernel": 168,
     "iir_forward_kernel": 72,
-    "iir_adjoint_kernel": 152,
+    "iir_adjoint_kernel": 168,
     "drnl_front_kernel": 64,
     "drnl_back_kernel": 88,
 }
 # Of 512: two wavefronts can share a unit. Coefficients are in them too, see iir_sections.vary. Long modal cascades take
-# more: LLVM pairs their operations for the packed instructions.
+# more: LLVM pairs their operations for the packed instructions. So does the adjoint of one-pole cascades with the sums
+# for the coefficients where the length is not a multiple of 16; with the signal in pieces it spills.
 AMD_REGISTERS, AMD_REGISTERS_MODAL = 256, 272
 SINE_STACK = 48  # bytes: float64 sine keeps a table for huge arguments there
 
@@ -150,7 +151,8 @@ def test_machine_code(target: str, case: str) -> None:
     assert ("iir_end_state_kernel" in names) == (CASES[case][3] and single)
     assert (tails <= names) == (CASES[case][4] % 16 > 0)
     for code in codes:
-        check_budget(code, AMD_REGISTERS_MODAL if CASES[case][0] == "modal" else AMD_REGISTERS)
+        many = CASES[case][0] == "modal" or case == "odd length"
+        check_budget(code, AMD_REGISTERS_MODAL if many else AMD_REGISTERS)
     if case == "tuned" and target.startswith("sm"):
         for code in codes:
             assert code.registers <= TUNED.get(code.name, 255), code

@@ -74,18 +74,17 @@ def iir_onepole_gradient_kernel(
     o_f = f.to(tl.int64)
     o_r = tl.arange(0, R)
     o_n = tl.arange(0, NP)
-    b_total = ()
-    for _ in tl.static_range(4):
-        b_total = b_total + (tl.zeros([R], tl.float64),)
+    b_gre = tl.zeros([R], tl.float64)
+    b_gim = b_gre
+    b_re = b_gre
+    b_im = b_gre
     for first in range(0, n_parts, R):
-        b_more = ()
-        for i in tl.static_range(4):
-            o_part = ((first + o_r).to(tl.int64) * 4 + i) * F + f
-            b_value = tl.load(p_part + o_part, mask=first + o_r < n_parts, other=0.0)
-            b_more = b_more + (b_total[i] + b_value.to(tl.float64),)
-        b_total = b_more
-    b_re = ORDER * b_total[2]
-    b_im = ORDER * b_total[3]
+        p_row = p_part + ((first + o_r).to(tl.int64) * 4 * F + f)
+        m_row = first + o_r < n_parts
+        b_gre += tl.load(p_row, mask=m_row, other=0.0).to(tl.float64)
+        b_gim += tl.load(p_row + F, mask=m_row, other=0.0).to(tl.float64)
+        b_re += ORDER * tl.load(p_row + 2 * F, mask=m_row, other=0.0).to(tl.float64)
+        b_im += ORDER * tl.load(p_row + 3 * F, mask=m_row, other=0.0).to(tl.float64)
     begin = tl.maximum(n_super - 1, 0) * S
     for first in range(0, B, R):
         o_b = (first + o_r).to(tl.int64)
@@ -108,16 +107,15 @@ def iir_onepole_gradient_kernel(
             if n_super > 1:
                 o_start = ((o_f * B + o_b) * n_super + (n_super - 1)) * NP
                 b_s = load_states(p_start + o_start[:, None] + o_n[None, :], m_state, R, N, NP)
-            p_row = p_x + (o_b * x_stride_b + o_f * x_stride_f)
+            p_signal = p_x + (o_b * x_stride_b + o_f * x_stride_f)
             for t in range(begin, T):
                 b_c = load_phase(p_table, o_f, t % 16, "onepole", WIDTH, POLES)
-                b_u = tl.load(p_row + t, mask=m_b, other=0.0)
+                b_u = tl.load(p_signal + t, mask=m_b, other=0.0)
                 _y, b_s = forward_step(b_u, b_s, b_c, "onepole", ORDER, 0, 1)
             f_re, f_im = weighted(states_at_rest(p_table, R, 2), b_l, b_s, m_b, ORDER)
             b_re -= f_re
             b_im -= f_im
-    p_row = p_out + o_f * 5
     b_phase = 6.283185307179586 * tl.sum(b_im, axis=0)
-    b_row = (-tl.sum(b_re, axis=0), b_phase, b_phase, tl.sum(b_total[0], axis=0), tl.sum(b_total[1], axis=0))
+    b_row = (-tl.sum(b_re, axis=0), b_phase, b_phase, tl.sum(b_gre, axis=0), tl.sum(b_gim, axis=0))
     for i in tl.static_range(5):
-        tl.store(p_row + i, b_row[i].to(p_out.dtype.element_ty))
+        tl.store(p_out + o_f * 5 + i, b_row[i].to(p_out.dtype.element_ty))

@@ -121,6 +121,17 @@ def test_forward_and_every_gradient(
     assert_close(gcoef.t(), wanted["gcoef"].t(), 30 * tolerance, dtype)
 
 
+@pytest.mark.parametrize("length", [5, 150])
+def test_onepole_gradient_without_gain_or_final_gradient(length: int) -> None:
+    """Where the final state does not count it is not made again; a gain of 0 has a gradient like any other."""
+    case = make_case("onepole", 2, torch.float64, True, length, 2, 2)
+    coef = case.coef.clone()
+    coef[0, 3:] = 0
+    case = case._replace(coef=coef, gfinal=0 * case.gfinal)
+    *_, gcoef = iir_backward(case.gy, case.gfinal, *case[:3], "onepole", 2, False, True, SMALL)
+    assert_close(gcoef.t(), expected(case, "onepole", 2)["gcoef"].t(), 1e-11)
+
+
 @pytest.mark.parametrize(("kind", "shared"), [*zip(KINDS, [True, False, False, True], strict=True)])
 def test_default_tiling(kind: str, shared: bool) -> None:
     case = make_case(kind, 4, torch.float32, shared, 600, 1, 2)
