@@ -19,9 +19,9 @@ pytestmark = pytest.mark.usefixtures("compile_cache")
 PRODUCTS = {
     "windowed_dft_kernel": (240, 17 << 10),
     "windowed_dft_scale_kernel": (240, 17 << 10),
-    "windowed_dft_adjoint_kernel": (120, 9 << 10),
+    "windowed_dft_adjoint_kernel": (128, 9 << 10),
 }
-COMPACTION = {"compaction_kernel": (160, 4 << 10), "compaction_backward_kernel": (104, 1 << 10)}
+COMPACTION = {"compaction_kernel": (255, 4 << 10), "compaction_backward_kernel": (128, 1 << 10)}
 AMD_REGISTERS = 256  # of 512: two wavefronts can share a unit
 
 
