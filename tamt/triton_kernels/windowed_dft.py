@@ -208,7 +208,7 @@ def windowed_dft_adjoint_kernel(
 
 
 def adjoint_table(table: torch.Tensor, band: reference.Band, hop: int) -> torch.Tensor:
-    """What the frames that hold a block of ``hop`` samples, oldest first, give to them: (frames, 2, pitch of z, hop)."""
+    """What the frames that hold a block of ``hop`` samples, oldest first, give to it: (frames, 2, pitch of z, hop)."""
     after = table[: 2 * band.half * band.pitch].view(2, band.half, band.pitch)[..., : part_pitch(band)]
     before = after.flip(1)
     before[1].neg_()
