@@ -17,11 +17,11 @@ pytestmark = pytest.mark.usefixtures("compile_cache")
 
 # The most registers per lane and bytes of shared memory per program.
 PRODUCTS = {
-    "windowed_dft_kernel": (216, 41 << 10),
-    "windowed_dft_scale_kernel": (216, 41 << 10),
-    "windowed_dft_adjoint_kernel": (112, 32 << 10),
+    "windowed_dft_kernel": (240, 17 << 10),
+    "windowed_dft_scale_kernel": (240, 17 << 10),
+    "windowed_dft_adjoint_kernel": (128, 9 << 10),
 }
-COMPACTION = {"compaction_kernel": (160, 4 << 10), "compaction_backward_kernel": (104, 1 << 10)}
+COMPACTION = {"compaction_kernel": (255, 4 << 10), "compaction_backward_kernel": (128, 1 << 10)}
 AMD_REGISTERS = 256  # of 512: two wavefronts can share a unit
 
 

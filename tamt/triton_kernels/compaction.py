@@ -12,6 +12,7 @@ import triton.language as tl
 from ._common import LAUNCH, on_device_of
 
 LEVEL = 10 * 0.30102999566398120  # of 10 log10 I over log2 I
+WARPS = {torch.float32: 1, torch.float64: 2}  # of a row of up to 1024 components; one has no barriers
 LEVEL_SLOPE = 10 * 0.43429448190325183  # of 10 log10 I over ln I
 
 
@@ -20,16 +21,21 @@ def strongest(b_i, m_keep, C, BITS: tl.constexpr):
     """``m_keep`` with at most C components: the strongest, of equal ones those of lower index; NaN is infinite."""
     b_finite = tl.where(b_i == b_i, b_i, float("inf"))
     b_key = tl.where(m_keep, b_finite.to(tl.int64 if BITS == 64 else tl.int32, bitcast=True), -1)
+    n_stay = tl.sum(m_keep.to(tl.int32), axis=0)
     b_last = tl.full([], 0, b_key.dtype)
-    b_bit = tl.full([], 1, b_key.dtype) << (BITS - 2)
-    for _ in range(0, BITS - 1):
-        enough = tl.sum((b_key >= (b_last | b_bit)).to(tl.int32), axis=0) >= C
-        b_last = tl.where(enough, b_last | b_bit, b_last)
-        b_bit = b_bit >> 1
-    m_stronger = b_key > b_last
-    m_equal = b_key == b_last
-    room = C - tl.sum(m_stronger.to(tl.int32), axis=0)
-    return m_stronger | (m_equal & (tl.cumsum(m_equal.to(tl.int32), axis=0) <= room))
+    b_bit = tl.where(n_stay > C, tl.full([], 1, b_key.dtype) << (BITS - 2), 0)
+    # Few bits tell the strongest apart: the search ends where as many are left as there is room for.
+    while b_bit != 0:
+        n = tl.sum((b_key >= (b_last | b_bit)).to(tl.int32), axis=0)
+        b_last = tl.where(n >= C, b_last | b_bit, b_last)
+        n_stay = tl.where(n >= C, n, n_stay)
+        b_bit = tl.where(n == C, 0, b_bit >> 1)
+    m_stay = b_key >= b_last
+    if n_stay > C:
+        m_equal = b_key == b_last
+        room = C - n_stay + tl.sum(m_equal.to(tl.int32), axis=0)
+        m_stay = m_stay & (~m_equal | (tl.cumsum(m_equal.to(tl.int32), axis=0) <= room))
+    return m_stay
 
 
 @triton.jit
@@ -98,7 +104,7 @@ def _options(intensity: torch.Tensor, limited: bool) -> dict:
         "LIMITED": limited,
         "BITS": 8 * intensity.element_size(),
         "BF": max(32, triton.next_power_of_2(columns)),
-        "num_warps": 2 if columns <= 1024 else 8,
+        "num_warps": WARPS[intensity.dtype] if columns <= 1024 else 8,
         **LAUNCH,
     }
 

@@ -16,6 +16,10 @@ ERB_AT_0 = tl.constexpr(24.673)
 ERB_SLOPE = tl.constexpr(0.107771664)  # Hz per Hz
 LOG2E = tl.constexpr(1.4426950408889634)
 BLOCK = tl.constexpr(1024)  # components looked through at once for the end of a row
+VANISHING = {torch.float32: 127.0, torch.float64: 1100.0}  # bits below 1 at which a power of 2 counts as 0
+# Tiles of a program, rows by what it loops over, in float32.
+LEVEL_TILE, LEVEL_WARPS = (32, 32), 1  # one warp: no barrier where a tile's extent is found
+LEVEL_BACKWARD_TILE, LEVEL_BACKWARD_WARPS = (64, 32), 4
 
 
 @triton.jit
@@ -43,30 +47,102 @@ def exclude(b_e, b_row, b_column, ratio):
 
 
 @triton.jit
-def roex_level_kernel(p_f, p_intensity, p_power, C, ratio, BI: tl.constexpr, BJ: tl.constexpr):
+def extent(b_f):
+    """The least and the largest of a tile of frequencies, which are not negative.
+
+    Floating numbers that are not negative are ordered like the integers of the same bits, whose extremes over a warp
+    GPUs find in one instruction.
+    """
+    if b_f.dtype == tl.float32:
+        b_bits = b_f.to(tl.int32, bitcast=True)
+        low, high = tl.min(b_bits, axis=0), tl.max(b_bits, axis=0)
+        return low.to(tl.float32, bitcast=True), high.to(tl.float32, bitcast=True)
+    else:
+        return tl.min(b_f, axis=0), tl.max(b_f, axis=0)
+
+
+@triton.jit
+def relation(i_low, i_high, j_low, j_high, ratio):
+    """Of two tiles of frequencies: the gap between them, whether some pair may count, and whether all pairs do."""
+    gap = tl.maximum(i_low - j_high, j_low - i_high)
+    some = (j_low <= i_high * ratio) & (i_low <= j_high * ratio)
+    every = (j_high <= i_low * ratio) & (i_high <= j_low * ratio)
+    return gap, some, every
+
+
+@triton.jit
+def level_terms(b_sum, b_f, b_fj, b_intensity, ratio, EXCLUDE: tl.constexpr):
+    """The sums of :func:`roex_level_kernel` and a tile of their terms."""
+    b_u = tl.abs(b_fj[None, :] - b_f[:, None]) * steepness_of(b_fj)[None, :]
+    b_e = tl.exp2(-b_u)
+    if EXCLUDE:
+        b_e = exclude(b_e, b_f, b_fj, ratio)
+    return b_sum + (b_u * (b_intensity * LN2)[None, :] + b_intensity[None, :]) * b_e
+
+
+@triton.jit
+def roex_level_kernel(p_f, p_intensity, p_power, C, ratio, VANISHING: tl.constexpr, BI: tl.constexpr, BJ: tl.constexpr):
     """f, intensity (R, C) -> power (R, C), BI components of one row per program.
 
-    ``power[i] = sum_j (1 + u) e^-u intensity[j]`` with ``u = 4 |f_i - f_j| / ERB(f_j)``.
+    ``power[i] = sum_j (1 + u) e^-u intensity[j]`` with ``u = 4 |f_i - f_j| / ERB(f_j)``. Tiles of pairs all of which
+    are 0 are left out: many where the frequencies are in order.
     """
     n_tiles = (C + BI - 1) // BI
     o_row = (tl.program_id(0) // n_tiles).to(tl.int64) * C
     o_i = (tl.program_id(0) % n_tiles) * BI + tl.arange(0, BI)
-    b_f = tl.load(p_f + o_row + o_i, mask=o_i < C, other=1.0)
+    b_f = tl.load(p_f + o_row + tl.minimum(o_i, C - 1))
+    i_low, i_high = extent(b_f)
     b_sum = tl.zeros([BI, BJ], p_f.dtype.element_ty)
     for first in range(0, filled(p_intensity + o_row, C, BLOCK), BJ):
         o_j = first + tl.arange(0, BJ)
-        b_fj = tl.load(p_f + o_row + o_j, mask=o_j < C, other=1.0)
+        b_fj = tl.load(p_f + o_row + tl.minimum(o_j, C - 1))
         b_intensity = tl.load(p_intensity + o_row + o_j, mask=o_j < C, other=0.0)
-        b_rate = steepness_of(b_fj)
-        b_u = tl.abs(b_fj[None, :] - b_f[:, None]) * b_rate[None, :]
-        b_e = exclude(tl.exp2(-b_u), b_f, b_fj, ratio)
-        b_sum += (b_u * (b_intensity * LN2)[None, :] + b_intensity[None, :]) * b_e
+        j_low, j_high = extent(b_fj)
+        gap, some, every = relation(i_low, i_high, j_low, j_high, ratio)
+        if every:
+            if not (gap * steepness_of(j_high) > VANISHING):
+                b_sum = level_terms(b_sum, b_f, b_fj, b_intensity, ratio, False)
+        elif some:
+            b_sum = level_terms(b_sum, b_f, b_fj, b_intensity, ratio, True)
     tl.store(p_power + o_row + o_i, tl.sum(b_sum, axis=1), mask=o_i < C)
 
 
 @triton.jit
+def centre_terms(b_of_i, b_centre, b_f, b_rate, b_fj, b_gj, ratio, EXCLUDE: tl.constexpr):
+    """The sums of :func:`roex_level_backward_kernel` for components as the centres of filters, and their terms."""
+    b_widening = b_rate * (ERB_SLOPE * LN2 / 4)
+    b_d = b_fj[None, :] - b_f[:, None]
+    b_u = tl.abs(b_d) * b_rate[:, None]
+    b_e = tl.exp2(-b_u)
+    if EXCLUDE:
+        b_e = exclude(b_e, b_f, b_fj, ratio)
+    b_e *= b_gj[None, :]
+    return b_of_i + (b_u * LN2 + 1.0) * b_e, b_centre + (b_widening[:, None] * b_d + 1.0) * b_d * b_e
+
+
+@triton.jit
+def received_terms(b_received, b_f, b_fj, b_intensity, ratio, EXCLUDE: tl.constexpr):
+    """The same for components in the filters of others."""
+    b_rate = steepness_of(b_fj)
+    b_d = b_fj[None, :] - b_f[:, None]
+    b_e = tl.exp2(-tl.abs(b_d) * b_rate[None, :])
+    if EXCLUDE:
+        b_e = exclude(b_e, b_f, b_fj, ratio)
+    return b_received + (b_intensity * b_rate * b_rate)[None, :] * b_d * b_e
+
+
+@triton.jit
 def roex_level_backward_kernel(
-    p_grad, p_f, p_intensity, p_grad_f, p_grad_intensity, C, ratio, BI: tl.constexpr, BJ: tl.constexpr
+    p_grad,
+    p_f,
+    p_intensity,
+    p_grad_f,
+    p_grad_intensity,
+    C,
+    ratio,
+    VANISHING: tl.constexpr,
+    BI: tl.constexpr,
+    BJ: tl.constexpr,
 ):
     """grad, f, intensity (R, C) -> grad_f, grad_intensity (R, C), BI components of one row per program.
 
@@ -75,34 +151,36 @@ def roex_level_backward_kernel(
         grad_intensity[i] = sum_j grad[j] (1 + q_i |d|) e_i
         grad_f[i] = intensity[i] q_i^2 sum_j grad[j] d (1 + (ERB'/4) q_i d) e_i    as the centre of a filter
                   + grad[i] sum_j intensity[j] q_j^2 d e_j                         as a component in others'
+
+    The two have tiles of pairs to leave out apart from each other.
     """
     n_tiles = (C + BI - 1) // BI
     o_row = (tl.program_id(0) // n_tiles).to(tl.int64) * C
     o_i = (tl.program_id(0) % n_tiles) * BI + tl.arange(0, BI)
-    b_f = tl.load(p_f + o_row + o_i, mask=o_i < C, other=1.0)
-    b_own = tl.load(p_intensity + o_row + o_i, mask=o_i < C, other=0.0)
-    b_grad = tl.load(p_grad + o_row + o_i, mask=o_i < C, other=0.0)
+    b_f = tl.load(p_f + o_row + tl.minimum(o_i, C - 1))
     b_rate = steepness_of(b_f)
-    b_widening = b_rate * (ERB_SLOPE * LN2 / 4)
+    i_low, i_high = extent(b_f)
     b_of_i = tl.zeros([BI, BJ], p_f.dtype.element_ty)
     b_centre = tl.zeros([BI, BJ], p_f.dtype.element_ty)
     b_received = tl.zeros([BI, BJ], p_f.dtype.element_ty)
     end = tl.maximum(filled(p_intensity + o_row, C, BLOCK), filled(p_grad + o_row, C, BLOCK))
     for first in range(0, end, BJ):
         o_j = first + tl.arange(0, BJ)
-        b_fj = tl.load(p_f + o_row + o_j, mask=o_j < C, other=1.0)
+        b_fj = tl.load(p_f + o_row + tl.minimum(o_j, C - 1))
         b_intensity = tl.load(p_intensity + o_row + o_j, mask=o_j < C, other=0.0)
         b_gj = tl.load(p_grad + o_row + o_j, mask=o_j < C, other=0.0)
-        b_d = b_fj[None, :] - b_f[:, None]
-        b_rj = steepness_of(b_fj)
-        b_u = tl.abs(b_d) * b_rate[:, None]
-        b_ei = exclude(tl.exp2(-b_u), b_f, b_fj, ratio)
-        b_ei *= b_gj[None, :]
-        b_of_i += (b_u * LN2 + 1.0) * b_ei
-        b_centre += (b_widening[:, None] * b_d + 1.0) * b_d * b_ei
-        b_ej = tl.exp2(-tl.abs(b_d) * b_rj[None, :])
-        b_ej = exclude(b_ej, b_f, b_fj, ratio)
-        b_received += (b_intensity * b_rj * b_rj)[None, :] * b_d * b_ej
+        j_low, j_high = extent(b_fj)
+        gap, some, every = relation(i_low, i_high, j_low, j_high, ratio)
+        if every:
+            if not (gap * steepness_of(i_high) > VANISHING):
+                b_of_i, b_centre = centre_terms(b_of_i, b_centre, b_f, b_rate, b_fj, b_gj, ratio, False)
+            if not (gap * steepness_of(j_high) > VANISHING):
+                b_received = received_terms(b_received, b_f, b_fj, b_intensity, ratio, False)
+        elif some:
+            b_of_i, b_centre = centre_terms(b_of_i, b_centre, b_f, b_rate, b_fj, b_gj, ratio, True)
+            b_received = received_terms(b_received, b_f, b_fj, b_intensity, ratio, True)
+    b_own = tl.load(p_intensity + o_row + o_i, mask=o_i < C, other=0.0)
+    b_grad = tl.load(p_grad + o_row + o_i, mask=o_i < C, other=0.0)
     b_centre_i = tl.sum(b_centre, axis=1) * b_own * b_rate * b_rate
     b_gf = (b_centre_i + tl.sum(b_received, axis=1) * b_grad) * (LN2 * LN2)
     tl.store(p_grad_f + o_row + o_i, b_gf, mask=o_i < C)
@@ -213,10 +291,19 @@ def level(f: torch.Tensor, intensity: torch.Tensor, ratio: float) -> torch.Tenso
     R, C = f.shape
     power = f.new_empty(f.shape)
     if power.numel():
-        BI, BJ = _tile(f, 64, 64)
+        BI, BJ = _tile(f, *LEVEL_TILE)
         with on_device_of(f):
             roex_level_kernel[(R * triton.cdiv(C, BI),)](
-                f.contiguous(), intensity.contiguous(), power, C, ratio, BI=BI, BJ=BJ, num_warps=4, **LAUNCH
+                f.contiguous(),
+                intensity.contiguous(),
+                power,
+                C,
+                ratio,
+                VANISHING=VANISHING[f.dtype],
+                BI=BI,
+                BJ=BJ,
+                num_warps=LEVEL_WARPS,
+                **LAUNCH,
             )
     return power
 
@@ -228,7 +315,7 @@ def level_backward(
     R, C = f.shape
     grads = f.new_empty(f.shape), f.new_empty(f.shape)
     if f.numel():
-        BI, BJ = _tile(f, 32, 32)
+        BI, BJ = _tile(f, *LEVEL_BACKWARD_TILE)
         with on_device_of(f):
             roex_level_backward_kernel[(R * triton.cdiv(C, BI),)](
                 grad.contiguous(),
@@ -237,9 +324,10 @@ def level_backward(
                 *grads,
                 C,
                 ratio,
+                VANISHING=VANISHING[f.dtype],
                 BI=BI,
                 BJ=BJ,
-                num_warps=4,
+                num_warps=LEVEL_BACKWARD_WARPS,
                 **LAUNCH,
             )
     return grads

@@ -22,9 +22,38 @@ from tamt.reference import windowed_dft as reference
 
 from ._common import LAUNCH, dot_precision, on_device_of
 
-SCRATCH = 1 << 24  # numbers: z of so many frames at a time, or samples of frames written out in float64
-FRAMES, BINS, DEPTH = 64, 64, 16  # tile of a product, and samples a step: 32 samples spill on sm_80
-BLOCKS, PHASES = 64, 32  # tile of the adjoint: blocks of hop samples, and samples in them
+SCRATCH = 1 << 24  # samples of frames written out at a time in float64
+PARTS = 1 << 26  # numbers of z at a time, no more than 32 bits count: fewer leave much of a large GPU idle
+PART_PITCH = 8  # rows of z start at multiples of twice as many numbers, so that they are loaded in vectors
+# Tiles of the products, chosen by machine code for sm_90: registers let two programs or more share a multiprocessor, so
+# that one computes while another loads. Bins of a tile: frames, and samples a step.
+TILES = {16: (64, 32), 32: (64, 32), 64: (64, 16)}
+WARPS, STAGES = 4, 1
+# Of the adjoint: blocks of hop samples, samples of each, and numbers of z a step.
+BLOCKS, PHASES, ADJOINT_DEPTH, ADJOINT_WARPS, ADJOINT_STAGES = 64, 32, 32, 4, 1
+
+
+@triton.jit
+def split(b_x):
+    """A float32 tile as a rounded part of 11 bits, what tensor cores multiply, and the rest."""
+    b_high = ((b_x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+    return b_high, b_x - b_high
+
+
+@triton.jit
+def product(b_a, b_b, b_acc, PRECISION: tl.constexpr):
+    """``b_acc + b_a b_b``. tf32x3 is spelled out: triton's own spends half of its instructions on infinities.
+
+    The sum over steps is added up outside of the tensor cores, which cut off what does not fit.
+    """
+    if PRECISION == "tf32x3":
+        b_a_high, b_a_low = split(b_a)
+        b_b_high, b_b_low = split(b_b)
+        b_step = tl.dot(b_a_low, b_b_high, input_precision="tf32")
+        b_step = tl.dot(b_a_high, b_b_low, b_step, input_precision="tf32")
+        return b_acc + tl.dot(b_a_high, b_b_high, b_step, input_precision="tf32")
+    else:
+        return tl.dot(b_a, b_b, b_acc, input_precision=PRECISION)
 
 
 @triton.jit
@@ -43,8 +72,8 @@ def frame_products(p_middle, p_table, hop, half, pitch, o_s, o_c, m_s, PRECISION
         b_v = tl.load(p_middle + o_v - k, mask=m_s[:, None] & m_k[None, :], other=0.0)
         b_cos = tl.load(p_table + o_table + k * pitch, mask=m_k[:, None] & m_c, other=0.0)
         b_sin = tl.load(p_table + o_table + (half + k) * pitch, mask=m_k[:, None] & m_c, other=0.0)
-        b_re = tl.dot(b_u + b_v, b_cos, b_re, input_precision=PRECISION)
-        b_im = tl.dot(b_u - b_v, b_sin, b_im, input_precision=PRECISION)
+        b_re = product(b_u + b_v, b_cos, b_re, PRECISION)
+        b_im = product(b_u - b_v, b_sin, b_im, PRECISION)
     return b_re, b_im
 
 
@@ -100,6 +129,7 @@ def windowed_dft_scale_kernel(
     half,
     count,
     pitch,
+    z_pitch,
     x_stride,
     grad_frames,
     grad_stride_s,
@@ -111,10 +141,10 @@ def windowed_dft_scale_kernel(
     PRECISION: tl.constexpr,
 ):
     """As :func:`windowed_dft_kernel`, with grad (R, S, count), rows of which are grad_frames apart
-    -> z (R, S, 2, pitch), 0 behind the bins, and part (R ceil(S/BM), count): sums of ``g (re^2 + im^2)`` over the
+    -> z (R, S, 2, z_pitch), 0 behind the bins, and part (R ceil(S/BM), count): sums of ``g (re^2 + im^2)`` over the
     frames of a program.
     """
-    n_bins = (pitch + BN - 1) // BN
+    n_bins = (z_pitch + BN - 1) // BN
     n_frames = (S + BM - 1) // BM
     o_tile = tl.program_id(0) // n_bins
     o_r = (o_tile // n_frames).to(tl.int64)
@@ -128,10 +158,10 @@ def windowed_dft_scale_kernel(
         tl.store(p_part + o_tile.to(tl.int64) * count + o_c, b_sum, mask=o_c < count)
     if NEED_X:
         b_g *= 2 * tl.load(p_weight + o_c, mask=o_c < count, other=0.0)[None, :]
-        p_tile = p_z + ((o_r * S + o_s) * (2 * pitch))[:, None] + o_c[None, :]
-        m_z = (o_s < S)[:, None] & (o_c < pitch)[None, :]
+        p_tile = p_z + o_r * S * (2 * z_pitch) + ((o_s * (2 * z_pitch))[:, None] + o_c[None, :])
+        m_z = (o_s < S)[:, None] & (o_c < z_pitch)[None, :]
         tl.store(p_tile, b_g * b_re, mask=m_z)
-        tl.store(p_tile + pitch, b_g * b_im, mask=m_z)
+        tl.store(p_tile + z_pitch, b_g * b_im, mask=m_z)
 
 
 @triton.jit(do_not_specialize=["S"])
@@ -141,8 +171,8 @@ def windowed_dft_adjoint_kernel(
     p_grad_x,
     S,
     hop,
-    half,
-    pitch,
+    width,
+    shifts,
     n_samples,
     x_stride,
     BM: tl.constexpr,
@@ -150,41 +180,54 @@ def windowed_dft_adjoint_kernel(
     BK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """z (R, S, 2, pitch), tables (2, half, pitch) -> added to grad_x (R, n_samples), from the window's first sample of
+    """z (R, S, width), table (shifts width, hop) -> added to grad_x (R, n_samples), from the window's first sample of
     frame 0 on.
 
-    Sample q hop + r is sample n = j hop + r of the window in frame q - j, for all j. Program: BM blocks q of one row by
-    BR samples r of them.
+    The samples of block q, ``q hop`` to ``(q + 1) hop``, are in the frames ``q - shifts + 1`` to q, whose z follow one
+    another: a product with overlapping rows. Program: BM blocks of one row by BR samples of them.
     """
-    shifts = (2 * half + hop - 1) // hop
     n_phases = (hop + BR - 1) // BR
     n_blocks = (S + shifts - 1 + BM - 1) // BM
-    o_row = (tl.program_id(0) // n_phases // n_blocks).to(tl.int64)
+    o_row = tl.program_id(0) // n_phases // n_blocks
     o_q = (tl.program_id(0) // n_phases) % n_blocks * BM + tl.arange(0, BM)
     o_r = tl.program_id(0) % n_phases * BR + tl.arange(0, BR)
     o_k = tl.arange(0, BK)
+    o_z = ((o_q - shifts + 1) * width)[:, None] + o_k[None, :]
+    p_row = p_z + o_row * S * width
+    p_tile = p_table + o_k[:, None] * hop + o_r[None, :]
     b_acc = tl.zeros([BM, BR], tl.float32)
-    for j in range(0, shifts):
-        o_n = j * hop + o_r
-        m_n = (o_r < hop) & (o_n < 2 * half)
-        o_d = tl.where(o_n >= half, o_n - half, half - 1 - o_n)
-        b_sign = tl.where(o_n >= half, 1.0, -1.0)
-        o_s = o_q - j
-        m_s = (o_s >= 0) & (o_s < S)
-        p_re = p_z + ((o_row * S + o_s) * (2 * pitch))[:, None] + o_k[None, :]
-        p_cos = p_table + (o_d * pitch)[None, :] + o_k[:, None]
-        for k in range(0, pitch, BK):
-            m_k = k + o_k < pitch
-            b_re = tl.load(p_re + k, mask=m_s[:, None] & m_k[None, :], other=0.0)
-            b_im = tl.load(p_re + pitch + k, mask=m_s[:, None] & m_k[None, :], other=0.0)
-            b_cos = tl.load(p_cos + k, mask=m_k[:, None] & m_n[None, :], other=0.0)
-            b_sin = tl.load(p_cos + half * pitch + k, mask=m_k[:, None] & m_n[None, :], other=0.0)
-            b_acc = tl.dot(b_re, b_cos, b_acc, input_precision=PRECISION)
-            b_acc = tl.dot(b_im, b_sin * b_sign[None, :], b_acc, input_precision=PRECISION)
+    for k in range(0, shifts * width, BK):
+        m_k = k + o_k < shifts * width
+        m_z = (o_z >= -k) & (o_z < S * width - k) & m_k[None, :]
+        b_z = tl.load(p_row + (o_z + k), mask=m_z, other=0.0)
+        b_table = tl.load(p_tile + k * hop, mask=m_k[:, None] & (o_r < hop)[None, :], other=0.0)
+        b_acc = product(b_z, b_table, b_acc, PRECISION)
     o_t = (o_q.to(tl.int64) * hop)[:, None] + o_r[None, :]
-    p_out = p_grad_x + o_row * x_stride + o_t
+    p_out = p_grad_x + o_row.to(tl.int64) * x_stride + o_t
     m_out = (o_r < hop)[None, :] & (o_t < n_samples)
     tl.store(p_out, b_acc + tl.load(p_out, mask=m_out, other=0.0), mask=m_out)
+
+
+def adjoint_table(table: torch.Tensor, band: reference.Band, hop: int) -> torch.Tensor:
+    """What the frames that hold a block of ``hop`` samples, oldest first, give to it: (frames, 2, pitch of z, hop)."""
+    after = table[: 2 * band.half * band.pitch].view(2, band.half, band.pitch)[..., : part_pitch(band)]
+    before = after.flip(1)
+    before[1].neg_()
+    rest = -2 * band.half % hop
+    whole = torch.cat((before, after, after.new_zeros(2, rest, after.shape[2])), 1)
+    return whole.unflatten(1, (-1, hop)).flip(1).permute(1, 0, 3, 2).contiguous()
+
+
+def part_pitch(band: reference.Band) -> int:
+    """Numbers from the real to the imaginary part of a frame's z."""
+    return triton.cdiv(band.n_bins, PART_PITCH) * PART_PITCH
+
+
+def tile(n_bins: int) -> dict:
+    """Tile of a product with so many bins, the narrowest that holds them all if there is one."""
+    bins = min((width for width in TILES if width >= n_bins), default=max(TILES))
+    frames, depth = TILES[bins]
+    return {"BM": frames, "BN": bins, "BK": depth, "num_warps": WARPS, "num_stages": STAGES}
 
 
 def windowed_dft(
@@ -203,15 +246,15 @@ def windowed_dft(
     R, S = x.shape[0], reference.n_frames(x.shape[1], size, hop)
     bands = reference.layout(lengths, first, last)
     x, weight = x.contiguous(), weight.contiguous()
-    shape = R, S, max(last) - min(first) + 1
     follow = sorted(zip(first, last, strict=True))
     apart = all(after[0] == before[1] + 1 for before, after in pairwise(follow))
-    out = x.new_empty(shape) if apart else x.new_zeros(shape)
+    out = (x.new_empty if apart else x.new_zeros)(R, S, max(last) - min(first) + 1)
     if out.numel() == 0:
         return out
     with on_device_of(x):
         for band in bands:
-            grid = (R * triton.cdiv(S, FRAMES) * triton.cdiv(band.n_bins, BINS),)
+            shape = tile(band.n_bins)
+            grid = (R * triton.cdiv(S, shape["BM"]) * triton.cdiv(band.n_bins, shape["BN"]),)
             windowed_dft_kernel[grid](
                 x[:, size // 2 :],
                 tables[band.offset :],
@@ -225,11 +268,8 @@ def windowed_dft(
                 x.stride(0),
                 out.shape[2],
                 ADD=not apart,
-                BM=FRAMES,
-                BN=BINS,
-                BK=DEPTH,
                 PRECISION=dot_precision(),
-                num_warps=8,
+                **shape,
                 **LAUNCH,
             )
     return out
@@ -259,13 +299,15 @@ def windowed_dft_backward(
         return grad_x, grad_weight
     with on_device_of(x):
         for band in reference.layout(lengths, first, last):
-            table = tables[band.offset :]
-            for r, s in reference.slices(grad.shape[0], grad.shape[1], band.pitch, SCRATCH):
+            table, pitch, shape = tables[band.offset :], part_pitch(band), tile(band.n_bins)
+            shifts = triton.cdiv(2 * band.half, hop)
+            table_of_z = adjoint_table(table, band, hop) if need_x else table
+            for r, s in reference.slices(grad.shape[0], grad.shape[1], pitch, PARTS):
                 R, S = r.stop - r.start, s.stop - s.start
-                tiles = R * triton.cdiv(S, FRAMES)
-                z = x.new_empty(R * S * 2 * band.pitch if need_x else 0)
+                tiles = R * triton.cdiv(S, shape["BM"])
+                z = x.new_empty(R * S * 2 * pitch if need_x else 0)
                 part = x.new_empty(tiles if need_weight else 0, band.n_bins)
-                windowed_dft_scale_kernel[(tiles * triton.cdiv(band.pitch, BINS),)](
+                windowed_dft_scale_kernel[(tiles * triton.cdiv(pitch, shape["BN"]),)](
                     x[r, s.start * hop + size // 2 :],
                     table,
                     weight[band.weights],
@@ -277,38 +319,37 @@ def windowed_dft_backward(
                     band.half,
                     band.n_bins,
                     band.pitch,
+                    pitch,
                     x.stride(0),
                     grad.shape[1],
                     grad.shape[2],
                     NEED_X=need_x,
                     NEED_WEIGHT=need_weight,
-                    BM=FRAMES,
-                    BN=BINS,
-                    BK=DEPTH,
                     PRECISION=dot_precision(),
-                    num_warps=8,
+                    **shape,
                     **LAUNCH,
                 )
                 if need_weight:
                     grad_weight[band.weights] += part.sum(0)
                 if need_x:
                     target = grad_x[r, s.start * hop + size // 2 - band.half :]
-                    blocks = S + triton.cdiv(2 * band.half, hop) - 1
-                    windowed_dft_adjoint_kernel[(R * triton.cdiv(blocks, BLOCKS) * triton.cdiv(hop, PHASES),)](
+                    tiles = R * triton.cdiv(S + shifts - 1, BLOCKS)
+                    windowed_dft_adjoint_kernel[(tiles * triton.cdiv(hop, PHASES),)](
                         z,
-                        table,
+                        table_of_z,
                         target,
                         S,
                         hop,
-                        band.half,
-                        band.pitch,
+                        2 * pitch,
+                        shifts,
                         target.shape[1],
                         x.stride(0),
                         BM=BLOCKS,
                         BR=PHASES,
-                        BK=DEPTH,
+                        BK=ADJOINT_DEPTH,
                         PRECISION=dot_precision(),
-                        num_warps=8,
+                        num_warps=ADJOINT_WARPS,
+                        num_stages=ADJOINT_STAGES,
                         **LAUNCH,
                     )
     return grad_x, grad_weight
