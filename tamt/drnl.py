@@ -22,8 +22,9 @@ from tamt._module import (
     register,
     vector,
 )
-from tamt.coefficients import DRNLSections, drnl_sections, modal_response
+from tamt.coefficients import DRNLSections, modal_response
 from tamt.ops.drnl import drnl
+from tamt.ops.drnl_sections import drnl_sections
 from tamt.ops.fft_drnl import fft_drnl, filter_spectra
 
 SUBJECTS = ("NH", "HIx")

@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tamt import DRNLFilterbank, coefficients
 from tamt.coefficients import MIN_DECAY, biquad_sections, pole_design, section_gain, split_design
+from tamt.drnl import FILTERS, MODELS
 from tamt.reference import onepole_rows as reference_rows
 
 # Of torch.library.opcheck all but tracing an operator and its gradients: that can take half a minute, and once will do.
@@ -210,3 +212,24 @@ def check_rows_against_reference(device: str, dtype: torch.dtype) -> None:
     error = (of_poles.cpu().double() - wanted[0])[some].abs().amax(1) / wanted[0][some].abs().amax(1)
     assert error.max() <= 4 * eps
     assert torch.equal(of_gains.cpu(), 2 * grad[:, 3:])
+
+
+def drnl_parameters(model: str, dtype: torch.dtype) -> tuple[list[Tensor], dict]:
+    """The seven parameters of 37 channels, some at and beyond their limits, and the arguments that go with them."""
+    bank = DRNLFilterbank((60, 8000), 44100, 37, model=model, dtype=dtype)
+    parameters = [getattr(bank, name).clone() for name in FILTERS]
+    parameters[1][:3] = torch.tensor([0.0, -1.0, 0.01])  # bandwidths of filters that would not decay
+    parameters[2][4] = 30000.0  # above half the sampling rate
+    return parameters, {"fs": 44100, "orders": MODELS[model]}
+
+
+def check_sections_against_formulas(device: str, model: str, dtype: torch.dtype) -> None:
+    """The kernel of DRNL's sections against plain torch in float64: one rounding."""
+    from tamt.triton_kernels.drnl_sections import drnl_sections
+
+    parameters, options = drnl_parameters(model, dtype)
+    expected = coefficients.drnl_sections(*(p.double() for p in parameters), **options)
+    found = drnl_sections(*(p.to(device) for p in parameters), float(options["fs"]), list(options["orders"]))
+    for actual, wanted in zip(found, expected, strict=True):
+        assert actual.dtype == dtype
+        assert_within(actual.cpu().double(), wanted, 8 * torch.finfo(dtype).eps * wanted.abs())

@@ -17,6 +17,7 @@ from tamt.triton_kernels import drnl as drnl_launcher
 from tamt.triton_kernels import iir as engine
 from tamt.triton_kernels.broken_stick import broken_stick, broken_stick_backward
 from tamt.triton_kernels.drnl import drnl
+from tamt.triton_kernels.drnl_sections import drnl_sections
 from tamt.triton_kernels.iir import iir_backward, iir_forward
 from tamt.triton_kernels.onepole_rows import onepole_rows, onepole_rows_backward
 
@@ -40,6 +41,7 @@ BUDGETS = {
     "broken_stick_backward_kernel": (176, 1 << 10),
     "onepole_rows_kernel": (72, 0),
     "onepole_rows_backward_kernel": (48, 0),
+    "drnl_sections_kernel": (72, 0),
     "drnl_front_kernel": (240, 8 << 10),
     "drnl_back_kernel": (180, 8 << 10),
     "drnl_tail_kernel": (176, 8 << 10),
@@ -57,6 +59,7 @@ TUNED = {
 # more: LLVM pairs their operations for the packed instructions. So does the adjoint of one-pole cascades with the sums
 # for the coefficients where the length is not a multiple of 16; with the signal in pieces it spills.
 AMD_REGISTERS, AMD_REGISTERS_MODAL = 256, 272
+SINES = ("iir_design_kernel", "onepole_rows_kernel", "drnl_sections_kernel")
 SINE_STACK = 48  # bytes: float64 sine keeps a table for huge arguments there
 
 CASES = {
@@ -133,7 +136,7 @@ def check_budget(code: Code, amd_registers: int = AMD_REGISTERS) -> None:
     assert code.registers <= (amd_registers if code.target.startswith("gfx") else registers), code
     assert code.shared <= shared, code
     # An empty stack frame of 8 bytes is ptxas's way of rounding.
-    assert code.stack <= (SINE_STACK if code.name in ("iir_design_kernel", "onepole_rows_kernel") else 8), code
+    assert code.stack <= (SINE_STACK if code.name in SINES else 8), code
 
 
 @pytest.mark.parametrize(("target", "case"), on_targets(CASES))
@@ -188,6 +191,17 @@ def test_machine_code_of_the_rows_of_gammatones(target: str, dtype: torch.dtype)
         rows = onepole_rows(new(64, 2), new(64, 2), new(64, 5))
         onepole_rows_backward(rows, new(64, 2), rows, new(64, 5))
     assert [code.name for code in codes] == ["onepole_rows_kernel", "onepole_rows_backward_kernel"]
+    for code in codes:
+        check_budget(code)
+
+
+@pytest.mark.parametrize("target", some_slow(TARGETS, lambda target: target == "sm_90"))
+def test_machine_code_of_the_sections_of_drnl(target: str) -> None:
+    parameters = [torch.empty(50, device="meta")] * 7
+    with compiled(target) as codes:
+        for orders in ([2, 4, 2, 1], [3, 4, 3, 3]):
+            drnl_sections(*parameters, 44100.0, orders)
+    assert [code.name for code in codes] == ["drnl_sections_kernel"] * 2
     for code in codes:
         check_budget(code)
 

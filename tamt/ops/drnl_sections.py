@@ -1,0 +1,75 @@
+"""From the parameters of a DRNL's channels to the sections of its three filters, in one launch where there are kernels.
+
+As operations of torch these are more than a hundred, which is most of the time that a GPU needs for a short signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tamt.coefficients import DRNLSections
+from tamt.coefficients import drnl_sections as reference
+from tamt.ops._register import register
+
+NAMES = ("cf_lin", "bw_lin", "lp_lin", "g", "cf_nlin", "bw_nlin", "lp_nlin")
+
+
+def drnl_sections(*parameters: Tensor, fs: float, orders: Sequence[int]) -> DRNLSections:
+    """Sections of the three filters, as :func:`tamt.coefficients.drnl_sections` has them.
+
+    Parameters
+    ----------
+    *parameters : seven Tensor (F,)
+        Centre frequency, bandwidth and low-pass cut-off in Hz, and gain of the linear path; then the first three of the
+        nonlinear path.
+    fs : float
+        Sampling rate in Hz.
+    orders : four int
+        Order of the gammatone and number of low-passes of the linear path, then of the nonlinear path.
+
+    Returns
+    -------
+    linear, front, back : Tensor (F, K, 6)
+    """
+    linear, front, back = _drnl_sections(*parameters, float(fs), list(orders))
+    return linear, front, back
+
+
+def _check(*parameters: Tensor) -> None:
+    torch._check_value(
+        all(p.dim() == 1 and p.shape == parameters[0].shape for p in parameters),
+        lambda: f"{', '.join(NAMES)} must have the same shape (F,), got {[tuple(p.shape) for p in parameters]}",
+    )
+
+
+def _fake(*given: Any) -> tuple[Tensor, ...]:
+    *parameters, _, orders = given
+    _check(*parameters)
+    gammatones, lowpasses, others, last = orders
+    like = parameters[0]
+    return tuple(like.new_empty(like.shape[0], k, 6) for k in (gammatones + lowpasses, others, others + last))
+
+
+def _definition(*given: Any) -> DRNLSections:
+    *parameters, fs, orders = given
+    return reference(*parameters, fs=fs, orders=orders)
+
+
+def _reference(*given: Any) -> tuple[Tensor, ...]:
+    _check(*given[:-2])
+    return tuple(sections.contiguous() for sections in _definition(*given))
+
+
+_drnl_sections = register(
+    "drnl_sections",
+    f"({', '.join(f'Tensor {name}' for name in NAMES)}, float fs, int[] orders) -> (Tensor, Tensor, Tensor)",
+    _reference,
+    "drnl_sections:drnl_sections",
+    _fake,
+    _definition,
+    rows=NAMES,
+)
