@@ -257,7 +257,8 @@ def worst(rows: list[dict[str, Any]]) -> str:
 def gpu(device: Results | None) -> str:
     if device is None:
         return "No GPU result is committed: not measured."
-    return f"Measured on {where(device)}, copy bandwidth {device['copy bandwidth, bytes/s'] / 1e12:.3g} TB/s."
+    note = f" {device['note']}" if "note" in device else ""
+    return f"Measured on {where(device)}, copy bandwidth {device['copy bandwidth, bytes/s'] / 1e12:.3g} TB/s.{note}"
 
 
 def asked(device: Results | None) -> str:
@@ -274,13 +275,28 @@ def asked(device: Results | None) -> str:
         [row["what"], seconds(row["seconds"]), times(row["over_floor"]), seconds(row["launch_to_launch"])]
         for row in device["calls"]
     ]
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in device["tests"].items())
+    outcomes = device["tests"]
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
     return "\n\n".join(
         [
-            f"Tests marked `gpu`: {counts}.",
+            f"Tests marked `gpu`: {counts}." if any(outcomes.values()) else "Tests marked `gpu`: not run.",
+            errors(device),
             table(("figure", "unit", "asked", "measured", ""), figures),
             table(("operation", "time", "over its floor", "launch to launch"), calls),
         ]
+    )
+
+
+def errors(device: Results) -> str:
+    """How many passes of operations were right in float32 at a few rows, and which was furthest from its limit."""
+    checked = device["errors"]
+    right = sum(row["right"] for row in checked)
+    worst = max(checked, key=lambda row: row["error"] / row["limit"], default=None)
+    return f"Passes of operations that are right, held against float64 on the reference: {right} of {len(checked)}" + (
+        f"; the furthest from float64 is {worst['what'].removesuffix(' error')}, {error(worst['error'])} where "
+        f"{error(worst['limit'])} is allowed."
+        if worst
+        else "."
     )
 
 
@@ -298,6 +314,7 @@ def staged(rows: list[dict[str, Any]]) -> Results | None:
         "kernels": [row for row in calls if "kernel" in row],
         "calls": [row for row in calls if "kernel" not in row],
         "figures": [row for row in rows if row["stage"] == 2 and "value" in row],
+        "errors": [row for row in rows if row["stage"] == 2 and row["what"].endswith(" error") and "right" in row],
         "tests": {outcome: outcomes.count(outcome) for outcome in ("passed", "failed", "skipped")},
         "peers": peers[-1] if peers else {},
         "results": [row for row in rows if row["what"] == "compare" and "contender" in row],

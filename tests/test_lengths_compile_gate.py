@@ -45,7 +45,7 @@ def compilations(run: Callable[[int, int], None], given: Iterable[tuple[int, int
 
 @pytest.mark.parametrize(
     ("kind", "order", "shared", "most"),
-    [("onepole", 4, True, 24), ("biquad", 3, False, 28), ("modal", 2, True, 24), ("onepole", 4, False, 28)],
+    [("onepole", 4, True, 26), ("biquad", 3, False, 31), ("modal", 2, True, 27), ("onepole", 4, False, 30)],
 )
 def test_filters(kind: str, order: int, shared: bool, most: int) -> None:
     """The scan has 8 variants of types and directions; what loads or stores signals, up to 3 of strides."""
@@ -72,8 +72,9 @@ def test_drnl_by_fft() -> None:
     assert compilations(lambda b, t: launch_fft_drnl(torch.float32, b, CHANNELS, t, 4095, 16384), sizes()) <= 17
 
 
-@pytest.mark.parametrize(("learnable", "most"), [(False, 16), (True, 8)])
+@pytest.mark.parametrize(("learnable", "most"), [(False, 22), (True, 8)])
 def test_spectrum(learnable: bool, most: int) -> None:
+    """Forward and scale have three tiles, and weights of a band may begin anywhere."""
     assert compilations(lambda b, t: transform(b, t, 32, learnable), sizes(2048, 40000)) <= most
 
 

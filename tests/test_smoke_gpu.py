@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from helpers import example_coef, example_operands
+from helpers import drnl_parameters, example_coef, example_operands, rows_of_poles
 from torch import Tensor
 
 from asv_bench.staged.device import Device
@@ -21,9 +21,11 @@ from tamt.ops import (
     compaction,
     doubling,
     drnl,
+    drnl_sections,
     fft_drnl,
     frames,
     iir,
+    onepole_rows,
     product,
     roex,
     spreading,
@@ -175,6 +177,16 @@ def of_frames(name: str, shape: Shape) -> Case:
     }[name]()
 
 
+def of_onepole_rows(shape: Shape) -> Case:
+    some = [*range(3, 15), *range(17, 25)]  # not those at 0 and at the limit, which rounding moves
+    return Case(onepole_rows.onepole_rows, [t[some] for t in rows_of_poles(torch.float64)], 2)
+
+
+def of_drnl_sections(shape: Shape) -> Case:
+    parameters, options = drnl_parameters("paulick2024", torch.float64)
+    return Case(lambda *p: drnl_sections.drnl_sections(*p, **options), parameters, 7)
+
+
 CASES: dict[str, Callable[[Shape], Case]] = {
     **{
         f"iir {kind} {order}{' per channel' * per_channel}": (
@@ -189,6 +201,8 @@ CASES: dict[str, Callable[[Shape], Case]] = {
             ("onepole", 2, True),
         )
     },
+    "onepole_rows": of_onepole_rows,
+    "drnl_sections": of_drnl_sections,
     "drnl": lambda shape: of_drnl((6, 2, 3), shape),
     "broken_stick": of_broken_stick,
     "fft_drnl": of_fft_drnl,

@@ -15,6 +15,7 @@ from itertools import product
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import torch
 from triton.runtime.jit import JITFunction
 
 from asv_bench.kernel_times import difference, measured
@@ -75,6 +76,7 @@ TILINGS = [Trial(tiling=Tiling(*sizes)) for sizes in ((128, 32), (320, 32), (512
 GAMMATONE = ("gammatone 32 x 10 s x 64, forward",)
 TRAINING = ("gammatone 32 x 10 s x 64, learnable, forward and backward",)
 DRNL = ("DRNL 32 x 4 s x 50 at 44.1 kHz, forward",)
+SPECTRUM = ("Moore2016Spectrum, 16 stereo x 10 s",)
 PATTERN = ("ExcitationPattern, 1000000 frames",)
 ROEX = ("Moore2016ExcitationPattern, 16000 frames of 950",)
 WARPS = (1, 2, 4, 8)
@@ -127,10 +129,61 @@ SWEEPS = {
         "windowed dft",
         "forward",
         "windowed_dft_kernel",
-        ("Moore2016Spectrum, 16 stereo x 10 s",),
-        grid(num_warps=(4, 8), num_stages=(1, 2, 3)),
+        SPECTRUM,
+        constants(
+            "windowed_dft",
+            {"STAGES": 2},
+            {"TILES": {16: (64, 32), 32: (64, 32)}},
+            {"TILES": {16: (64, 32), 32: (64, 32), 64: (64, 32)}},
+            {"TILES": {16: (128, 32), 32: (128, 32), 64: (128, 32)}, "WARPS": 8},
+        ),
     ),
-    "roex level": Sweep("roex level", "forward", "roex_level_kernel", ROEX, grid(num_warps=WARPS)),
+    "windowed dft backward": Sweep(
+        "windowed dft",
+        "backward",
+        "windowed_dft_adjoint_kernel",
+        SPECTRUM,
+        constants(
+            "windowed_dft",
+            {"ADJOINT_STAGES": 2},
+            {"BLOCKS": 128},
+            {"BLOCKS": 128, "ADJOINT_WARPS": 8},
+            {"ADJOINT_DEPTH": 64},
+            {"PARTS": 1 << 24},
+            {"PARTS": 1 << 27},
+        ),
+    ),
+    "compaction": Sweep(
+        "compaction to 400",
+        "forward",
+        "compaction_kernel",
+        SPECTRUM,
+        constants("compaction", *({"WARPS": {torch.float32: warps, torch.float64: 2}} for warps in (2, 4))),
+    ),
+    "roex level": Sweep(
+        "roex level",
+        "forward",
+        "roex_level_kernel",
+        ROEX,
+        constants(
+            "roex",
+            {"LEVEL_TILE": (64, 32), "LEVEL_WARPS": 1},
+            {"LEVEL_TILE": (64, 32), "LEVEL_WARPS": 2},
+            {"LEVEL_TILE": (64, 64), "LEVEL_WARPS": 4},
+        ),
+    ),
+    "roex level backward": Sweep(
+        "roex level",
+        "backward",
+        "roex_level_backward_kernel",
+        ROEX,
+        constants(
+            "roex",
+            {"LEVEL_BACKWARD_TILE": (32, 32)},
+            {"LEVEL_BACKWARD_TILE": (32, 32), "LEVEL_BACKWARD_WARPS": 1},
+            {"LEVEL_BACKWARD_TILE": (16, 32), "LEVEL_BACKWARD_WARPS": 1},
+        ),
+    ),
     "roex excitation": Sweep("roex excitation", "forward", "roex_excitation_kernel", ROEX, grid(num_warps=WARPS)),
     "spreading": Sweep(
         "spreading",

@@ -107,6 +107,22 @@ def pull_back(
     return gradients(tuple(g.view_as(g) for g in used))
 
 
+def _plainly_pulled_back(
+    function: Callable[..., Any], primals: Sequence[Tensor], cotangents: Iterable[Tensor | None]
+) -> tuple[Tensor, ...]:
+    """:func:`pull_back` by autograd alone, once: torch.func imports TorchDynamo, which takes seconds."""
+    with torch.enable_grad():
+        leaves = [p.detach().requires_grad_() for p in primals]
+        pairs = zip(_as_tuple(function(*leaves)), cotangents, strict=True)
+        taken = [
+            (result, grad) for result, grad in pairs if grad is not None and getattr(result, "requires_grad", False)
+        ]
+    if not taken:
+        return tuple(torch.zeros_like(p) for p in primals)
+    results, grads = zip(*taken, strict=True)
+    return torch.autograd.grad(results, leaves, grads, materialize_grads=True)
+
+
 def _zeros(like: tuple[torch.Size, torch.dtype, torch.device]) -> Tensor:
     shape, dtype, device = like
     return torch.zeros(shape, dtype=dtype, device=device)
@@ -139,7 +155,9 @@ class _Rules(NamedTuple):
             operands = dict(enumerate(saved)) | dict(zip(wanted, primals, strict=True))
             return self.definition(*operands.values(), *ctx.parameters)
 
-        found = dict(zip(wanted, pull_back(function, [saved[i] for i in wanted], grads), strict=True))
+        again = transformed() or torch.is_grad_enabled()
+        found_by = pull_back if again else _plainly_pulled_back
+        found = dict(zip(wanted, found_by(function, [saved[i] for i in wanted], grads), strict=True))
         return tuple(found.get(i) for i in range(len(ctx.needs_input_grad)))
 
     def tangents(self, ctx: Any, given: Sequence[Tensor | None]) -> list[Tensor | None]:

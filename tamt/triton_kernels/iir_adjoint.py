@@ -170,7 +170,7 @@ def iir_adjoint_kernel(
         store_states(p_first + o_pair, b_zeroth, (m_row & (o_j == 0))[:, None], R, 2, 2)
 
 
-@triton.jit(do_not_specialize=["T", "length", "B", "F"])
+@triton.jit(do_not_specialize=["T", "length", "B", "F", "x_stride_b", "x_stride_f"])
 def iir_adjoint_tail_kernel(
     p_gy,
     p_table,

@@ -38,7 +38,7 @@ def weighted(b_zeroth, b_l, b_s, m_b, ORDER: tl.constexpr):
     return tl.where(m_b, b_re, 0.0), tl.where(m_b, b_im, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_parts", "T", "n_super", "B", "F", "x_stride_b", "x_stride_f"])
 def iir_onepole_gradient_kernel(
     p_part,
     p_first,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 pytest.importorskip("triton")
 
 from asv_bench import gpu, report
-from asv_bench.staged import work
+from asv_bench.operations import OPERATIONS
+from asv_bench.staged import sweep, work
+from asv_bench.staged.asked import FIGURES
 from asv_bench.staged.rows import Rows, read
 
 
@@ -38,6 +41,16 @@ def test_a_stage_whose_time_is_over_says_what_it_has_not_done(tmp_path: Path, mo
     monkeypatch.setattr(work, "items", lambda stage, path, rehearse: ["spreading", "gammatone"])
     gpu.stage_of(run, 2, gpu.time.monotonic())
     assert [row["what"] for row in run.rows(2) if "undone" in row] == ["spreading", "gammatone"]
+
+
+def test_what_a_sweep_names_exists() -> None:
+    for name, one in sweep.SWEEPS.items():
+        assert one.operation in OPERATIONS, name
+        assert set(one.figures) <= set(FIGURES), name
+        for trial in one.trials:
+            for constant in trial.constants:
+                module, attribute = constant.split(".")
+                assert hasattr(import_module(f"{sweep.KERNELS}.{module}"), attribute), constant
 
 
 def test_half_a_line_costs_no_other(tmp_path: Path) -> None:
