@@ -91,3 +91,26 @@ def select(m_new, b_new, b_old, N: tl.constexpr):
     for n in tl.static_range(N):
         b_out = b_out + (tl.where(m_new, b_new[n], b_old[n]),)
     return b_out
+
+
+@triton.jit
+def split_tf32(b_x):
+    """A float32 tile as a rounded part of 11 bits, what tensor cores multiply, and the rest."""
+    b_high = ((b_x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+    return b_high, b_x - b_high
+
+
+@triton.jit
+def product(b_a, b_b, b_acc, PRECISION: tl.constexpr):
+    """``b_acc + b_a b_b``. tf32x3 is spelled out: triton's own spends half of its instructions on infinities.
+
+    The sum over steps is added up outside of the tensor cores, which cut off what does not fit.
+    """
+    if PRECISION == "tf32x3":
+        b_a_high, b_a_low = split_tf32(b_a)
+        b_b_high, b_b_low = split_tf32(b_b)
+        b_step = tl.dot(b_a_low, b_b_high, input_precision="tf32")
+        b_step = tl.dot(b_a_high, b_b_low, b_step, input_precision="tf32")
+        return b_acc + tl.dot(b_a_high, b_b_high, b_step, input_precision="tf32")
+    else:
+        return tl.dot(b_a, b_b, b_acc, input_precision=PRECISION)

@@ -11,6 +11,8 @@ All sums are in float64.
 import triton
 import triton.language as tl
 
+from ._common import product
+
 
 @triton.jit(do_not_specialize=["n_super", "B"])
 def iir_end_state_kernel(
@@ -52,7 +54,7 @@ def iir_end_state_kernel(
     for k in range(0, S, BK):
         b_x = tl.load(p_xtile + k, mask=(k + o_k)[None, :] < b_length[:, None], other=0.0)
         b_e = tl.load(p_etile, mask=m_c, other=0.0)
-        b_acc = tl.dot(b_x, b_e, b_acc, input_precision=PRECISION)
+        b_acc = product(b_x, b_e, b_acc, PRECISION)
         p_etile += BK * columns
     o_row = ((o_c // NP).to(tl.int64) * B + o_b) * n_super + tile * BR
     p_out = p_end + (o_row * NP + o_c % NP)[None, :] + (o_r * NP)[:, None]

@@ -20,7 +20,7 @@ import triton.language as tl
 
 from tamt.reference import windowed_dft as reference
 
-from ._common import LAUNCH, dot_precision, on_device_of
+from ._common import LAUNCH, dot_precision, on_device_of, product
 
 SCRATCH = 1 << 24  # samples of frames written out at a time in float64
 PARTS = 1 << 26  # numbers of z at a time, no more than 32 bits count: fewer leave much of a large GPU idle
@@ -31,29 +31,6 @@ TILES = {16: (64, 32), 32: (64, 32), 64: (64, 16)}
 WARPS, STAGES = 4, 1
 # Of the adjoint: blocks of hop samples, samples of each, and numbers of z a step.
 BLOCKS, PHASES, ADJOINT_DEPTH, ADJOINT_WARPS, ADJOINT_STAGES = 64, 32, 32, 4, 1
-
-
-@triton.jit
-def split(b_x):
-    """A float32 tile as a rounded part of 11 bits, what tensor cores multiply, and the rest."""
-    b_high = ((b_x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
-    return b_high, b_x - b_high
-
-
-@triton.jit
-def product(b_a, b_b, b_acc, PRECISION: tl.constexpr):
-    """``b_acc + b_a b_b``. tf32x3 is spelled out: triton's own spends half of its instructions on infinities.
-
-    The sum over steps is added up outside of the tensor cores, which cut off what does not fit.
-    """
-    if PRECISION == "tf32x3":
-        b_a_high, b_a_low = split(b_a)
-        b_b_high, b_b_low = split(b_b)
-        b_step = tl.dot(b_a_low, b_b_high, input_precision="tf32")
-        b_step = tl.dot(b_a_high, b_b_low, b_step, input_precision="tf32")
-        return b_acc + tl.dot(b_a_high, b_b_high, b_step, input_precision="tf32")
-    else:
-        return tl.dot(b_a, b_b, b_acc, input_precision=PRECISION)
 
 
 @triton.jit
