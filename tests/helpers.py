@@ -23,8 +23,8 @@ QUICK = ("test_schema", "test_autograd_registration", "test_faketensor")
 def compiled_by(names: str, inductor: Sequence[tuple], others: Sequence[tuple]) -> pytest.MarkDecorator:
     """Parametrize a test of ``torch.compile`` by ``names`` and ``backend``.
 
-    Inductor takes ten seconds to a minute, so it is given one case of a module in every run. The others get every step
-    before it, and Inductor itself among the slow tests.
+    Inductor takes ten seconds to a minute, so in every run it is given one case of the quicker modules. The others get
+    every step before it, and Inductor itself among the slow tests.
     """
     cases = [*((*case, "inductor") for case in inductor), *((*case, "aot_eager") for case in others)]
     slow = [pytest.param(*case, "inductor", marks=pytest.mark.slow) for case in others]

@@ -115,6 +115,7 @@ def test_opcheck(kind: str, per_channel: bool) -> None:
         torch.library.opcheck(ops.iir_backward, (*weights, *operands, kind, 2, *needs), test_utils=QUICK)
 
 
+@pytest.mark.slow
 def test_traced_operators() -> None:
     """The operators and their gradients as the compiler traces them are those of eager mode."""
     operands = [t.requires_grad_() for t in example_operands("onepole", 1, 70, False)]

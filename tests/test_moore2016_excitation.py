@@ -252,7 +252,7 @@ def test_autocast() -> None:
     assert torch.equal(*grads)
 
 
-@compiled_by("learnable", [(False,)], [(True,)])
+@compiled_by("learnable", [], [(False,), (True,)])
 def test_compile(learnable: bool, backend: str) -> None:
     """One graph without breaks serves every number of rows and components, forward and backward."""
     torch._dynamo.reset()

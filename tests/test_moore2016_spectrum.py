@@ -361,7 +361,7 @@ def test_learning_recovers_a_threshold_and_a_limit() -> None:
     assert offset[1].item() == pytest.approx(-2, abs=0.05)
 
 
-@compiled_by("learnable", [(False,)], [(True,)])
+@compiled_by("learnable", [], [(False,), (True,)])
 def test_compile(learnable: bool, backend: str) -> None:
     """One graph without breaks serves every batch and length, forward and backward."""
     torch._dynamo.reset()
