@@ -641,28 +641,15 @@ def iir_blocks(coef: Tensor, kind: str, order: int) -> Blocks:
     return Blocks(*(flush_channels(matrix) for matrix in _BLOCKS[kind](coef, order)))
 
 
-def iir_blocks_with_pullback(coef: Tensor, kind: str, order: int) -> tuple[Blocks, Callable[[Blocks], Tensor]]:
-    """The :func:`iir_blocks` of ``coef``, and what takes gradients of them to that of ``coef``, once.
+def iir_blocks_vjp(coef: Tensor, grads: Blocks, kind: str, order: int) -> Tensor:
+    """Gradient of ``coef`` from those of its :func:`iir_blocks`, which cannot be differentiated again.
 
-    For kernels of operators, below autograd and in inference mode: neither result can be differentiated.
+    For the kernels of operators, below autograd and in inference mode.
     """
     if kind == "onepole":
-        return iir_blocks(coef, kind, order), lambda grads: _onepole_vjp(coef, order, grads)
+        return _onepole_vjp(coef, order, grads)
     plain = coef.clone()  # without tangents, as autograd is off here
     # Leaving inference mode also gives autograd back, which torch has switched off around an operator's kernel.
     with torch.inference_mode(False), torch.enable_grad():
         leaf = (plain.clone() if plain.is_inference() else plain).requires_grad_()
-        blocks = iir_blocks(leaf, kind, order)
-
-    def pull_back(grads: Blocks) -> Tensor:
-        with torch.inference_mode(False):
-            return torch.autograd.grad(blocks, leaf, tuple(grads))[0]
-
-    return Blocks(*(matrix.detach() for matrix in blocks)), pull_back
-
-
-def iir_blocks_vjp(coef: Tensor, grads: Blocks, kind: str, order: int) -> Tensor:
-    """Gradient of ``coef`` from those of its :func:`iir_blocks`, which cannot be differentiated again."""
-    if kind == "onepole":
-        return _onepole_vjp(coef, order, grads)
-    return iir_blocks_with_pullback(coef, kind, order)[1](grads)
+        return torch.autograd.grad(iir_blocks(leaf, kind, order), leaf, tuple(grads))[0]

@@ -37,6 +37,7 @@ BUDGETS = {
     "iir_adjoint_tail_kernel": (96, 16 << 10),
     "iir_gradient_kernel": (255, 20 << 10),
     "iir_onepole_gradient_kernel": (128, 2 << 10),
+    "iir_blocks_vjp_kernel": (255, 1 << 10),
     "broken_stick_kernel": (112, 0),
     "broken_stick_backward_kernel": (176, 1 << 10),
     "onepole_rows_kernel": (72, 0),
@@ -60,7 +61,7 @@ TUNED = {
 # for the coefficients where the length is not a multiple of 16; with the signal in pieces it spills.
 AMD_REGISTERS, AMD_REGISTERS_MODAL = 256, 272
 AMD_REGISTERS_SHORT = 320  # of few programs, which have a unit to themselves
-SINES = ("iir_design_kernel", "onepole_rows_kernel", "drnl_sections_kernel")
+SINES = ("iir_design_kernel", "iir_blocks_vjp_kernel", "onepole_rows_kernel", "drnl_sections_kernel")
 SINE_STACK = 48  # bytes: float64 sine keeps a table for huge arguments there
 
 CASES = {
@@ -148,10 +149,11 @@ def test_machine_code(target: str, case: str) -> None:
     tails = {"iir_forward_tail_kernel", "iir_adjoint_tail_kernel"}
     single = CASES[case][2] == torch.float32
     one_pole = CASES[case][0] == "onepole"
-    gradients = {"iir_gradient_kernel", "iir_onepole_gradient_kernel"}
+    gradients = {"iir_gradient_kernel", "iir_onepole_gradient_kernel", "iir_blocks_vjp_kernel"}
     assert names >= ENGINE - tails - gradients - {"iir_end_state_kernel", "iir_short_kernel"}
     assert ("iir_gradient_kernel" in names) == (single and not one_pole)
     assert ("iir_onepole_gradient_kernel" in names) == one_pole
+    assert ("iir_blocks_vjp_kernel" in names) != one_pole
     assert ("iir_end_state_kernel" in names) == (CASES[case][3] and single)
     assert (tails <= names) == (CASES[case][4] % 16 > 0)
     for code in codes:

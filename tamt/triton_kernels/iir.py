@@ -10,7 +10,8 @@ Forward, by stage, with the file that holds the kernel:
 
 Backward does stages 2 to 4 for the adjoint system, backwards in time (iir_adjoint). For the coefficients of one-pole
 cascades it correlates signal and adjoint states on the way (iir_onepole); for those of the other kinds states, adjoint
-states, signal and gradient over blocks of 64 samples (iir_gradient).
+states, signal and gradient over blocks of 64 samples (iir_gradient), and pulls what they give for the matrices of such
+blocks back to the coefficients (iir_blocks).
 
 Of few short signals stages 2 to 4 are one launch forward (iir_short).
 
@@ -23,11 +24,12 @@ import torch
 import triton
 
 from tamt.coefficients import BLOCK as BORDER
-from tamt.coefficients import Blocks, block_shapes, iir_blocks_with_pullback
+from tamt.coefficients import Blocks, block_shapes
 from tamt.reference import iir as reference
 
 from ._common import LAUNCH, dot_precision, lanes_per_warp, on_amd, on_device_of
 from .iir_adjoint import iir_adjoint_kernel, iir_adjoint_tail_kernel
+from .iir_blocks import iir_blocks_vjp_kernel
 from .iir_design import iir_design_kernel, iir_power_kernel
 from .iir_gradient import iir_gradient_kernel
 from .iir_onepole import iir_onepole_gradient_kernel
@@ -53,6 +55,7 @@ END_ROWS, END_COLUMNS, END_STEP, END_WARPS, END_STAGES = 64, 64, 32, 4, 3
 # Of the block gradients: blocks of a step, programs to aim at. With more warps the operands of the products pass
 # through shared memory several times as often.
 GRADIENT_BQ, GRADIENT_WARPS, GRADIENT_STAGES, GRADIENT_PROGRAMS = 32, 4, 1, 1024
+VJP_WARPS = 4  # of the kernel that pulls gradients of matrices back
 
 
 class System(NamedTuple):
@@ -122,7 +125,7 @@ def design(coef: torch.Tensor, kind: str, order: int, steps: int, response: bool
         steps,
         P=P,
         LANES=triton.next_power_of_2(N + 1),
-        COLUMNS=32,
+        COLUMNS=32 if steps % 32 == 0 else 1,
         RESPONSE=response,
         LEVELS=levels,
         num_warps=max(1, NP * NP // 32),
@@ -515,8 +518,11 @@ def onepole_gradient(gfinal, run: Run, pulled: Pullback) -> torch.Tensor:
     return out
 
 
-def tail_gradients(gy, gfinal, x, entering, blocks: Blocks, grad: Blocks) -> None:
-    """What the last, short block adds to the gradients, from the states (F, B, N) that enter it."""
+def tail_gradients(gy, gfinal, x, entering, transitions, grad: Blocks) -> None:
+    """What the last, short block adds to the gradients, from the states (F, B, N) that enter it.
+
+    transitions (F, 7, N, N) over 1, 2, 4 ... 64 samples.
+    """
     length = gy.shape[-1]
     gy, leaving = gy.transpose(0, 1), gfinal.transpose(0, 1)
     x = x if shares_signal(x) else x.transpose(0, 1)
@@ -526,14 +532,14 @@ def tail_gradients(gy, gfinal, x, entering, blocks: Blocks, grad: Blocks) -> Non
     powers = [i for i in range(BORDER.bit_length()) if length >> i & 1]
     visited = [entering]
     for i in powers[:-1]:
-        visited.append(visited[-1] @ blocks.transitions[:, i].mT)
+        visited.append(visited[-1] @ transitions[:, i].mT)
     for i, before in zip(reversed(powers), reversed(visited), strict=True):
         grad.transitions[:, i] += leaving.mT @ before
-        leaving = leaving @ blocks.transitions[:, i]
+        leaving = leaving @ transitions[:, i]
 
 
-def block_gradients(gy, gfinal, run: Run, blocks: Blocks, border) -> Blocks:
-    """Gradients of ``blocks``, the matrices of :func:`tamt.coefficients.iir_blocks`."""
+def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
+    """Gradients of the matrices of :func:`tamt.coefficients.iir_blocks`."""
     x, state, _, n_samples, _, system, _ = run
     B, F, N = state.shape
     T = x.shape[-1]
@@ -590,8 +596,34 @@ def block_gradients(gy, gfinal, run: Run, blocks: Blocks, border) -> Blocks:
         entering = states.unflatten(1, (B, n_borders))[:, :, -1, :N] if n_samples > whole else cut.transpose(0, 1)
         if not n_samples:
             entering = state.transpose(0, 1)
-        tail_gradients(gy[..., whole:], gfinal, x[..., whole:], entering, blocks, grad)
+        powers = design(coef, kind, order, 1, False, BORDER.bit_length()).transition[..., :N, :N].to(x.dtype)
+        tail_gradients(gy[..., whole:], gfinal, x[..., whole:], entering, powers, grad)
     return grad
+
+
+def coefficient_gradient(coef, grad: Blocks, kind: str, order: int) -> torch.Tensor:
+    """Gradient of coef (F, P) from those of its block matrices."""
+    F, P = coef.shape
+    N = n_states(kind, order)
+    lanes = triton.next_power_of_2(N + 1)
+    columns = max(1, 32 * VJP_WARPS // lanes)
+    out = coef.new_empty(F, P)
+    iir_blocks_vjp_kernel[(F * triton.cdiv(P, columns),)](
+        coef.contiguous(),
+        *grad,
+        out,
+        P,
+        KIND=kind,
+        ORDER=order,
+        N=N,
+        L=BORDER,
+        POWERS=BORDER.bit_length(),
+        LANES=lanes,
+        COLUMNS=columns,
+        num_warps=VJP_WARPS,
+        **LAUNCH,
+    )
+    return out
 
 
 def iir_backward(
@@ -624,8 +656,9 @@ def iir_backward(
         if sums:
             gcoef = onepole_gradient(gfinal, run, pulled)
         elif need_coef:
-            blocks, to_coef = iir_blocks_with_pullback(coef, kind, order)
-            gcoef = to_coef(block_gradients(gy, gfinal, run, blocks, pulled.border))
+            gcoef = coefficient_gradient(
+                coef, block_gradients(gy, gfinal, run, coef, kind, order, pulled.border), kind, order
+            )
         else:
             gcoef = x.new_empty(0)
         return pulled.gx, pulled.gstate, gcoef

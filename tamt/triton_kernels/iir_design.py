@@ -152,8 +152,8 @@ def iir_design_kernel(
     o_matrix = o_n[:, None] * NP + o_n[None, :]
     b_a = tl.load(p_out + o_matrix)
     tl.debug_barrier()  # nothing is stored there again before all of it is read
-    for level in tl.static_range(5):
-        tl.static_assert(COLUMNS == 32)
+    tl.static_assert(COLUMNS == 32 or COLUMNS == 1)
+    for level in tl.static_range(5 if COLUMNS == 32 else 0):
         if RESPONSE:  # column k is A^k b, one bit of k after the other
             b_states = tl.where((o_k >> level & 1)[None, :] == 1, times(b_a, b_states), b_states)
         b_a = times(b_a, b_a)

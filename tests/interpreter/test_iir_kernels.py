@@ -11,10 +11,10 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from helpers import assert_close, example_operands, naive_iir
+from helpers import assert_close, example_coef, example_operands, naive_iir
 from scipy.signal import butter, sosfilt
 
-from tamt.coefficients import biquad_sections
+from tamt.coefficients import Blocks, biquad_sections, block_shapes, iir_blocks
 from tamt.reference import iir as reference
 from tamt.triton_kernels import iir as engine
 from tamt.triton_kernels.iir import Tiling, iir_backward, iir_forward
@@ -161,6 +161,15 @@ def test_which_signals_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
         taken.clear()
         iir_forward(*make_case("onepole", 1, torch.float32, True, length, 2, 2)[:3], "onepole", 1, SHORT)
         assert len(taken) == expected, (length, few)
+
+
+@pytest.mark.parametrize(("kind", "order"), [("modal", 2), ("biquad", 2), ("allpole", 3)])
+def test_from_block_matrices_to_coefficients(kind: str, order: int) -> None:
+    coef = example_coef(kind, order, 2)
+    grads = Blocks(*(torch.randn(shape, dtype=torch.float64) for shape in block_shapes(2, 2 * order)))
+    leaf = coef.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(iir_blocks(leaf, kind, order), leaf, tuple(grads))
+    assert_close(engine.coefficient_gradient(coef, grads, kind, order).t(), wanted.t(), 1e-12)
 
 
 def test_gradients_that_are_not_needed_are_empty() -> None:
