@@ -65,11 +65,16 @@ class Run(NamedTuple):
         except subprocess.TimeoutExpired:
             return None
         finally:
-            for sent in (signal.SIGTERM, signal.SIGKILL):
-                if process.poll() is None:
-                    os.killpg(process.pid, sent)
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(2)
+            self.end(process)
+
+    @staticmethod
+    def end(process: subprocess.Popen[bytes]) -> None:
+        """All that the process has started goes with it, also where it has ended by itself: it would hold the GPU."""
+        for sent in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, sent)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(2)
 
     def rows(self, stage: int) -> list[dict[str, Any]]:
         """Those of a stage, of this run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -41,6 +42,22 @@ def test_a_stage_whose_time_is_over_says_what_it_has_not_done(tmp_path: Path, mo
     monkeypatch.setattr(work, "items", lambda stage, path, rehearse: ["spreading", "gammatone"])
     gpu.stage_of(run, 2, gpu.time.monotonic())
     assert [row["what"] for row in run.rows(2) if "undone" in row] == ["spreading", "gammatone"]
+
+
+def test_what_a_process_leaves_is_ended(tmp_path: Path) -> None:
+    written = tmp_path / "child"
+    code = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open({str(written)!r}, "w").write(str(child.pid))
+"""
+    assert gpu.Run(tmp_path / "rows.jsonl", "", rehearse=True).process(["-c", code], 60) == 0
+    state = Path(f"/proc/{written.read_text()}/stat")
+    for _ in range(100):  # it may take a moment, and remain as a zombie
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    raise AssertionError("the child of a process that has ended is still there")
 
 
 def test_what_a_sweep_names_exists() -> None:
