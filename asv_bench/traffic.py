@@ -17,7 +17,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 VALUE = re.compile(r"%[\w.$-]+(?:#\d+)?")
-UNKNOWN = re.compile(r"scf\.while|\bcf\.|tt\.call|descriptor|make_tensor_ptr")
+UNKNOWN = re.compile(r"\bcf\.|tt\.call|descriptor|make_tensor_ptr")
 
 
 class Traffic(NamedTuple):
@@ -77,14 +77,19 @@ def accesses(ttir: str) -> Access:
     # A loop gives what it yields to its own beginning, so the body is read until nothing is new.
     while True:
         before = list(origins)
-        found = _read(lines[start + 1 :], arguments, origins)
+        found, lost = _read(lines[start + 1 :], arguments, origins)
         if before == origins:
+            if lost:
+                raise NotImplementedError(f"a pointer of unknown origin in {lost[0]!r}")
             return found
 
 
-def _read(lines: list[str], arguments: list[str], origins: list[frozenset[int]]) -> Access:
-    """The accesses of a function's body. ``origins`` are the arguments that each value may come from, as known."""
-    found = Access(defaultdict(float), defaultdict(float))
+def _read(lines: list[str], arguments: list[str], origins: list[frozenset[int]]) -> tuple[Access, list[str]]:
+    """The accesses of a function's body, and those through pointers of unknown origin.
+
+    ``origins`` are the arguments that each value may come from, as known.
+    """
+    found, lost = Access(defaultdict(float), defaultdict(float)), []
     regions = [_Region({name: k for k, name in enumerate(arguments)}, [], False)]
     count = len(arguments)
 
@@ -106,12 +111,12 @@ def _read(lines: list[str], arguments: list[str], origins: list[frozenset[int]])
         defines = bool(equals) and VALUE.match(left) is not None
         operation, results = (right, _results(left)) if defines else (line, [])
         values = [origin(name) for name in VALUE.findall(operation)]
-        if line.startswith("} else"):
+        if line.startswith(("} else", "} do")):  # a while loop's condition comes before its body
             regions[-1].names.clear()
         elif line.endswith("{"):
             outer = define(results, regions[-1], [frozenset()] * len(results))
-            regions.append(_Region({}, [(number,) for number in outer], operation.startswith("scf.for")))
-            if regions[-1].loop:
+            regions.append(_Region({}, [(number,) for number in outer], operation.startswith(("scf.for", "scf.while"))))
+            if operation.startswith("scf.for"):
                 carried = re.findall(r"(%[\w.$-]+) = (%[\w.$#-]+)", operation.partition("iter_args")[2])
                 inner = define([name for name, _ in carried], regions[-1], [origin(first) for _, first in carried])
                 regions[-1].yields[:] = zip(outer, inner, strict=True)
@@ -125,6 +130,7 @@ def _read(lines: list[str], arguments: list[str], origins: list[frozenset[int]])
                     origins[number] |= value
         elif operation.startswith(("tt.load", "tt.store", "tt.atomic")):
             elements = math.inf if any(region.loop for region in regions) else _elements(operation)
+            lost += [operation] * (not values[0])
             for k in values[0]:
                 if not operation.startswith("tt.store"):
                     found.loads[k] += elements
@@ -133,7 +139,7 @@ def _read(lines: list[str], arguments: list[str], origins: list[frozenset[int]])
             define(results, regions[-1], [frozenset()] * len(results))
         else:
             define(results, regions[-1], [frozenset().union(*values)] * len(results))
-    return found
+    return found, lost
 
 
 def _results(left: str) -> list[str]:

@@ -34,6 +34,17 @@ def moved(call: Any) -> dict[str, Traffic]:
     return found
 
 
+def test_the_census_of_a_kernel_with_a_while_loop() -> None:
+    (row,) = (row for row in kernel_rows("compaction to 400", "sm_90") if row["direction"] == "forward")
+    assert row["bytes"] == 4 * (300000 * 960 + 960 + 300000 + 2 * 300000 * 400)
+
+
+def test_a_pointer_of_unknown_origin() -> None:
+    ttir = "tt.func public @k(%a: !tt.ptr<f32>) {\n%0 = tt.load %b : !tt.ptr<f32>\ntt.return\n}"
+    with pytest.raises(NotImplementedError, match="a pointer of unknown origin"):
+        traffic(ttir, {"a": torch.empty(1)}, 1)
+
+
 def test_the_census_of_the_broken_stick() -> None:
     samples, partial_sums = 4 * 32 * 50 * 176400, 4 * 32 * 50 * 11 * 3  # chunks of 16384
     forward, backward = kernel_rows("broken stick", "sm_90")
