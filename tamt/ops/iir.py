@@ -314,10 +314,9 @@ def _definition_backward(
     need_x: bool,
     need_coef: bool,
 ) -> tuple[Tensor | None, ...]:
-    def filtered(x: Tensor, coef: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        return _definition(x, coef, state, kind, order)
-
-    of_x, of_coef, of_state = pull_back(filtered, (x, coef, state), (grad_y, grad_final))
+    of_x, of_coef, of_state = pull_back(
+        lambda x, coef, state: _definition(x, coef, state, kind, order), (x, coef, state), (grad_y, grad_final)
+    )
     return of_x if need_x else None, of_state, of_coef if need_coef else None
 
 
