@@ -115,9 +115,9 @@ def tests(run: Run, stage: int, end: float) -> None:
     """A stage of tests, by many processes at once; stage 3 has some that run alone after these."""
     left = end - time.monotonic()
     if stage == 1:
-        pytest(run, stage, [str(TESTS / "test_smoke_gpu.py")], "smoke", WORKERS, left)
+        pytest(run, stage, [str(TESTS / "gpu" / "test_smoke.py")], "smoke", WORKERS, left)
         return
-    files = [str(path) for path in sorted(TESTS.glob("test_*_gpu.py"))]
+    files = [str(path) for path in sorted((TESTS / "gpu").glob("test_*.py"))]
     pytest(run, stage, files, "gpu and not smoke and not alone and not slow", WORKERS, left - min(ALONE, left / 3))
     pytest(run, stage, files, "alone and not slow", 0, end - time.monotonic())
 

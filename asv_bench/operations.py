@@ -16,8 +16,8 @@ from torch import Tensor
 from asv_bench.benchmarks.iir import sections
 from asv_bench.benchmarks.windowed_dft import BANDS, HOP, SIZE
 from tamt import DRNLFilterbank
-from tamt.coefficients import biquad_sections
-from tamt.excitation import Moore2016ExcitationPattern
+from tamt.design.sections import biquad_sections
+from tamt.excitation.moore2016 import Moore2016ExcitationPattern
 from tamt.ops.fft_drnl import fft_length, ir_spectra
 from tamt.ops.windowed_dft import dft_tables
 from tamt.reference import broken_stick, compaction, drnl, fft_drnl, iir, roex, spreading, windowed_dft

@@ -1,11 +1,12 @@
 """Auditory filterbanks for PyTorch."""
 
-from .drnl import DRNLFilterbank, FastDRNLFilterbank
-from .excitation import ERBIntegration, ExcitationPattern, Moore2016ExcitationPattern
-from .gammatone import GammatoneFilterbank
-from .multiresolution import MultiResolutionFFT
+from tamt.excitation.erb_integration import ERBIntegration
+from tamt.excitation.glasberg2002 import ExcitationPattern
+from tamt.excitation.moore2016 import Moore2016ExcitationPattern
+
+from .filterbanks import DRNLFilterbank, FastDRNLFilterbank, GammatoneFilterbank
 from .scales import audfiltbw, erb2fc, erbrate2f, erbspacebw, f2erb, f2erbrate, fc2erb
-from .spectrum import Moore2016Spectrum
+from .spectra import Moore2016Spectrum, MultiResolutionFFT
 
 __version__ = "0.1.0"
 

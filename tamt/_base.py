@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tamt._module import check_computing_type
-from tamt.coefficients import split_sum
+from tamt._arguments import check_computing_type
+from tamt._arithmetic import split_sum
 
 Self = TypeVar("Self", bound="Base")
 Typed = TypeVar("Typed", bound="TypedBase")

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 Value = TypeVar("Value")
 Key = tuple[Hashable, ...]
@@ -31,6 +32,15 @@ def readable(*tensors: Tensor) -> bool:
         and torch._C._functorch.peek_interpreter_stack() is None
         and torch.autograd.forward_ad._current_level < 0
         and all(type(t) in PLAIN and t.device.type == "cpu" for t in tensors)
+    )
+
+
+def transformed() -> bool:
+    """Whether more than reverse mode may be at work: forward mode, torch.func, or tracing, which hides its levels."""
+    return (
+        forward_ad._current_level >= 0
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
     )
 
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tamt import DRNLFilterbank, coefficients
-from tamt.coefficients import MIN_DECAY, biquad_sections, pole_design, section_gain, split_design
-from tamt.drnl import FILTERS, MODELS
+from tamt import DRNLFilterbank
+from tamt.design import drnl as design
+from tamt.design.poles import MIN_DECAY, pole_design, split_design
+from tamt.design.sections import biquad_sections, section_gain
+from tamt.filterbanks.drnl import FILTERS, MODELS
 from tamt.reference import onepole_rows as reference_rows
 
 # Of torch.library.opcheck all but tracing an operator and its gradients: that can take half a minute, and once will do.
@@ -228,7 +230,7 @@ def check_sections_against_formulas(device: str, model: str, dtype: torch.dtype)
     from tamt.triton_kernels.drnl_sections import drnl_sections
 
     parameters, options = drnl_parameters(model, dtype)
-    expected = coefficients.drnl_sections(*(p.double() for p in parameters), **options)
+    expected = design.drnl_sections(*(p.double() for p in parameters), **options)
     found = drnl_sections(*(p.to(device) for p in parameters), float(options["fs"]), list(options["orders"]))
     for actual, wanted in zip(found, expected, strict=True):
         assert actual.dtype == dtype

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 TESTS = Path(__file__).parent
-LEFT_OUT = ("cli", "plot", "package", "upkeep", "evidence", "benchmarks", "conftest", "census", "compile_gate", "gpu")
+LEFT_OUT = ("cli", "plot", "package", "upkeep", "evidence", "benchmarks", "conftest")
 NO_COMPILER = "not compile and not export and not opcheck and not traced and not distributed"
 # What torch, MKL and oneDNN call the instructions of a level, and what OpenBLAS calls a processor that has them.
 LEVELS = {

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import test_smoke_gpu
 import torch
+from gpu import test_smoke
 
 from asv_bench.benchmarks.common import relative_error, require
 from tamt.ops._register import _libraries
@@ -50,6 +50,6 @@ def test_a_wrong_result_is_not_measured() -> None:
 
 def test_every_operator_is_smoke_tested() -> None:
     """Backward operators as the backward of theirs; the filters' spectra are plain torch, with tests of their own."""
-    tried = {name.split()[0] for name in test_smoke_gpu.CASES}
+    tried = {name.split()[0] for name in test_smoke.CASES}
     forward = {name for name in _libraries if not name.endswith("_backward")}
     assert forward - tried == {"filter_spectra"}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt, sosfilt_zi
 from torch import Tensor
 
-from tamt.coefficients import biquad_sections
+from tamt.design.sections import biquad_sections
 from tamt.ops.iir import biquad_cascade
 from tamt.reference import iir as reference
 

@@ -11,23 +11,13 @@ import torch
 from helpers import assert_close, assert_within, example_coef
 from scipy.signal import butter, freqz
 
-from tamt.coefficients import (
-    butterworth_lowpass,
-    classic_gammatone,
-    complex_divide,
-    complex_multiply,
-    expanded_denominator,
-    feedback_map,
-    flush,
-    gammatone_betamul,
-    iir_blocks,
-    modal_response,
-    moved_pole,
-    pole_design,
-    split_design,
-    stable_denominator,
-)
+from tamt._arithmetic import complex_divide, complex_multiply, flush
+from tamt.design.butterworth import butterworth_lowpass
+from tamt.design.gammatone import classic_gammatone, expanded_denominator, feedback_map, gammatone_betamul
+from tamt.design.poles import moved_pole, pole_design, split_design, stable_denominator
+from tamt.design.sections import modal_response
 from tamt.ops.iir import iir
+from tamt.reference.blocks import iir_blocks
 from tamt.scales import audfiltbw
 
 

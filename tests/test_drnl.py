@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import tamt
 from tamt import DRNLFilterbank, FastDRNLFilterbank
-from tamt.drnl import FILTERS, STICK
+from tamt.filterbanks.drnl import FILTERS, STICK
 from tamt.ops import drnl as drnl_operator
 from tamt.ops import fft_drnl as fft_operator
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from helpers import drnl_parameters
 
-from tamt import coefficients
-from tamt.drnl import MODELS
+from tamt.design import drnl as design
+from tamt.filterbanks.drnl import MODELS
 from tamt.ops.drnl_sections import drnl_sections
 
 models = pytest.mark.parametrize("model", list(MODELS))
@@ -19,7 +19,7 @@ models = pytest.mark.parametrize("model", list(MODELS))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_same_as_the_formulas(model: str, dtype: torch.dtype) -> None:
     parameters, options = drnl_parameters(model, dtype)
-    expected = coefficients.drnl_sections(*parameters, **options)
+    expected = design.drnl_sections(*parameters, **options)
     for actual, wanted in zip(drnl_sections(*parameters, **options), expected, strict=True):
         assert actual.is_contiguous()
         assert torch.equal(actual, wanted)

@@ -14,8 +14,8 @@ import torch
 from helpers import assert_close, assert_within, compiled_by, in_a_process_group
 
 import tamt
-from tamt.excitation import ERBIntegration
-from tamt.multiresolution import MultiResolutionFFT
+from tamt.excitation.erb_integration import ERBIntegration
+from tamt.spectra.multiresolution import MultiResolutionFFT
 
 both = pytest.mark.parametrize("learnable", [False, True])
 FREQS = torch.arange(1025, dtype=torch.float64) * 15.625

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import butter, sosfilt
 
-from tamt.coefficients import BLOCK, butterworth_lowpass, iir_blocks
+from tamt.design.butterworth import butterworth_lowpass
 from tamt.ops import _register
 from tamt.ops import iir as ops
 from tamt.reference import iir as reference
+from tamt.reference.blocks import iir_blocks
+from tamt.shared.iir import BLOCK
 
 KINDS = ops.KINDS
 LENGTHS = (0, 1, 2, 63, 64, 65, 130, 1000)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import tamt
-from tamt.excitation import Moore2016ExcitationPattern
+from tamt.excitation.moore2016 import Moore2016ExcitationPattern
 from tamt.ops import roex as operators
 from tamt.reference import roex as reference
 

@@ -14,7 +14,7 @@ import torch
 from helpers import assert_close, assert_within, compiled_by, in_a_process_group
 from torch import Tensor
 
-from tamt.spectrum import BIN, FS, LIMITS, WINDOWS, Moore2016Spectrum
+from tamt.spectra.moore2016 import BIN, FS, LIMITS, WINDOWS, Moore2016Spectrum
 
 GOLDEN = np.load(Path(__file__).parent / "data" / "moore2016_spectrum.npz")
 CASES = ("harm", "diff", "click")

@@ -11,7 +11,7 @@ from helpers import assert_close, example_coef, example_operands, naive_iir
 from torch import Tensor
 
 import tamt
-from tamt.coefficients import biquad_sections
+from tamt.design.sections import biquad_sections
 from tamt.ops import broken_stick, drnl, fft_drnl, iir, windowed_dft
 from tamt.reference import fft_drnl as fft_reference
 from tamt.reference import iir as iir_reference

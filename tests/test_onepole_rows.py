@@ -10,7 +10,7 @@ import torch
 from helpers import rows_of_poles
 from torch import Tensor
 
-from tamt.coefficients import MIN_DECAY
+from tamt.design.poles import MIN_DECAY
 from tamt.ops.onepole_rows import onepole_rows
 
 

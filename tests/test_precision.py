@@ -17,7 +17,7 @@ from torch._functorch.aot_autograd import make_boxed_func
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from tamt._precision import own_precision
+from tamt.ops._precision import own_precision
 from tamt.ops.iir import KINDS, iir
 from tamt.ops.product import product
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from tamt.ops import windowed_dft as ops
 from tamt.ops.windowed_dft import dft_tables, windowed_dft
 from tamt.reference import windowed_dft as reference
+from tamt.shared import windowed_dft as layouts
 
 APART = [(64, 1, 3), (32, 4, 10), (16, 11, 32)]
 OVERLAPPING = [(32, 5, 5), (64, 2, 20), (2, 10, 32)]
@@ -84,7 +85,7 @@ def test_slices_are_one(bands: list[tuple[int, int, int]], samples: int) -> None
     x, weight = torch.randn(5, 150, dtype=torch.float64), weights(bands)
     given = rows(bands, x, weight, 7, 64)
     whole = reference.windowed_dft(*given)
-    assert len(list(reference.slices(*whole.shape[:2], 32, samples))) > 1
+    assert len(list(layouts.slices(*whole.shape[:2], 32, samples))) > 1
     assert_close(reference.windowed_dft(*given, samples), whole, 1e-13)
     grad = torch.randn_like(whole)
     expected = reference.windowed_dft_backward(grad, *given, True, True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tamt.excitation import ERBIntegration
+from tamt.excitation.erb_integration import ERBIntegration
 
 from .common import DEVICES, DTYPES, peak_memory, ratio_of_times, relative_error, require, timed
 

@@ -7,7 +7,7 @@ import torch
 from scipy import signal
 from torch import Tensor
 
-from tamt.multiresolution import MultiResolutionFFT
+from tamt.spectra.multiresolution import MultiResolutionFFT
 
 from .common import DEVICES, DTYPES, best_times, peak_memory, ratio_of_times, relative_error, require, timed
 

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tamt.excitation import Moore2016ExcitationPattern
+from tamt.excitation.moore2016 import Moore2016ExcitationPattern
 
 from .common import DEVICES, best_times, peak_memory, ratio_of_times, require, timed
 

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tamt.excitation import ExcitationPattern
+from tamt.excitation.glasberg2002 import ExcitationPattern
 
 from .common import DEVICES, DTYPES, best_times, peak_memory, ratio_of_times, require, timed
 

@@ -12,12 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._module import erb_spaced
-from ..excitation import REFERENCE_PRESSURE, ERBIntegration, ExcitationPattern, Moore2016ExcitationPattern
-from ..multiresolution import MultiResolutionFFT
-from ..spectrum import FRAME as MOORE2016_FRAME
-from ..spectrum import FS as SPECTRUM_FS
-from ..spectrum import Moore2016Spectrum
+from tamt._arguments import erb_spaced
+from tamt.excitation.erb_integration import REFERENCE_PRESSURE, ERBIntegration
+from tamt.excitation.glasberg2002 import ExcitationPattern
+from tamt.excitation.moore2016 import Moore2016ExcitationPattern
+from tamt.spectra.moore2016 import FRAME as MOORE2016_FRAME
+from tamt.spectra.moore2016 import FS as SPECTRUM_FS
+from tamt.spectra.moore2016 import Moore2016Spectrum
+from tamt.spectra.multiresolution import MultiResolutionFFT
+
 from .console import CommandError
 from .sound import blocks, opened, overlapping, resampled
 

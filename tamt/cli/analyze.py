@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from tamt.filterbanks.drnl import DRNLFilterbank
+from tamt.filterbanks.fast_drnl import FastDRNLFilterbank
+from tamt.filterbanks.gammatone import GammatoneFilterbank
+from tamt.spectra.moore2016 import FS as SPECTRUM_FS
+
 from .. import plot
-from ..drnl import DRNLFilterbank, FastDRNLFilterbank
-from ..gammatone import GammatoneFilterbank
-from ..spectrum import FS as SPECTRUM_FS
 from .analysis import Design, Streaming, analysis_of, centre_frequencies, moore2016, multiresolution, stapes_velocity
 from .console import CommandError, reason, require, say, shown
 from .files import inputs, made_folder, replacing, result_names

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from tamt.filterbanks.drnl import DRNLFilterbank
+from tamt.filterbanks.gammatone import GammatoneFilterbank
+
 from .. import plot
-from ..drnl import DRNLFilterbank
-from ..gammatone import GammatoneFilterbank
 from ..scales import erbspacebw
 from .analysis import Design, analysis_of, centre_frequencies, stapes_velocity
 from .console import CommandError, reason, require, say, shown

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+from tamt.filterbanks.drnl import MODELS, SUBJECTS
+
 from .. import __version__
-from ..drnl import MODELS, SUBJECTS
 from ..ops._register import backend
 from .analyze import EXCITATIONS, FILTERBANKS, NOTES, SPECTRA, analyze_files
 from .console import CommandError, OutputError, reason, say

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..spectrum import FS as SPECTRUM_FS
+from tamt.spectra.moore2016 import FS as SPECTRUM_FS
+
 from .console import CommandError, shown
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from tamt._precision import own_precision
+from tamt._memo import transformed
+from tamt.ops._precision import own_precision
 
 _libraries: dict[str, torch.library.Library] = {}  # an operator lives as long as its library
 
@@ -75,15 +76,6 @@ def _launch(reference: Callable[..., Any], launcher: str) -> Callable[..., Any]:
         return getattr(importlib.import_module(f"tamt.triton_kernels.{module}"), function)(*args)
 
     return launch
-
-
-def transformed() -> bool:
-    """Whether more than reverse mode may be at work: forward mode, torch.func, or tracing, which hides its levels."""
-    return (
-        forward_ad._current_level >= 0
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
 
 
 def pull_back(

@@ -20,7 +20,7 @@ from tamt.ops._register import register
 from tamt.ops.broken_stick import broken_stick_backward, broken_stick_rows
 from tamt.ops.iir import check_sections, iir, iir_backward
 from tamt.reference import drnl as reference
-from tamt.reference.nonfinite import silenced
+from tamt.shared.nonfinite import silenced
 
 State = tuple[Tensor, Tensor, Tensor]
 

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.coefficients import DRNLSections
-from tamt.coefficients import drnl_sections as reference
+from tamt.design.drnl import DRNLSections
+from tamt.design.drnl import drnl_sections as reference
 from tamt.ops._register import register
 
 NAMES = ("cf_lin", "bw_lin", "lp_lin", "g", "cf_nlin", "bw_nlin", "lp_nlin")
 
 
 def drnl_sections(*parameters: Tensor, fs: float, orders: Sequence[int]) -> DRNLSections:
-    """Sections of the three filters, as :func:`tamt.coefficients.drnl_sections` has them.
+    """Sections of the three filters, as :func:`tamt.design.drnl.drnl_sections` has them.
 
     Parameters
     ----------

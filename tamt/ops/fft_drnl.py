@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from tamt._memo import Store, bits, readable
-from tamt.coefficients import drnl_sections
+from tamt.design.drnl import drnl_sections
 from tamt.ops._checks import check_same_kind
 from tamt.ops._register import pull_back, register
 from tamt.ops.iir import modal_cascade
 from tamt.reference import fft_drnl as reference
-from tamt.reference.nonfinite import silenced
+from tamt.shared.nonfinite import silenced
 
 KEPT = 128 << 20  # bytes of spectra kept for later calls; those of 50 channels in float64 take 19 MiB
 
@@ -64,11 +64,11 @@ def filter_spectra(parameters: Tensor, fs: float, orders: Sequence[int], ir_leng
     Parameters
     ----------
     parameters : Tensor (7, F)
-        The tensors of :func:`tamt.coefficients.drnl_sections`, float32 or float64. They receive no gradient.
+        The tensors of :func:`tamt.design.drnl.drnl_sections`, float32 or float64. They receive no gradient.
     fs : float
         Sampling rate in Hz.
     orders : four int
-        As for :func:`tamt.coefficients.drnl_sections`.
+        As for :func:`tamt.design.drnl.drnl_sections`.
     ir_length : int
         Length of the impulse responses.
 

@@ -22,8 +22,8 @@ kind        N    P        row                                           state
                           direct gain of each section
 =========== ==== ======== ============================================= ===========================================
 
-Gain and feedback of one-pole sections are those of :func:`tamt.coefficients.scaled_cascade`, biquads those of
-:class:`tamt.coefficients.Biquads`.
+Gain and feedback of one-pole sections are those of :func:`tamt.design.sections.scaled_cascade`, biquads those of
+:class:`tamt.design.sections.Biquads`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.coefficients import Biquads, biquad_sections, iir_blocks, iir_blocks_vjp, scaled_cascade
+from tamt.design.sections import Biquads, biquad_sections, scaled_cascade
 from tamt.ops._checks import check_same_kind
 from tamt.ops._register import pull_back, register
 from tamt.reference import iir as reference
-from tamt.reference.nonfinite import silenced
+from tamt.reference.blocks import iir_blocks, iir_blocks_vjp
+from tamt.shared.nonfinite import silenced
 
 KINDS = ("onepole", "biquad", "allpole", "modal")
 
@@ -60,7 +61,7 @@ def onepole_cascade(
     float32 exact where a pole lies close to the unit circle. Section by section: :math:`s_0[t] = g x[t]`,
     :math:`s_j[t] = p\,s_j[t-1] + s_{j-1}[t]`, :math:`y = \mathrm{Re}\,s_n`. With ``feedback`` :math:`c`,
     :math:`s_0[t] = g x[t] - \sum_k c_k s_k[t-1]`, which makes any complex all-pole filter of that order
-    (:func:`tamt.coefficients.feedback_map`).
+    (:func:`tamt.design.gammatone.feedback_map`).
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ def biquad_cascade(
 
     In float32 the coefficients are used as they are rounded, and the rest is exact to a few rounding errors of the
     output, though poles lie close to the unit circle: inside, the sections have the form of
-    :class:`tamt.coefficients.Biquads`.
+    :class:`tamt.design.sections.Biquads`.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ def onepole_rows(poles: Tensor, gains: Tensor, design: Tensor) -> Tensor:
     gains : Tensor (F, 2)
         Real and imaginary part of ``g``.
     design : Tensor (F, 5)
-        Where the poles were designed (:func:`tamt.coefficients.split_design`), a constant.
+        Where the poles were designed (:func:`tamt.design.poles.split_design`), a constant.
 
     Returns
     -------

@@ -25,6 +25,7 @@ from torch import Tensor
 from tamt.ops._checks import check_same_kind
 from tamt.ops._register import pull_back, register
 from tamt.reference import windowed_dft as reference
+from tamt.shared import windowed_dft as layouts
 
 Bands = Sequence[tuple[int, int, int]]
 
@@ -92,7 +93,7 @@ def dft_tables(
         turn = torch.arange(2 * size, dtype=torch.float64) * (math.pi / size)
         cosine, sine = turn.cos(), turn.sin()
         for band, (length, first, last) in zip(
-            reference.layout(*map(list, zip(*bands, strict=True))), bands, strict=True
+            layouts.layout(*map(list, zip(*bands, strict=True))), bands, strict=True
         ):
             distance = torch.arange(band.half)[:, None]
             window = 0.5 - 0.5 * torch.cos(2 * math.pi / (length - 1) * (band.half + distance).double())
@@ -130,7 +131,7 @@ def _check(
     size: int,
 ) -> None:
     _check_bands(list(zip(lengths, first, last, strict=True)), hop, size)
-    end = reference.layout(lengths, first, last)[-1]
+    end = layouts.layout(lengths, first, last)[-1]
     torch._check_value(
         x.dim() == 2 and x.shape[1] >= size,
         lambda: f"x must have shape (R, N) with N >= {size}, got {tuple(x.shape)}",
@@ -149,7 +150,7 @@ def _check(
 def _fake(x: Tensor, tables: Tensor, weight: Tensor, *plan: Any) -> Tensor:
     _check(x, tables, weight, *plan)
     _, first, last, hop, size = plan
-    return x.new_empty(x.shape[0], reference.n_frames(x.shape[1], size, hop), max(last) - min(first) + 1)
+    return x.new_empty(x.shape[0], layouts.n_frames(x.shape[1], size, hop), max(last) - min(first) + 1)
 
 
 def _reference(x: Tensor, tables: Tensor, weight: Tensor, *plan: Any) -> Tensor:

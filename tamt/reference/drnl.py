@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tamt.reference.broken_stick import broken_stick_
 from tamt.reference.iir import Plan, block_states, blocked, causal, parts, pieces, plan, slices, write_slice
-from tamt.reference.nonfinite import fill_from_, first_bad
+from tamt.shared.nonfinite import fill_from_, first_bad
 
 
 def drnl(

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tamt.coefficients import flush
+from tamt._arithmetic import flush
 from tamt.reference.broken_stick import broken_stick_, broken_stick_backward, broken_stick_differentiable
-from tamt.reference.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu, silenced
+from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu, silenced
 
 SLICE = 4 << 20  # bytes of all blocks in work: enough transforms per call, which has a price of its own
 

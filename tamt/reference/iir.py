@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from tamt._arithmetic import flush, flush_channels
 from tamt._memo import Store, bits
-from tamt.coefficients import BLOCK, Blocks, flush, flush_channels, iir_blocks
-from tamt.reference.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu
+from tamt.reference.blocks import iir_blocks
+from tamt.shared.iir import BLOCK, Blocks
+from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu
 
 GROUP_STATES = 64  # numbers of state in a group of the scan
 STEPS = 8  # so many states, or fewer, are cheaper to scan one by one than the matrices of a level are to make

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tamt.coefficients import MIN_DECAY, moved_pole
+from tamt.design.poles import MIN_DECAY, moved_pole
 
 
 def onepole_rows(poles: Tensor, gains: Tensor, design: Tensor) -> Tensor:

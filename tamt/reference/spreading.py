@@ -13,17 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# dB beyond which nothing is spread: 50 and what rounding adds to the neighbour that clamped slopes put there exactly.
-LIMITS = {torch.float32: 50 + 1e-4, torch.float64: 50 + 1e-10}
-MIN_SLOPE = 10.0  # dB/ERB
-BITS_PER_DB = math.log2(10) / 10
+from tamt.shared.spreading import BITS_PER_DB, LIMITS, MIN_SLOPE, neighbours
+
 RANGE = 200.0  # dB on both sides of 0 in which powers need no reference
 SLICE = 1 << 14  # levels, padding included, that take all the steps before the next: they stay in the cache
-
-
-def neighbours(n: int, erb_step: float) -> int:
-    """How many of the other n - 1 channels can lie within the limit on one side."""
-    return min(int(LIMITS[torch.float32] / MIN_SLOPE / erb_step), n - 1)
 
 
 class _Sources(NamedTuple):

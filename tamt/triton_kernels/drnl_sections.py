@@ -1,14 +1,14 @@
 """Sections of the three filters of DRNL channels in one launch, a lane each; in float64, which rounds once.
 
-Definition and shapes: :mod:`tamt.ops.drnl_sections`, formulas: :func:`tamt.coefficients.classic_gammatone` and
-:func:`tamt.coefficients.butterworth_lowpass`.
+Definition and shapes: :mod:`tamt.ops.drnl_sections`, formulas: :func:`tamt.design.gammatone.classic_gammatone` and
+:func:`tamt.design.butterworth.butterworth_lowpass`.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-from tamt.coefficients import MIN_DECAY
+from tamt.design.poles import MIN_DECAY
 
 from ._common import LAUNCH, on_device_of
 from ._math import angle_of, exp_minus_one, log_one_plus

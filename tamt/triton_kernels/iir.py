@@ -23,9 +23,9 @@ from typing import NamedTuple
 import torch
 import triton
 
-from tamt.coefficients import BLOCK as BORDER
-from tamt.coefficients import Blocks, block_shapes
 from tamt.reference import iir as reference
+from tamt.shared.iir import BLOCK as BORDER
+from tamt.shared.iir import Blocks, block_shapes
 
 from ._common import LAUNCH, dot_precision, lanes_per_warp, on_amd, on_device_of
 from .iir_adjoint import iir_adjoint_kernel, iir_adjoint_tail_kernel
@@ -539,7 +539,7 @@ def tail_gradients(gy, gfinal, x, entering, transitions, grad: Blocks) -> None:
 
 
 def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
-    """Gradients of the matrices of :func:`tamt.coefficients.iir_blocks`."""
+    """Gradients of the matrices of :func:`tamt.reference.blocks.iir_blocks`."""
     x, state, _, n_samples, _, system, _ = run
     B, F, N = state.shape
     T = x.shape[-1]

@@ -1,6 +1,6 @@
 """From the gradients of a channel's block matrices to that of its coefficients, in one launch.
 
-The matrices (:class:`tamt.coefficients.Blocks`) are what a filter does in 64 samples from each unit state and from a
+The matrices (:class:`tamt.shared.iir.Blocks`) are what a filter does in 64 samples from each unit state and from a
 unit impulse. A program runs these with the tangents of some coefficients beside them, in float64, a lane for each pair,
 and adds up what the tangents change, times the gradients. As operations of torch it is some two hundred launches.
 

@@ -7,7 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
-from tamt.coefficients import MIN_DECAY
+from tamt.design.poles import MIN_DECAY
 
 from ._common import LAUNCH, on_device_of
 from ._math import angle_of, log_one_plus

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from tamt.reference.spreading import BITS_PER_DB, LIMITS, MIN_SLOPE, neighbours
+from tamt.shared.spreading import BITS_PER_DB, LIMITS, MIN_SLOPE, neighbours
 
 from ._common import LAUNCH, on_device_of
 

@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 
 from tamt.reference import windowed_dft as reference
+from tamt.shared import windowed_dft as layouts
 
 from ._common import LAUNCH, dot_precision, on_device_of, product
 
@@ -185,7 +186,7 @@ def windowed_dft_adjoint_kernel(
     tl.store(p_out, b_acc + tl.load(p_out, mask=m_out, other=0.0), mask=m_out)
 
 
-def adjoint_table(table: torch.Tensor, band: reference.Band, hop: int) -> torch.Tensor:
+def adjoint_table(table: torch.Tensor, band: layouts.Band, hop: int) -> torch.Tensor:
     """What the frames that hold a block of ``hop`` samples, oldest first, give to it: (frames, 2, pitch of z, hop)."""
     after = table[: 2 * band.half * band.pitch].view(2, band.half, band.pitch)[..., : part_pitch(band)]
     before = after.flip(1)
@@ -195,7 +196,7 @@ def adjoint_table(table: torch.Tensor, band: reference.Band, hop: int) -> torch.
     return whole.unflatten(1, (-1, hop)).flip(1).permute(1, 0, 3, 2).contiguous()
 
 
-def part_pitch(band: reference.Band) -> int:
+def part_pitch(band: layouts.Band) -> int:
     """Numbers from the real to the imaginary part of a frame's z."""
     return triton.cdiv(band.n_bins, PART_PITCH) * PART_PITCH
 
@@ -220,8 +221,8 @@ def windowed_dft(
     """Weighted powers (R, S, F) of x (R, N)."""
     if x.dtype == torch.float64:
         return reference.windowed_dft(x, tables, weight, lengths, first, last, hop, size, SCRATCH)
-    R, S = x.shape[0], reference.n_frames(x.shape[1], size, hop)
-    bands = reference.layout(lengths, first, last)
+    R, S = x.shape[0], layouts.n_frames(x.shape[1], size, hop)
+    bands = layouts.layout(lengths, first, last)
     x, weight = x.contiguous(), weight.contiguous()
     follow = sorted(zip(first, last, strict=True))
     apart = all(after[0] == before[1] + 1 for before, after in pairwise(follow))
@@ -275,11 +276,11 @@ def windowed_dft_backward(
     if grad.numel() == 0:
         return grad_x, grad_weight
     with on_device_of(x):
-        for band in reference.layout(lengths, first, last):
+        for band in layouts.layout(lengths, first, last):
             table, pitch, shape = tables[band.offset :], part_pitch(band), tile(band.n_bins)
             shifts = triton.cdiv(2 * band.half, hop)
             table_of_z = adjoint_table(table, band, hop) if need_x else table
-            for r, s in reference.slices(grad.shape[0], grad.shape[1], pitch, PARTS):
+            for r, s in layouts.slices(grad.shape[0], grad.shape[1], pitch, PARTS):
                 R, S = r.stop - r.start, s.stop - s.start
                 tiles = R * triton.cdiv(S, shape["BM"])
                 z = x.new_empty(R * S * 2 * pitch if need_x else 0)

@@ -10,23 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tamt._arguments import as_signal, centre_frequencies, check_sampling_rate, computing_device, register, vector
+from tamt._arithmetic import complex_divide, complex_multiply
 from tamt._base import TypedBase
 from tamt._memo import Memo, readable
-from tamt._module import as_signal, centre_frequencies, check_sampling_rate, computing_device, register, vector
-from tamt.coefficients import (
+from tamt.design.gammatone import (
     check_gammatone,
-    complex_divide,
-    complex_multiply,
     expanded_denominator,
     feedback_map,
     gammatone_betamul,
     gammatone_design,
-    pole_design,
-    scaled_cascade,
-    section_gain,
-    split_design,
-    stable_denominator,
 )
+from tamt.design.poles import pole_design, split_design, stable_denominator
+from tamt.design.sections import scaled_cascade, section_gain
 from tamt.ops.iir import filtered
 from tamt.ops.onepole_rows import onepole_rows
 from tamt.scales import erbspacebw

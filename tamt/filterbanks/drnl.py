@@ -1,4 +1,4 @@
-"""Dual-resonance nonlinear (DRNL) filterbanks: by recursive filters, and by FFT convolution."""
+"""The dual-resonance nonlinear (DRNL) filterbank by recursive filters."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamt._base import TypedBase
-from tamt._memo import Memo
-from tamt._module import (
+from tamt._arguments import (
     as_signal,
     centre_frequencies,
     check_sampling_rate,
@@ -22,16 +20,20 @@ from tamt._module import (
     register,
     vector,
 )
-from tamt.coefficients import DRNLSections, modal_response
+from tamt._base import TypedBase
+from tamt._memo import Memo
+from tamt.design.drnl import DRNLSections
+from tamt.design.sections import modal_response
 from tamt.ops.drnl import drnl
 from tamt.ops.drnl_sections import drnl_sections
-from tamt.ops.fft_drnl import fft_drnl, filter_spectra
 
 SUBJECTS = ("NH", "HIx")
+
 # Gammatone orders and numbers of low-passes: linear path, then nonlinear path (the gammatone on both sides).
 MODELS = {"paulick2024": (2, 4, 2, 1), "jepsen2008": (3, 4, 3, 3)}
 
 FILTERS = ("CF_lin", "BW_lin", "LP_lin_cutoff", "g", "CF_nlin", "BW_nlin", "LP_nlin_cutoff")
+
 STICK = ("a", "b", "c")
 
 
@@ -297,90 +299,6 @@ class DRNLFilterbank(TypedBase):
     def _stick(self) -> Tensor:
         """Parameters (F, 3) of the broken stick."""
         return torch.stack([getattr(self, name) for name in STICK], 1)
-
-
-class FastDRNLFilterbank(DRNLFilterbank):
-    """:class:`DRNLFilterbank` by FFT convolution with the first samples of its filters' impulse responses.
-
-    The responses of the linear path, of the nonlinear path's first filter and of its second are computed in double
-    precision where the device has it: on the CPU once, and again when the filters' tensors have changed, elsewhere in
-    every call. Long signals run in overlap-save blocks. From 250 Hz up at 44.1 kHz, and with the default
-    ``ir_length``, it differs from :class:`DRNLFilterbank` by less than 3e-4 of its peak.
-
-    Parameters
-    ----------
-    fc, fs, n_channels, subject, model, dtype, device
-        As for :class:`DRNLFilterbank`.
-    learnable : bool
-        Whether ``a``, ``b`` and ``c`` are parameters; all other tensors are buffers.
-    ir_length : int
-        Samples of the impulse responses: longer is more accurate and slower.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As for :class:`DRNLFilterbank`, and for ``ir_length < 1``.
-
-    Examples
-    --------
-    >>> import torch, tamt
-    >>> bank = tamt.FastDRNLFilterbank((250, 8000), fs=44100, dtype=torch.float32)
-    >>> bank(1e-3 * torch.randn(2, 4410)).shape
-    torch.Size([2, 50, 4410])
-    """
-
-    LEARNABLE = STICK
-
-    def __init__(
-        self,
-        fc: Tensor | np.ndarray | Sequence[float] | tuple[float, float],
-        fs: float,
-        n_channels: int = 50,
-        subject: str = "NH",
-        model: str = "paulick2024",
-        learnable: bool = False,
-        dtype: torch.dtype = torch.float64,
-        ir_length: int = 4096,
-        *,
-        device: torch.device | str | None = None,
-    ) -> None:
-        if isinstance(ir_length, bool) or int(ir_length) != ir_length or ir_length < 1:
-            raise ValueError(f"ir_length must be an integer of at least 1, got {ir_length}")
-        super().__init__(fc, fs, n_channels, subject, model, learnable, dtype, device=device)
-        self.ir_length = int(ir_length)
-
-    def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Filter the next chunk of a signal.
-
-        Parameters
-        ----------
-        x : Tensor (..., T)
-            The chunk.
-        state : tuple of Tensor, optional
-            What the call for the chunk before returned; None starts from rest.
-
-        Returns
-        -------
-        y : Tensor (..., F, T)
-        state : tuple of Tensor
-            The last ``ir_length - 1`` samples of the signal (..., ir_length - 1) and of what the broken stick made of
-            it (..., F, ir_length - 1).
-        """
-        x = as_signal(x, self.dtype)
-        _check_state(state, 2)
-        return self._filtered(x, state, slice(None))
-
-    def _filtered(
-        self, x: Tensor, state: tuple[Tensor, ...] | None, channels: slice
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        filters = torch.stack([getattr(self, name) for name in FILTERS])
-        spectra = filter_spectra(filters, self.fs, MODELS[self.model], self.ir_length)
-        past = None if state is None else (state[0], state[1])
-        return fft_drnl(x, spectra[:, channels], self._stick()[channels], self.ir_length, state=past)
-
-    def extra_repr(self) -> str:
-        """Arguments, for ``print``."""
-        return f"{super().extra_repr()}, ir_length={self.ir_length}"
 
 
 def _parameters(cf: Tensor, subject: str) -> dict[str, Tensor]:

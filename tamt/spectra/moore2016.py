@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from tamt._arguments import as_signal, computing_device, register
 from tamt._base import TypedBase
 from tamt._memo import readable
-from tamt._module import as_signal, computing_device, register
 from tamt.ops.compaction import compaction
 from tamt.ops.windowed_dft import dft_tables, windowed_dft
 

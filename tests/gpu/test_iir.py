@@ -6,9 +6,9 @@ import pytest
 import torch
 from helpers import assert_close, example_operands
 
-from tamt.coefficients import iir_blocks
 from tamt.ops.iir import iir
 from tamt.reference import iir as reference
+from tamt.reference.blocks import iir_blocks
 
 pytestmark = pytest.mark.gpu
 KINDS = ("onepole", "biquad", "allpole", "modal")

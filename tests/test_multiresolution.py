@@ -14,8 +14,8 @@ import torch
 from helpers import assert_close, compiled_by, in_a_process_group
 from scipy import signal
 
-from tamt.excitation import ERBIntegration
-from tamt.multiresolution import DENSE_BINS, MultiResolutionFFT
+from tamt.excitation.erb_integration import ERBIntegration
+from tamt.spectra.multiresolution import DENSE_BINS, MultiResolutionFFT
 
 FS = 32000
 LENGTHS = [2048, 1024, 512, 256, 128, 64]

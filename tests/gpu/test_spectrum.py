@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tamt.ops.compaction import compaction
 from tamt.ops.windowed_dft import windowed_dft
-from tamt.spectrum import Moore2016Spectrum
+from tamt.spectra.moore2016 import Moore2016Spectrum
 
 pytestmark = pytest.mark.gpu
 BANDS = {

@@ -96,7 +96,7 @@ def test_chunked_is_one_shot() -> None:
         assert_close(state, final, 1e-12)
 
 
-@pytest.mark.slow  # every run has the cases of test_nan_causality_kernels.py
+@pytest.mark.slow  # every run has the cases of test_nan_causality.py here
 def test_nan_stays_in_its_batch_row() -> None:
     case = operands((2, 1, 2), 200, torch.float32, 3, 2)
     clean = drnl(*case, SMALL)

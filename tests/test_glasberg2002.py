@@ -14,7 +14,7 @@ from helpers import assert_close, compiled_by, in_a_process_group
 from torch import Tensor
 
 import tamt
-from tamt.excitation import ExcitationPattern
+from tamt.excitation.glasberg2002 import ExcitationPattern
 from tamt.ops import spreading as operator
 
 SLOPES = ("upper_slope_base", "lower_slope_base", "upper_slope_per_db", "lower_slope_per_db")

@@ -117,7 +117,7 @@ def test_silence_and_knee(dtype: torch.dtype) -> None:
     assert not silent[1].any()
 
 
-@pytest.mark.slow  # every run has the cases of test_nan_causality_kernels.py
+@pytest.mark.slow  # every run has the cases of test_nan_causality.py here
 def test_nan_stays_in_its_row() -> None:
     given = list(operands(4, 16, 55, torch.float32, batch=3))
     weights = torch.randn(3, 3, 55), torch.randn(3, 4), torch.randn(3, 3, 4)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import assert_close
 
-from tamt.excitation import ExcitationPattern
+from tamt.excitation.glasberg2002 import ExcitationPattern
 from tamt.ops import spreading as operator
 from tamt.reference import spreading as reference
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from tamt._arguments import as_signal, check_sampling_rate, default_device, real_numbers, register
 from tamt._base import Base, computing_type, unchanged
 from tamt._memo import readable
-from tamt._module import as_signal, check_sampling_rate, default_device, real_numbers, register
 from tamt.ops.frames import frames, group_means
 from tamt.ops.product import product
 

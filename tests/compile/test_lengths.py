@@ -13,13 +13,12 @@ import torch
 
 pytest.importorskip("triton")
 
-from test_compile_gate import launch, launch_broken_stick, launch_drnl
-from test_fft_drnl_compile_gate import launch as launch_fft_drnl
-from test_roex_compile_gate import launch as launch_roex
-from test_spectrum_compile_gate import transform
-from test_spreading_compile_gate import launch as launch_spreading
-
 from asv_bench.machine_code import counted
+from compile.test_fft_drnl import launch as launch_fft_drnl
+from compile.test_iir import launch, launch_broken_stick, launch_drnl
+from compile.test_roex import launch as launch_roex
+from compile.test_spectrum import transform
+from compile.test_spreading import launch as launch_spreading
 from tamt.triton_kernels.compaction import compaction, compaction_backward
 from tamt.triton_kernels.iir import iir_forward
 

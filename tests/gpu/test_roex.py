@@ -7,7 +7,7 @@ import torch
 from helpers import assert_close
 from torch import Tensor
 
-from tamt.excitation import Moore2016ExcitationPattern
+from tamt.excitation.moore2016 import Moore2016ExcitationPattern
 from tamt.ops import roex as ops
 from tamt.reference import roex as reference
 

@@ -14,8 +14,10 @@ pytest.importorskip("triton")
 from helpers import assert_close, example_coef, example_operands, naive_iir
 from scipy.signal import butter, sosfilt
 
-from tamt.coefficients import Blocks, biquad_sections, block_shapes, iir_blocks
+from tamt.design.sections import biquad_sections
 from tamt.reference import iir as reference
+from tamt.reference.blocks import iir_blocks
+from tamt.shared.iir import Blocks, block_shapes
 from tamt.triton_kernels import iir as engine
 from tamt.triton_kernels.iir import Tiling, iir_backward, iir_forward
 
@@ -198,7 +200,7 @@ def test_scan_of_many_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     check(got[1], gstate, 1e-12)
 
 
-@pytest.mark.slow  # every run has the cases of test_nan_causality_kernels.py
+@pytest.mark.slow  # every run has the cases of test_nan_causality.py here
 @pytest.mark.parametrize("shared", [True, False])
 def test_nan_stays_in_its_batch_row(shared: bool) -> None:
     case = make_case("onepole", 2, torch.float32, shared, 200, 3)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from helpers import assert_close
 
-from tamt.excitation import ERBIntegration
-from tamt.multiresolution import MultiResolutionFFT
+from tamt.excitation.erb_integration import ERBIntegration
+from tamt.spectra.multiresolution import MultiResolutionFFT
 
 pytestmark = pytest.mark.gpu
 both = pytest.mark.parametrize("learnable", [False, True])

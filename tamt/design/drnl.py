@@ -1,0 +1,54 @@
+"""The three filters of a dual-resonance nonlinear filterbank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tamt.design.butterworth import butterworth_lowpass
+from tamt.design.gammatone import classic_gammatone
+
+DRNLSections = tuple[Tensor, Tensor, Tensor]  # of the linear path, and of the nonlinear path's first and second filter
+
+
+def drnl_sections(
+    cf_lin: Tensor,
+    bw_lin: Tensor,
+    lp_lin: Tensor,
+    g: Tensor,
+    cf_nlin: Tensor,
+    bw_nlin: Tensor,
+    lp_nlin: Tensor,
+    *,
+    fs: float,
+    orders: Sequence[int],
+) -> DRNLSections:
+    """Sections of the three filters of a dual-resonance nonlinear filterbank.
+
+    Parameters
+    ----------
+    cf_lin, bw_lin, lp_lin, g : Tensor (F,)
+        Centre frequency, bandwidth and low-pass cut-off in Hz, and gain of the linear path.
+    cf_nlin, bw_nlin, lp_nlin : Tensor (F,)
+        The same of the nonlinear path.
+    fs : float
+        Sampling rate in Hz.
+    orders : four int
+        Order of the gammatone and number of low-passes of the linear path, then of the nonlinear path.
+
+    Returns
+    -------
+    linear, front, back : Tensor (F, K, 6)
+        Sections of :func:`tamt.ops.iir.modal_cascade`; ``front`` comes before the broken stick, ``back`` after it.
+    """
+    order_lin, lowpasses_lin, order_nlin, lowpasses_nlin = orders
+    first, *others = classic_gammatone(cf_lin, bw_lin, fs, order_lin).unbind(1)
+    one = torch.ones_like(g)
+    first = first * torch.stack((one, one, one, g, g, g), 1)
+    lowpasses = butterworth_lowpass(lp_lin, fs, lowpasses_lin)
+    linear = torch.cat((torch.stack((first, *others), 1), lowpasses), 1)
+    front = classic_gammatone(cf_nlin, bw_nlin, fs, order_nlin)
+    back = torch.cat((front, butterworth_lowpass(lp_nlin, fs, lowpasses_nlin)), 1)
+    return linear, front, back

@@ -1,0 +1,169 @@
+"""Spreading of excitation after Glasberg and Moore (2002)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tamt._arguments import check_sampling_rate, default_device, register
+from tamt._base import Base, computing_type
+from tamt.excitation.erb_integration import _band_positions
+from tamt.ops.spreading import spreading
+from tamt.scales import erbrate2f
+from tamt.shared.spreading import MIN_SLOPE
+
+# dB/ERB at 60 dB SPL, and what 1 dB of level takes from them.
+SLOPES = {"upper_slope_base": 27.0, "lower_slope_base": 11.0, "upper_slope_per_db": 0.37, "lower_slope_per_db": 0.20}
+
+
+class ExcitationPattern(Base):
+    r"""Spreading of excitation to neighbouring auditory filters, by slopes that depend on the level.
+
+    Bands k lie at :math:`e_k = \mathrm{f2erbrate}(f_\mathrm{min}) + k\,\mathrm{erb\_step}`. A band at the level E loses
+    :math:`s_u(E)` dB/ERB towards higher frequencies and :math:`s_l(E)` towards lower ones; what is not more than 50 dB
+    down adds to a band's power:
+
+    .. math::
+
+        \mathrm{out}_j &= 10 \log_{10} \sum_{i:\,A_{ij} \le 50} 10^{(E_i - A_{ij})/10}, \qquad
+            A_{ij} = \begin{cases} s_u(E_i)\,(e_j - e_i) & e_j \ge e_i \\
+                s_l(E_i)\,(e_i - e_j) & e_j < e_i \end{cases} \\
+        s_u(E) &= \max(27 - 0.37\,(E - 60),\, 10), \qquad s_l(E) = \max(11 - 0.20\,(E - 60),\, 10)
+
+    Parameters
+    ----------
+    fs : float
+        Sampling rate in Hz, which bounds ``f_max``.
+    f_min, f_max : float
+        Lowest centre frequency and the one that the highest reaches at least, in Hz, ``0 <= f_min < f_max <= fs/2``.
+    erb_step : float
+        Distance of the bands on the scale of ``f2erbrate``, greater than 0.
+    learnable : bool
+        Whether the four numbers of the slopes are parameters (else buffers of the same names).
+    device : torch.device, optional
+        Where the tensors are made.
+
+    Attributes
+    ----------
+    upper_slope_base, lower_slope_base : Tensor ()
+        Slopes at ``level_ref``, 27 and 11 dB/ERB.
+    upper_slope_per_db, lower_slope_per_db : Tensor ()
+        What 1 dB of level takes from them, 0.37 and 0.20 dB/ERB.
+    level_ref : Tensor ()
+        60 dB SPL.
+    fc_erb, erb_centers : Tensor (n,)
+        Centre frequencies in Hz, and on the scale of ``f2erbrate``.
+    n_erb_bands : int
+        n, 150 by default.
+
+    Raises
+    ------
+    ValueError
+        An argument outside its range, or at the call another number of bands.
+    TypeError
+        Levels that are not floating.
+
+    Notes
+    -----
+    Levels are spread in their own type, half types in float32. Any finite levels and gradients are safe, and exact to
+    rounding where the levels of a row lie within 400 dB of each other; in float32 a band fainter than that may keep its
+    own level. A band without power is -inf dB. NaN and +inf make their row NaN.
+
+    The slopes' numbers are float32 unless the module is converted: that 0.37 is rounded is worth up to 1e-6 dB.
+
+    References
+    ----------
+    B. R. Glasberg, B. C. J. Moore (2002), "A model of loudness applicable to time-varying sounds".
+
+    Examples
+    --------
+    >>> import torch, tamt
+    >>> tamt.ExcitationPattern()(60 + 20 * torch.randn(2, 32, 150)).shape
+    torch.Size([2, 32, 150])
+    """
+
+    fc_erb: Tensor
+    erb_centers: Tensor
+    upper_slope_base: Tensor
+    lower_slope_base: Tensor
+    upper_slope_per_db: Tensor
+    lower_slope_per_db: Tensor
+    level_ref: Tensor
+
+    def __init__(
+        self,
+        fs: float = 32000,
+        f_min: float = 50.0,
+        f_max: float = 15000.0,
+        erb_step: float = 0.25,
+        learnable: bool = False,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        check_sampling_rate(fs)
+        if f_max > fs / 2:
+            raise ValueError(f"f_max must not exceed fs/2 = {fs / 2:g} Hz, got {f_max} Hz")
+        self.fs = fs
+        self.f_min = f_min
+        self.f_max = f_max
+        self.erb_step = erb_step
+        self.learnable = learnable
+        device = default_device(device)
+        with torch.device("cpu"):  # the design is in float64, which not every device has
+            centres = _band_positions(f_min, f_max, erb_step)
+            frequencies = erbrate2f(centres)
+        self.n_erb_bands = len(centres)
+        tensors = {name: torch.tensor(value, dtype=torch.float32, device=device) for name, value in SLOPES.items()}
+        register(self, tensors, SLOPES if learnable else ())
+        self.register_constant("erb_centers", centres, device, persistent=True)
+        self.register_constant("fc_erb", frequencies, device, persistent=True)
+        self.register_buffer("level_ref", torch.tensor(60.0, dtype=torch.float32, device=device))
+
+    def forward(self, E: Tensor) -> Tensor:
+        """Spread levels.
+
+        Parameters
+        ----------
+        E : Tensor (..., n_erb_bands)
+            Levels in dB SPL, as :class:`ERBIntegration` gives them.
+
+        Returns
+        -------
+        Tensor (..., n_erb_bands)
+            Excitation levels in dB SPL.
+        """
+        if not isinstance(E, Tensor):
+            raise TypeError(f"E must be a torch.Tensor, got {type(E).__name__}")
+        if not E.is_floating_point():
+            raise TypeError(f"E must be of a floating type, got {E.dtype}")
+        if E.dim() < 1 or E.shape[-1] != self.n_erb_bands:
+            raise ValueError(f"E must have shape (..., {self.n_erb_bands}), got {tuple(E.shape)}")
+        dtype = computing_type(E)
+        return spreading(
+            E.to(dtype),
+            self.upper_slope_base.to(dtype),
+            self.lower_slope_base.to(dtype),
+            self.upper_slope_per_db.to(dtype),
+            self.lower_slope_per_db.to(dtype),
+            self.level_ref.to(dtype),
+            self.erb_step,
+        )
+
+    def get_spreading_slopes(self, level_db: float) -> tuple[float, float]:
+        """Slopes of a band at ``level_db`` dB SPL in dB/ERB, towards higher and towards lower frequencies."""
+        if not math.isfinite(level_db):
+            raise ValueError(f"level_db must be finite, got {level_db}")
+        above = level_db - self.level_ref.item()
+        upper = self.upper_slope_base.item() - self.upper_slope_per_db.item() * above
+        lower = self.lower_slope_base.item() - self.lower_slope_per_db.item() * above
+        return max(upper, MIN_SLOPE), max(lower, MIN_SLOPE)
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return (
+            f"{self.n_erb_bands} bands, fs={self.fs}, f_min={self.f_min}, f_max={self.f_max}, "
+            f"erb_step={self.erb_step}, learnable={self.learnable}"
+        )

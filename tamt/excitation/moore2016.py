@@ -1,0 +1,162 @@
+"""Excitation of rounded-exponential filters after Moore et al. (2016)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tamt._arguments import computing_device, register
+from tamt._base import TypedBase
+from tamt.excitation.erb_integration import _erb
+from tamt.ops.roex import roex
+from tamt.scales import erbrate2f
+
+
+class Moore2016ExcitationPattern(TypedBase):
+    r"""Excitation along the basilar membrane for the components of a short-time spectrum.
+
+    The auditory filters are rounded exponentials, :math:`W(p, g) = (1 + p |g|) e^{-p |g|}`, with
+    :math:`p(f) = 4 f / \mathrm{ERB}(f)` and :math:`\mathrm{ERB}(f) = 24.673 (4.368 f/1000 + 1)`. For components of
+    frequencies :math:`f_i` and levels :math:`L_i`, and channels at :math:`f^c_n`:
+
+    .. math::
+
+        X_j &= 10 \log_{10} \sum_i W(p(f_i), (f_j - f_i)/f_i)\, 10^{L_i/10} \\
+        b_{ni} &= \begin{cases} p(f^c_n) & f_i \ge f^c_n \\
+            \max(p(f^c_n) - k\, \frac{p(f^c_n)}{p(1000)} (X_i - 51),\; 0.1) & f_i < f^c_n \end{cases} \\
+        E_n &= 10 \log_{10} \Bigl( \sum_i W(b_{ni}, (f_i - f^c_n)/f^c_n)\, 10^{L_i/10} + 10^{-12} \Bigr)
+
+    The low-frequency side of a filter becomes shallower with level, so that loud tones spread to channels above them.
+
+    Parameters
+    ----------
+    erb_lower, erb_upper, erb_step : float
+        First channel, last possible channel and distance on the ERB-rate scale of :func:`tamt.f2erbrate`.
+    spreading_limit_octaves : float
+        Components further than this from a channel, or from each other in :math:`X`, do not count.
+    learnable : bool
+        Whether ``level_dep_factor`` is a parameter (else a buffer of that name).
+    dtype : torch.float32 or torch.float64
+        Computing type; inputs of another floating type are converted.
+    device : torch.device, optional
+        Where the tensors are made.
+
+    Attributes
+    ----------
+    level_dep_factor : Tensor ()
+        :math:`k`, 0.35; used as if clamped to [0, 1].
+    n_channels : int
+        Number of channels N: 150.
+    erb_channels, fc_channels, p_channels : Tensor (N,)
+        The channels' ERB-rates, frequencies in Hz and :math:`p(f^c)`.
+    p1000 : float
+        :math:`p(1000)`, 30.2.
+
+    Raises
+    ------
+    ValueError
+        ``erb_lower`` outside (0, ``erb_upper``), ``erb_step`` or ``spreading_limit_octaves`` not above 0; at the call,
+        frequencies and levels of different shapes, and (on the CPU, outside of ``torch.compile``) a frequency above
+        100 kHz.
+    TypeError
+        Frequencies or levels that are not floating, or an unsupported ``dtype``, also float64 on MPS.
+
+    Notes
+    -----
+    :math:`X_j` sees each component through the filter at that component's own frequency, as AMT's
+    ``moore2016_excitationpattern`` does. Rows of the input do not influence each other: one with a NaN, an infinite
+    level or (on a GPU or compiled) a frequency above 100 kHz gives NaN in all channels of that row only.
+
+    References
+    ----------
+    B. C. J. Moore, B. R. Glasberg, A. Varathanathan, J. Schlittenlacher (2016), "A loudness model for time-varying
+    sounds incorporating binaural inhibition"; AMT function ``moore2016_excitationpattern``.
+
+    Examples
+    --------
+    >>> import torch, tamt
+    >>> pattern = tamt.Moore2016ExcitationPattern()
+    >>> freqs, levels = torch.tensor([1000.0, 2000.0, 0.0]), torch.tensor([60.0, 50.0, 0.0])
+    >>> pattern(freqs, levels).shape
+    torch.Size([150])
+    """
+
+    level_dep_factor: Tensor
+    erb_channels: Tensor
+    fc_channels: Tensor
+    p_channels: Tensor
+
+    def __init__(
+        self,
+        erb_lower: float = 1.75,
+        erb_upper: float = 39.0,
+        erb_step: float = 0.25,
+        spreading_limit_octaves: float = 4.0,
+        learnable: bool = False,
+        dtype: torch.dtype = torch.float32,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 < erb_lower < erb_upper < math.inf:
+            raise ValueError(
+                f"erb_lower and erb_upper must satisfy 0 < erb_lower < erb_upper, got {erb_lower} and {erb_upper}"
+            )
+        if not 0 < erb_step < math.inf:
+            raise ValueError(f"erb_step must be a positive number, got {erb_step}")
+        if not spreading_limit_octaves > 0:
+            raise ValueError(f"spreading_limit_octaves must be positive, got {spreading_limit_octaves}")
+        device = computing_device(device, dtype)
+        self.erb_lower = erb_lower
+        self.erb_upper = erb_upper
+        self.erb_step = erb_step
+        self.spreading_limit_octaves = spreading_limit_octaves
+        self.learnable = learnable
+        self.n_channels = math.floor((erb_upper - erb_lower) / erb_step + 1e-9) + 1
+        self.p1000 = float(_roex_slope(torch.tensor(1000.0, dtype=torch.float64, device="cpu")))
+        # In float64, which not every device has, then rounded once.
+        erb = erb_lower + erb_step * torch.arange(self.n_channels, dtype=torch.float64, device="cpu")
+        fc = erbrate2f(erb)
+        for name, channels in (("erb_channels", erb), ("fc_channels", fc), ("p_channels", _roex_slope(fc))):
+            self.register_constant(name, channels, device, dtype)
+        factor = torch.tensor(0.35, dtype=dtype, device=device)
+        register(self, {"level_dep_factor": factor}, ("level_dep_factor",) if learnable else ())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Computing type."""
+        return self.fc_channels.dtype
+
+    def forward(self, freqs: Tensor, levels: Tensor) -> Tensor:
+        """Excitation levels (..., N) in dB of components with ``freqs`` in Hz and ``levels`` in dB, both (..., C).
+
+        Components may come in any order. Where a frequency is 0 or below there is none.
+        """
+        for name, given in (("freqs", freqs), ("levels", levels)):
+            if not isinstance(given, Tensor):
+                raise TypeError(f"{name} must be a torch.Tensor, got {type(given).__name__}")
+            if not given.is_floating_point():
+                raise TypeError(f"{name} must be of a floating type, got {given.dtype}")
+        return roex(
+            freqs.to(self.dtype),
+            levels.to(self.dtype),
+            self.fc_channels,
+            self.p_channels,
+            self.level_dep_factor.clamp(0, 1),
+            self.p1000,
+            self.spreading_limit_octaves,
+        )
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return (
+            f"{self.n_channels} channels {self.erb_lower:g} ... {self.erb_upper:g} ERB in steps of {self.erb_step:g}, "
+            f"spreading_limit_octaves={self.spreading_limit_octaves:g}, learnable={self.learnable}, dtype={self.dtype}"
+        )
+
+
+def _roex_slope(fc: Tensor) -> Tensor:
+    """Slope ``p`` of a rounded-exponential filter as wide as the ERB, relative to its frequency."""
+    return 4 * fc / _erb(fc)

@@ -1,0 +1,7 @@
+"""Filterbanks: from a signal to the signals of its channels."""
+
+from .drnl import DRNLFilterbank
+from .fast_drnl import FastDRNLFilterbank
+from .gammatone import GammatoneFilterbank
+
+__all__ = ["DRNLFilterbank", "FastDRNLFilterbank", "GammatoneFilterbank"]
