@@ -244,7 +244,7 @@ def operations(most_samples: int = 320000, most_channels: int = 64) -> dict[str,
                 partial(compaction_operands, count),
                 Pass(compaction_kernels.compaction, compaction.compaction),
                 Pass(compaction_kernels.compaction_backward, compaction.compaction_backward),
-                lambda grads, _, operands: (grads[1], operands[0], *operands[2:]),
+                lambda grads, _, operands: (grads[1], *operands),
             )
             for count in (960, 400)
         },
@@ -254,7 +254,7 @@ def operations(most_samples: int = 320000, most_channels: int = 64) -> dict[str,
             spreading_operands,
             Pass(spreading_kernels.spreading, spreading.spreading),
             Pass(spreading_kernels.spreading_backward, spreading.spreading_backward),
-            lambda grads, outputs, operands: (*grads, operands[0], *outputs, *operands[1:]),
+            lambda grads, outputs, operands: (*grads, *operands[:2], *outputs, *operands[2:]),
         ),
         "roex level": Operation(
             ROEX,

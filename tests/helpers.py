@@ -207,10 +207,8 @@ def check_rows_against_reference(device: str, dtype: torch.dtype) -> None:
     assert (turns - turns.round()).abs().max() <= eps
     assert torch.equal(actual[:, 3:], expected[:, 3:])
     assert torch.equal(actual[least, 0].to(dtype), expected[least, 0].to(dtype))
-    of_poles, of_gains = kernels.onepole_rows_backward(
-        *(t.to(device) for t in (grad, given[0], expected.to(dtype), given[2]))
-    )
-    wanted = reference_rows.onepole_rows_backward(grad.double(), poles, expected, design)
+    of_poles, of_gains = kernels.onepole_rows_backward(*(t.to(device) for t in (grad, *given, expected.to(dtype))))
+    wanted = reference_rows.onepole_rows_backward(grad.double(), poles, gains, design, expected)
     error = (of_poles.cpu().double() - wanted[0])[some].abs().amax(1) / wanted[0][some].abs().amax(1)
     assert error.max() <= 4 * eps
     assert torch.equal(of_gains.cpu(), 2 * grad[:, 3:])

@@ -95,11 +95,11 @@ def test_slices_are_one(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     grad = torch.randn(11, count, dtype=torch.float64)
     room = count, count < 64
     whole = reference.compaction(*given, *room)
-    gradient = reference.compaction_backward(grad, given[0], given[2], *room)
+    gradient = reference.compaction_backward(grad, *given, *room)
     monkeypatch.setattr(reference, "SLICE", 1600)
     for a, e in zip(reference.compaction(*given, *room), whole, strict=True):
         assert torch.equal(a, e)
-    assert torch.equal(reference.compaction_backward(grad, given[0], given[2], *room), gradient)
+    assert torch.equal(reference.compaction_backward(grad, *given, *room), gradient)
 
 
 @pytest.mark.parametrize("count", [1, 20, 64, 70])
@@ -141,7 +141,7 @@ def test_opcheck() -> None:
         given = intensity, frequencies, threshold, count, limited
         torch.library.opcheck(ops.compaction_rows, given, test_utils=checks)
         grad = torch.randn(5, count, dtype=torch.float64, requires_grad=True)
-        given = grad, intensity, threshold, count, limited
+        given = grad, intensity, frequencies, threshold, count, limited
         torch.library.opcheck(ops.compaction_backward, given, test_utils=checks)
 
 

@@ -40,4 +40,4 @@ def test_opcheck() -> None:
     operands = [t.requires_grad_() for t in example()]
     torch.library.opcheck(ops.doubled, (*operands, 16))
     results = [t.detach().requires_grad_() for t in ops.doubled(*operands, 16)]
-    torch.library.opcheck(ops.doubled_backward, (*(torch.randn_like(t) for t in results), *results))
+    torch.library.opcheck(ops.doubled_backward, (*(torch.randn_like(t) for t in results), *operands, *results, 16))

@@ -89,10 +89,10 @@ def test_operators_and_their_gradients(ratio: float) -> None:
     f, intensity, steepness = (t.requires_grad_() for t in rows(3, 30))
     fc, p = channels()
     lists = (
-        (ops.roex_level_rows(f, intensity, ratio), reference.level_differentiable(f, intensity, ratio)),
+        (ops.roex_level_rows(f, intensity, ratio), reference.level_definition(f, intensity, ratio)),
         (
             ops.roex_excitation_rows(f, intensity, steepness, fc, p, ratio),
-            reference.excitation_differentiable(f, intensity, steepness, fc, p, ratio),
+            reference.excitation_definition(f, intensity, steepness, fc, p, ratio),
         ),
     )
     for (actual, expected), given in zip(lists, ([f, intensity], [f, intensity, steepness]), strict=True):
@@ -150,8 +150,8 @@ def test_what_a_block_need_not_look_at(
     fc, p = channels(dtype=dtype)
     wide = [t.double().clone().requires_grad_() for t in (f, intensity, steepness)]
     expected = (
-        reference.level_differentiable(*wide[:2], ratio),
-        reference.excitation_differentiable(*wide, fc.double(), p.double(), ratio),
+        reference.level_definition(*wide[:2], ratio),
+        reference.excitation_definition(*wide, fc.double(), p.double(), ratio),
     )
     actual = reference.level(f, intensity, ratio), reference.excitation(f, intensity, steepness, fc, p, ratio)
     grad = [torch.rand_like(t) for t in actual]
@@ -192,7 +192,7 @@ def test_what_is_not_on_the_grid(off: float) -> None:
     f, intensity = on_grid(2, 200)
     f[1, 7] = off
     assert reference._grid_index(f) is None
-    assert_close(ops.roex_level_rows(f, intensity, 16.0), reference.level_differentiable(f, intensity, 16.0), 1e-12)
+    assert_close(ops.roex_level_rows(f, intensity, 16.0), reference.level_definition(f, intensity, 16.0), 1e-12)
 
 
 def test_grid_and_pairs_in_the_whole() -> None:

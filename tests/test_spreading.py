@@ -305,7 +305,7 @@ def test_opcheck() -> None:
     levels, slopes = random_levels(2, 7).requires_grad_(), torch.tensor(NUMBERS).double().requires_grad_()
     torch.library.opcheck(ops.spreading_rows, (levels, slopes, 0.25))
     out = ops.spreading_rows(levels, slopes, 0.25).detach()
-    torch.library.opcheck(ops.spreading_backward, (torch.randn_like(out).requires_grad_(), levels, out, slopes, 0.25))
+    torch.library.opcheck(ops.spreading_backward, (torch.randn_like(out).requires_grad_(), levels, slopes, out, 0.25))
 
 
 @compiled_elsewhere

@@ -64,7 +64,7 @@ def of_compaction(backward: bool, count: int = 3) -> Case:
     limits = torch.tensor([0.1, 1.0], dtype=torch.float64)
     if backward:
         rows = compaction.compaction_backward
-        return lambda g, intensity: rows(g, intensity, limits, count, count < 6), [random(2, count), intensity]
+        return lambda g, x: rows(g, x, frequencies, limits, count, count < 6), [random(2, count), intensity]
     rows = compaction.compaction_rows
     return lambda intensity: rows(intensity, frequencies, limits, count, count < 6)[1], [intensity]
 
@@ -92,7 +92,7 @@ def of_spreading(backward: bool) -> Case:
 
     def gradients(g: Tensor, levels: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
         out = spreading.spreading_rows(levels, slopes, 0.5)
-        return spreading.spreading_backward(g, levels, out, slopes, 0.5)
+        return spreading.spreading_backward(g, levels, slopes, out, 0.5)
 
     return gradients, [random(2, 9), levels, slopes]
 
@@ -111,8 +111,11 @@ def of_doubling(backward: bool) -> Case:
     function, operands = after(doubling.doubled, 4), list(doubling_example(2, 2))
     if not backward:
         return function, operands
-    results = function(*operands)
-    return doubling.doubled_backward, [*(random(*r.shape) for r in results), *results]
+
+    def gradients(*given: Tensor) -> tuple[Tensor, ...]:
+        return doubling.doubled_backward(*given, *function(*given[3:]), 4)
+
+    return gradients, [*(random(*r.shape) for r in function(*operands)), *operands]
 
 
 def of_broken_stick(backward: bool) -> Case:
@@ -324,7 +327,7 @@ def test_third_order() -> None:
 
 def test_an_operator_without_a_definition_is_refused() -> None:
     with pytest.raises(ValueError, match="tamt::nothing needs a definition"):
-        register("nothing", "(Tensor x) -> Tensor", torch.clone, None, torch.empty_like, None)
+        register("nothing", "(Tensor x) -> Tensor", definition=None, forward=torch.clone, shapes=lambda x: x.shape)
 
 
 def test_constants_have_no_tangents() -> None:

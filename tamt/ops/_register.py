@@ -1,4 +1,9 @@
-"""Turns a reference, a Triton launcher, a shape function and a definition into one operator of torch.
+"""One way to make an operator of torch: from a definition, two passes, and what the Triton kernels offer.
+
+:func:`register` is told what an operation is (``definition``), how it is done (``forward``, ``backward``, a launcher of
+kernels each), what it takes (``check``) and gives (``shapes``). What torch wants beside that follows: results without
+data, the filter by needed gradients, derivatives of any order in both modes, mapping, and the operator of the backward
+pass.
 
 An operator of ``torch.library.custom_op`` has no forward mode (tangents are lost without a word), ``torch.func`` does
 not take it, and its first call imports TorchDynamo, which takes seconds. So these have their own kernels, under three
@@ -17,8 +22,10 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +34,7 @@ from torch.autograd import forward_ad
 
 from tamt._memo import transformed
 from tamt.ops._precision import own_precision
+from tamt.shared.nonfinite import silenced
 
 _libraries: dict[str, torch.library.Library] = {}  # an operator lives as long as its library
 
@@ -64,18 +72,6 @@ def _out_of_sight(function: Callable[..., Any]) -> Callable[..., Any]:
         return hidden[0](*args)
 
     return wrapped
-
-
-def _launch(reference: Callable[..., Any], launcher: str) -> Callable[..., Any]:
-    """``launcher`` where :func:`backend` says so, else ``reference``."""
-
-    def launch(*args: Any) -> Any:
-        if backend("cuda") == "reference":
-            return reference(*args)
-        module, function = launcher.split(":")
-        return getattr(importlib.import_module(f"tamt.triton_kernels.{module}"), function)(*args)
-
-    return launch
 
 
 def pull_back(
@@ -124,28 +120,168 @@ def _as_tuple(results: Any) -> tuple[Any, ...]:
     return (results,) if isinstance(results, Tensor) else tuple(results)
 
 
-def _undefined(*operands: Any) -> Any:
-    raise NotImplementedError("an operator that has no definition was asked for a derivative that needs it")
+class Signature(NamedTuple):
+    """An operator's schema, taken apart."""
+
+    name: str
+    arguments: list[tuple[str, str]]  # type and name
+    results: list[str]
+
+    @classmethod
+    def of(cls, name: str, schema: str) -> Signature:
+        """From a schema without the name."""
+        taken, given = re.fullmatch(r"\((.*)\) -> \(?([^()]*)\)?", schema).groups()  # type: ignore[union-attr]
+        arguments = [words.split() for words in taken.split(", ")]
+        results = [words.split() for words in given.split(", ")]
+        return cls(name, [(kind, name) for kind, name in arguments], [(*words, "result")[1] for words in results])
+
+    @property
+    def schema(self) -> str:
+        """As torch reads it."""
+        taken = ", ".join(f"{kind} {name}" for kind, name in self.arguments)
+        given = ", ".join(f"Tensor {name}" for name in self.results)
+        return f"({taken}) -> " + (f"({given})" if len(self.results) > 1 else "Tensor")
+
+    @property
+    def tensors(self) -> list[str]:
+        """Names of the operands, which are tensors and come before the parameters."""
+        return [name for kind, name in self.arguments if kind == "Tensor"]
+
+    def places(self, names: Iterable[str]) -> list[int]:
+        """Positions of arguments."""
+        every = [name for _, name in self.arguments]
+        return [every.index(name) for name in names]
 
 
-class _Rules(NamedTuple):
-    """How to differentiate an operator and how to call it for many sets of operands; see :func:`register`."""
+class Backward(NamedTuple):
+    """The backward pass of an operator ``tamt::name``, which becomes the operator ``tamt::name_backward``.
 
-    operator: torch._ops.OpOverload
-    definition: Callable[..., Any]
-    tensors: int  # so many operands, the first
-    linear: set[int]
-    rows: set[int]
-    sums: int | bool  # of a flag, its place among the operands
-    common: bool
+    It takes, by position: the gradients of the results that have one, all operands, the results of ``keeps``, the
+    parameters, and the flags of ``needs``. It is differentiated by pulling back the definition of the operator.
+
+    Attributes
+    ----------
+    function : callable
+        Plain torch for every device, which may write in place: a tensor for each of ``of``.
+    of : str
+        Operands whose gradients it gives, in its order.
+    launcher : str or None
+        As in :func:`register`.
+    keeps : str
+        Results that it takes.
+    needs : sequence of str
+        Groups of operands whose gradients are worth leaving out. The flag ``need_``, with the name of a group's first,
+        says that one of the group is needed; without it their gradients are empty.
+    silences : str
+        Operands in which what is not finite is 0 here, as it has no part in a loss of what it did not reach. Not where
+        the operator is linear in all that is needed: there these operands' values do not enter.
+    """
+
+    function: Callable[..., Any]
+    of: str
+    launcher: str | None = None
+    keeps: str = ""
+    needs: Sequence[str] = ()
+    silences: str = ""
+
+
+def _never(operands: Sequence[Any]) -> bool:
+    return False
+
+
+@dataclass
+class _Operator:
+    """All that is known of an operator, places in place of names, and what torch asks of it; see :func:`register`."""
+
+    signature: Signature
+    definition: Callable[..., Any] | None
+    forward: Callable[..., Any]
+    shapes: Callable[..., Any]
+    check: Callable[..., None] | None = None
+    launcher: str | None = None
+    launched: Sequence[torch.dtype] = ()
+    backward: Callable[..., Any] | None = None
+    constants: set[int] = field(default_factory=set)  # results
+    linear: set[int] = field(default_factory=set)
+    rows: set[int] = field(default_factory=set)
+    sums: Callable[[Sequence[Any]], bool] = _never  # whether, for these operands, results are sums over rows
+    common: bool = False
+    saves: bool = True
+    keeps: Sequence[int] = ()  # results that the backward pass takes
+    dtype: torch.dtype | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of operands that are tensors."""
+        return len(self.signature.tensors)
+
+    @functools.cached_property
+    def call(self) -> torch._ops.OpOverload:
+        """The operator itself."""
+        return getattr(torch.ops.tamt, self.signature.name).default
+
+    def install(self) -> torch._ops.OpOverload:
+        """Make torch know the operator."""
+        name, count = self.signature.name, self.count
+        if name in _libraries:
+            _libraries.pop(name)._destroy()
+        library = _libraries[name] = torch.library.Library("tamt", "FRAGMENT")
+        library.define(name + self.signature.schema, tags=(torch.Tag.pt2_compliant_tag,))
+        operator, differentiable = self.call, _differentiable(self)
+        # What ``Function.apply`` does outside of transforms, without a look at the signature, which takes most of the
+        # time.
+        apply = super(torch.autograd.Function, differentiable).apply  # type: ignore[misc]
+
+        def autograd(*args: Any) -> Any:
+            if transformed() or (torch.is_grad_enabled() and any(t.requires_grad for t in args[:count])):
+                return apply(*args)
+            with torch._C._AutoDispatchBelowAutograd():
+                return operator(*args)
+
+        library.impl(name, _out_of_sight(_own_precision(self.computed)), "CompositeExplicitAutograd")
+        if self.launcher is not None:
+            library.impl(name, _out_of_sight(_own_precision(self.launch)), "CUDA")
+        torch.library.register_fake(operator, self.fake, lib=library)
+        library.impl(name, _out_of_sight(autograd), "Autograd")
+        library.impl(name, _out_of_sight(lambda *args: differentiable.apply(*args)), "FuncTorchDynamicLayerFrontMode")
+        return operator
+
+    def computed(self, *args: Any) -> Any:
+        """The results in plain torch."""
+        if self.check is not None:
+            self.check(*args)
+        return self.forward(*args)
+
+    def launch(self, *args: Any) -> Any:
+        """The results by Triton kernels where :func:`backend` says so."""
+        if backend("cuda") == "reference" or args[0].dtype not in self.launched:
+            return self.computed(*args)
+        module, function = self.launcher.split(":")  # type: ignore[union-attr]
+        return getattr(importlib.import_module(f"tamt.triton_kernels.{module}"), function)(*args)
+
+    def fake(self, *args: Any) -> Any:
+        """Results without data."""
+        if self.check is not None:
+            self.check(*args)
+        alone = len(self.signature.results) == 1
+        shapes = self.shapes(*args)
+        made = [args[0].new_empty(shape, dtype=self.dtype) for shape in ([shapes] if alone else shapes)]
+        return made[0] if alone else tuple(made)
+
+    def defined(self, *args: Any) -> tuple[Tensor | None, ...]:
+        """The results by the definition; None for what is constant."""
+        if self.definition is None:
+            raise NotImplementedError(f"tamt::{self.signature.name} was asked for a derivative that needs a definition")
+        results = _as_tuple(self.definition(*args))
+        return tuple(None if i in self.constants else result for i, result in enumerate(results))
 
     def gradients(self, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """The backward that follows from the definition."""
-        saved, wanted = ctx.saved_tensors, [i for i in range(self.tensors) if ctx.needs_input_grad[i]]
+        saved, wanted = ctx.saved_tensors, [i for i in range(self.count) if ctx.needs_input_grad[i]]
 
         def function(*primals: Tensor) -> Any:
             operands = dict(enumerate(saved)) | dict(zip(wanted, primals, strict=True))
-            return self.definition(*operands.values(), *ctx.parameters)
+            return self.defined(*operands.values(), *ctx.parameters)
 
         again = transformed() or torch.is_grad_enabled()
         found_by = pull_back if again else _plainly_pulled_back
@@ -160,21 +296,21 @@ class _Rules(NamedTuple):
             operands = [
                 p if i not in self.linear else torch.zeros_like(p) if t is None else t for i, (p, t) in enumerate(pairs)
             ]
-            return list(_as_tuple(self.operator(*operands, *ctx.parameters)))
+            return list(_as_tuple(self.call(*operands, *ctx.parameters)))
         with forward_ad._set_fwd_grad_enabled(True):
             duals = [p if t is None else forward_ad.make_dual(p, t, level=0) for p, t in pairs]
-            results = _as_tuple(self.definition(*duals, *ctx.parameters))
+            results = self.defined(*duals, *ctx.parameters)
             return [None if r is None else forward_ad.unpack_dual(r, level=0).tangent for r in results]
 
     def calls(
         self, function: Callable[..., Any], count: int, dims: Sequence[int | None], operands: Sequence[Any]
     ) -> tuple[tuple[Tensor, ...], int | None]:
         """Results of ``function`` for ``count`` sets of operands, and the dimension that holds them."""
-        mapped = {i: operands[i].movedim(d, 0) for i, d in enumerate(dims[: self.tensors]) if d is not None}
+        mapped = {i: operands[i].movedim(d, 0) for i, d in enumerate(dims[: self.count]) if d is not None}
         if count == 0:  # one set of zeros instead, for the shapes
             mapped = {i: t.new_zeros(1, *t.shape[1:]) for i, t in mapped.items()}
         sets = max(1, count)
-        if self.rows.issuperset(mapped) and not (self.sums if isinstance(self.sums, bool) else operands[self.sums]):
+        if self.rows.issuperset(mapped) and not self.sums(operands):
             every = {i: mapped.get(i, operands[i].expand(sets, *operands[i].shape)).flatten(0, 1) for i in self.rows}
             results = _as_tuple(function(*(every.get(i, operand) for i, operand in enumerate(operands))))
             if self.common:
@@ -189,50 +325,49 @@ class _Rules(NamedTuple):
         return tuple(r[:count] for r in results), 0
 
 
-def _differentiable(
-    rules: _Rules, setup_context: Callable[..., None] | None, backward: Callable[..., Any] | None
-) -> type[torch.autograd.Function]:
+def _differentiable(own: _Operator) -> type[torch.autograd.Function]:
     """The kernels of an operator as one that can be differentiated and mapped."""
 
     class Differentiable(torch.autograd.Function):
         @staticmethod
         def forward(*operands: Any) -> Any:
             with torch._C._AutoDispatchBelowAutograd():
-                return rules.operator(*operands)
+                return own.call(*operands)
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            tensors = inputs[: rules.tensors]
-            ctx.parameters = inputs[rules.tensors :]
-            ctx.results = [(r.shape, r.dtype, r.device) for r in _as_tuple(output)]
+            tensors, results = inputs[: own.count], _as_tuple(output)
+            ctx.parameters = inputs[own.count :]
+            ctx.shapes = [t.shape for t in tensors]
+            ctx.results = [(r.shape, r.dtype, r.device) for r in results]
             ctx.set_materialize_grads(False)
-            ctx.mark_non_differentiable(*(r for r in _as_tuple(output) if not r.is_floating_point()))
+            ctx.mark_non_differentiable(*(results[i] for i in own.constants))
             ctx.save_for_forward(*tensors)
-            if setup_context is None:
-                ctx.save_for_backward(*tensors)
-            else:
-                setup_context(ctx, inputs, output)
+            if own.saves:
+                ctx.save_for_backward(*tensors, *(results[i] for i in own.keeps))
 
         @staticmethod
         def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-            if backward is None:
-                return rules.gradients(ctx, *grads)
-            pairs = zip(grads, ctx.results, strict=True)
-            return backward(ctx, *(_zeros(like) if grad is None else grad for grad, like in pairs))
+            if own.backward is None:
+                return own.gradients(ctx, *grads)
+            pairs = enumerate(zip(grads, ctx.results, strict=True))
+            return own.backward(
+                ctx, *(_zeros(like) if grad is None else grad for i, (grad, like) in pairs if i not in own.constants)
+            )
 
         @staticmethod
         def jvp(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
-            known = [None if t is None or t._is_zerotensor() else t for t in given[: rules.tensors]]
-            pairs = zip(rules.tangents(ctx, known), ctx.results, strict=True)
+            known = [None if t is None or t._is_zerotensor() else t for t in given[: own.count]]
+            pairs = enumerate(zip(own.tangents(ctx, known), ctx.results, strict=True))
             return tuple(
-                _zeros(like) if tangent is None and like[1].is_floating_point else tangent for tangent, like in pairs
+                None if i in own.constants else _zeros(like) if tangent is None else tangent
+                for i, (tangent, like) in pairs
             )
 
         @staticmethod
         def vmap(info: Any, in_dims: tuple[int | None, ...], *operands: Any) -> Any:
-            results, dim = rules.calls(Differentiable.apply, info.batch_size, in_dims, operands)
-            alone = len(rules.operator._schema.returns) == 1
-            return (results[0], dim) if alone else (results, (dim,) * len(results))
+            results, dim = own.calls(Differentiable.apply, info.batch_size, in_dims, operands)
+            return (results[0], dim) if len(own.signature.results) == 1 else (results, (dim,) * len(results))
 
     return Differentiable
 
@@ -240,83 +375,164 @@ def _differentiable(
 def register(
     name: str,
     schema: str,
-    reference: Callable[..., Any],
-    launcher: str | None,
-    fake: Callable[..., Any],
-    definition: Callable[..., Any] | None,
     *,
-    setup_context: Callable[..., None] | None = None,
-    backward: Callable[..., Any] | None = None,
-    linear: Sequence[str] = (),
-    rows: Sequence[str] = (),
-    sums: str | bool = False,
+    definition: Callable[..., Any] | None,
+    forward: Callable[..., Any],
+    shapes: Callable[..., Any],
+    check: Callable[..., None] | None = None,
+    backward: Backward | Callable[..., Any] | None = None,
+    launcher: str | None = None,
+    launched: Sequence[torch.dtype] = (torch.float32, torch.float64),
+    constants: str = "",
+    linear: str = "",
+    rows: str = "",
     common: bool = False,
+    saves: bool = True,
+    dtype: torch.dtype | None = None,
 ) -> torch._ops.OpOverload:
-    """Operator ``tamt::name``: the Triton ``launcher`` where :func:`backend` says so, ``reference`` elsewhere.
+    """Operator ``tamt::name``: the Triton ``launcher`` where :func:`backend` says so, ``forward`` elsewhere.
 
-    It is called by position: tensors first, then the parameters that are none. It works with autograd in both modes, of
-    any order, with the transforms of ``torch.func``, and as one node of ``torch.compile`` and ``torch.export``.
+    It is called by position: operands, which are tensors, then parameters, which are none. It works with autograd in
+    both modes, of any order, with the transforms of ``torch.func``, and as one node of ``torch.compile`` and
+    ``torch.export``. Several names are one string, with spaces between.
 
     Parameters
     ----------
     name, schema : str
-        Its schema without the name.
-    reference : callable
-        Plain torch for every device, which may write in place.
-    launcher : str or None
-        ``"module:function"`` in ``tamt.triton_kernels``, imported at the first call, so that tamt works without triton;
-        None where there are no kernels.
-    fake : callable
-        Checks shapes and gives the strides of the results.
+        The schema is without the name: ``(Tensor x, int n) -> Tensor``. Several results have names.
     definition : callable or None
-        The same results from operations that torch differentiates and maps: out of place, nothing read from the data.
-        None in place of a result means that it is constant. It may be left out where ``linear`` and ``backward`` cover
-        all there is.
-    setup_context, backward : callable, optional
-        As of :class:`torch.autograd.Function`, ``backward`` in public operations; without them the definition is pulled
-        back. All gradients are tensors.
-    linear : sequence of str
+        The results from operations that torch differentiates and maps: out of place, nothing read from the data. It may
+        be left out where the operator is ``linear`` in all operands and ``backward`` is a function.
+    forward : callable
+        Plain torch for every device, which may write in place. Results are contiguous.
+    shapes : callable
+        From operands and parameters the shape of the result, or those of the results.
+    check : callable, optional
+        Raises for operands that do not belong together.
+    backward : Backward or callable, optional
+        The backward pass; or a function of a context and the gradients of the results, in public operations, as of
+        :class:`torch.autograd.Function`: the context has ``saved_tensors`` and ``shapes`` of the operands, and
+        ``parameters``. Without it the definition is pulled back.
+    launcher : str, optional
+        ``"module:function"`` in ``tamt.triton_kernels``, imported at the first call, so that tamt works without triton.
+    launched : sequence of torch.dtype
+        Types of the first operand that launchers take; others go through ``forward``.
+    constants : str
+        Results without gradient, for which the definition may give None.
+    linear : str
         Operands in which the operator, the others given, is linear: for their tangents it is called again.
-    rows : sequence of str
+    rows : str
         Operands whose first dimensions are rows that do not know of each other, the same for all of them and for the
         results: ``torch.vmap`` over these is one call with more rows; over others it is a loop.
-    sums : str or bool
-        Whether results are sums over rows all the same, or the parameter that says so.
     common : bool
         Whether the results are one for all rows, as a maximum is: mapped over, one for all.
+    saves : bool
+        Whether a ``backward`` that is a function takes the operands.
+    dtype : torch.dtype, optional
+        Of the results, if not that of the first operand.
     """
-    if name in _libraries:
-        _libraries.pop(name)._destroy()
-    library = _libraries[name] = torch.library.Library("tamt", "FRAGMENT")
-    library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-    operator = getattr(torch.ops.tamt, name).default
-    operands = {argument.name: i for i, argument in enumerate(operator._schema.arguments)}
-    rules = _Rules(
-        operator,
-        definition or _undefined,
-        sum(str(argument.type) == "Tensor" for argument in operator._schema.arguments),
-        {operands[one] for one in linear},
-        {operands[one] for one in rows},
-        operands[sums] if isinstance(sums, str) else sums,
-        common,
-    )
-    if definition is None and (backward is None or len(rules.linear) < rules.tensors):
+    signature = Signature.of(name, schema)
+    if definition is None and (not callable(backward) or set(linear.split()) != set(signature.tensors)):
         raise ValueError(f"tamt::{name} needs a definition: its backward or its tangents would have none")
-    differentiable = _differentiable(rules, setup_context, backward)
-    # What ``Function.apply`` does outside of transforms, without a look at the signature, which takes most of the time.
-    apply = super(torch.autograd.Function, differentiable).apply  # type: ignore[misc]
-    tensors = rules.tensors
+    own = _Operator(
+        signature,
+        definition,
+        forward,
+        shapes,
+        check,
+        launcher,
+        launched,
+        constants={signature.results.index(one) for one in constants.split()},
+        linear=set(signature.places(linear.split())),
+        rows=set(signature.places(rows.split())),
+        common=common,
+        saves=saves,
+        dtype=dtype,
+    )
+    if isinstance(backward, Backward):
+        own.keeps = [signature.results.index(one) for one in backward.keeps.split()]
+        own.backward = functools.partial(_passed_back, own, backward, _backward_of(own, backward).install())
+    else:
+        own.backward = backward
+    return own.install()
 
-    def autograd(*args: Any) -> Any:
-        if transformed() or (torch.is_grad_enabled() and any(t.requires_grad for t in args[:tensors])):
-            return apply(*args)
-        with torch._C._AutoDispatchBelowAutograd():
-            return operator(*args)
 
-    library.impl(name, _out_of_sight(_own_precision(reference)), "CompositeExplicitAutograd")
-    if launcher is not None:
-        library.impl(name, _out_of_sight(_own_precision(_launch(reference, launcher))), "CUDA")
-    torch.library.register_fake(operator, fake, lib=library)
-    library.impl(name, _out_of_sight(autograd), "Autograd")
-    library.impl(name, _out_of_sight(lambda *args: differentiable.apply(*args)), "FuncTorchDynamicLayerFrontMode")
-    return operator
+def backward_of(operator: torch._ops.OpOverload) -> torch._ops.OpOverload:
+    """The operator of the backward pass of one that was given a :class:`Backward`."""
+    return getattr(torch.ops.tamt, f"{operator._schema.name.partition('::')[2]}_backward").default
+
+
+def _backward_of(own: _Operator, backward: Backward) -> _Operator:
+    """The operator of a backward pass."""
+    graded = [i for i in range(len(own.signature.results)) if i not in own.constants]
+    alone = len(own.signature.results) == 1
+    grads = ["grad" if alone else f"grad_{own.signature.results[i]}" for i in graded]
+    kept = [own.signature.results[i] for i in own.keeps]
+    groups = [group.split() for group in backward.needs]
+    of = own.signature.places(backward.of.split())
+    signature = Signature(
+        f"{own.signature.name}_backward",
+        [
+            *(("Tensor", name) for name in (*grads, *own.signature.tensors, *kept)),
+            *own.signature.arguments[own.count :],
+            *(("bool", f"need_{group[0]}") for group in groups),
+        ],
+        [f"grad_{name}" for name in backward.of.split()],
+    )
+    first, after = len(grads), len(grads) + own.count
+    last = len(signature.arguments) - len(groups)
+    flags = {i: last + k for k, group in enumerate(groups) for i in own.signature.places(group)}
+
+    def forward_of(args: Sequence[Any]) -> list[Any]:
+        """Operands and parameters of the operator itself."""
+        return [*args[first:after], *args[after + len(kept) : last]]
+
+    def needed(i: int, args: Sequence[Any]) -> bool:
+        return i not in flags or args[flags[i]]
+
+    def definition(*args: Any) -> tuple[Tensor | None, ...]:
+        given = forward_of(args)
+
+        def function(*primals: Tensor) -> Any:
+            operands = dict(enumerate(given)) | dict(zip(of, primals, strict=True))
+            results = own.defined(*operands.values())
+            return tuple(results[i] for i in graded)
+
+        found = pull_back(function, [given[i] for i in of], args[:first])
+        return tuple(grad if needed(i, args) else None for i, grad in zip(of, found, strict=True))
+
+    def shapes(*args: Any) -> Any:
+        found = [args[first + i].shape if needed(i, args) else (0,) for i in of]
+        return found if len(found) > 1 else found[0]
+
+    def check(*args: Any) -> None:
+        if own.check is not None:
+            own.check(*forward_of(args))
+
+    return _Operator(
+        signature,
+        definition,
+        backward.function,
+        shapes,
+        check,
+        backward.launcher,
+        own.launched,
+        linear=set(range(first)),
+        rows={*range(first), *(first + i for i in own.rows), *range(after, after + len(kept))} if own.rows else set(),
+        sums=lambda args: any(i not in own.rows and needed(i, args) for i in of),
+    )
+
+
+def _passed_back(
+    own: _Operator, backward: Backward, operator: torch._ops.OpOverload, ctx: Any, *grads: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Gradients of an operator's arguments by that of its backward pass; only those that are needed."""
+    needs = ctx.needs_input_grad
+    operands, kept = list(ctx.saved_tensors[: own.count]), ctx.saved_tensors[own.count :]
+    if any(need and i not in own.linear for i, need in enumerate(needs)):
+        for i in own.signature.places(backward.silences.split()):
+            operands[i] = silenced(operands[i])
+    flags = [any(needs[i] for i in own.signature.places(group.split())) for group in backward.needs]
+    found = _as_tuple(operator(*grads, *operands, *kept, *ctx.parameters, *flags))
+    by_place = dict(zip(own.signature.places(backward.of.split()), found, strict=True))
+    return tuple(by_place.get(i) if need else None for i, need in enumerate(needs))

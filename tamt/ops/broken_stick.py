@@ -7,13 +7,11 @@ For the operator ``v`` is (B, F, T) and the parameters of a channel are a row a,
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import pull_back, register
+from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import broken_stick as reference
 
 
@@ -54,48 +52,15 @@ def _check(v: Tensor, stick: Tensor) -> None:
     )
 
 
-def _fake(v: Tensor, stick: Tensor) -> Tensor:
-    _check(v, stick)
-    return v.new_empty(v.shape)
-
-
-def _reference(v: Tensor, stick: Tensor) -> Tensor:
-    _check(v, stick)
-    return reference.broken_stick(v, stick)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grads = broken_stick_backward(grad, *ctx.saved_tensors)
-    return tuple(g if need else None for g, need in zip(grads, ctx.needs_input_grad, strict=True))
-
-
-def _fake_backward(grad: Tensor, v: Tensor, stick: Tensor) -> tuple[Tensor, Tensor]:
-    _check(v, stick)
-    return v.new_empty(v.shape), stick.new_empty(stick.shape)
-
-
-def _definition_backward(grad: Tensor, v: Tensor, stick: Tensor) -> tuple[Tensor, ...]:
-    return pull_back(reference.broken_stick_differentiable, (v, stick), (grad,))
-
-
-broken_stick_backward = register(
-    "broken_stick_backward",
-    "(Tensor grad, Tensor v, Tensor stick) -> (Tensor, Tensor)",
-    reference.broken_stick_backward,
-    "broken_stick:broken_stick_backward",
-    _fake_backward,
-    _definition_backward,
-    linear=("grad",),
-    rows=("grad", "v"),
-    sums=True,
-)
 broken_stick_rows = register(
     "broken_stick",
     "(Tensor v, Tensor stick) -> Tensor",
-    _reference,
-    "broken_stick:broken_stick",
-    _fake,
-    reference.broken_stick_differentiable,
-    backward=_backward,
-    rows=("v",),
+    definition=reference.definition,
+    forward=reference.broken_stick,
+    launcher="broken_stick:broken_stick",
+    backward=Backward(reference.broken_stick_backward, of="v stick", launcher="broken_stick:broken_stick_backward"),
+    check=_check,
+    shapes=lambda v, _: v.shape,
+    rows="v",
 )
+broken_stick_backward = backward_of(broken_stick_rows)

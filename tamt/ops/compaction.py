@@ -8,13 +8,11 @@ has nothing that does this in one pass.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import pull_back, register
+from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import compaction as reference
 
 
@@ -72,7 +70,7 @@ def _check_like(name: str, tensor: Tensor, intensity: Tensor, shape: torch.Size)
     check_same_kind({name: tensor}, intensity, "intensity's")
 
 
-def _check(intensity: Tensor, threshold: Tensor, count: int) -> None:
+def _check(intensity: Tensor, threshold: Tensor) -> None:
     torch._check_value(
         intensity.dim() == 2 and threshold.dim() == 1 and threshold.shape[0] == intensity.shape[0],
         lambda: (
@@ -80,98 +78,40 @@ def _check(intensity: Tensor, threshold: Tensor, count: int) -> None:
             f"{tuple(threshold.shape)}"
         ),
     )
-    torch._check_value(count >= 1, lambda: f"count must be at least 1, got {count}")
 
 
-def _check_forward(intensity: Tensor, frequencies: Tensor, threshold: Tensor, count: int) -> None:
-    _check(intensity, threshold, count)
+def _check_rows(intensity: Tensor, frequencies: Tensor, threshold: Tensor, count: int, limited: bool) -> None:
+    _check(intensity, threshold)
     torch._check_value(
         frequencies.dim() == 1 and frequencies.shape[0] == intensity.shape[1],
         lambda: f"frequencies must have shape ({intensity.shape[1]},), got {tuple(frequencies.shape)}",
     )
-
-
-def _fake(
-    intensity: Tensor, frequencies: Tensor, threshold: Tensor, count: int, limited: bool
-) -> tuple[Tensor, Tensor]:
-    _check_forward(intensity, frequencies, threshold, count)
-    shape = intensity.shape[0], count
-    return intensity.new_empty(shape), intensity.new_empty(shape)
-
-
-def _reference(
-    intensity: Tensor, frequencies: Tensor, threshold: Tensor, count: int, limited: bool
-) -> tuple[Tensor, Tensor]:
-    _check_forward(intensity, frequencies, threshold, count)
-    return reference.compaction(intensity, frequencies, threshold, count, limited)
-
-
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(inputs[0], inputs[2])
-
-
-def _backward(ctx: Any, _: Tensor, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return compaction_backward(grad, *ctx.saved_tensors, *ctx.parameters), None, None, None, None
-
-
-def _fake_backward(grad: Tensor, intensity: Tensor, threshold: Tensor, count: int, limited: bool) -> Tensor:
-    _check(intensity, threshold, count)
-    return intensity.new_empty(intensity.shape)
-
-
-def _definition(
-    intensity: Tensor, frequencies: Tensor, threshold: Tensor, count: int, limited: bool
-) -> tuple[None, Tensor]:
-    return None, reference.compaction_differentiable(intensity, threshold, count, limited)
-
-
-def _definition_backward(
-    grad: Tensor, intensity: Tensor, threshold: Tensor, count: int, limited: bool
-) -> tuple[Tensor, ...]:
-    def levels(intensity: Tensor) -> Tensor:
-        return reference.compaction_differentiable(intensity, threshold, count, limited)
-
-    return pull_back(levels, (intensity,), (grad,))
-
-
-def _fake_fullest(intensity: Tensor, threshold: Tensor) -> Tensor:
-    _check(intensity, threshold, 1)
-    return intensity.new_empty((), dtype=torch.int64)
-
-
-def _no_gradient(ctx: Any, _: Tensor) -> tuple[None, None]:
-    return None, None
+    torch._check_value(count >= 1, lambda: f"count must be at least 1, got {count}")
 
 
 fullest = register(
     "fullest",
     "(Tensor intensity, Tensor threshold) -> Tensor",
-    reference.fullest,
-    None,
-    _fake_fullest,
-    lambda *operands: (None,),
-    backward=_no_gradient,
-    rows=("intensity", "threshold"),
+    definition=lambda *_: (None,),
+    forward=reference.fullest,
+    check=_check,
+    shapes=lambda *_: (),
+    dtype=torch.int64,
+    constants="result",
+    rows="intensity threshold",
     common=True,
-)
-compaction_backward = register(
-    "compaction_backward",
-    "(Tensor grad, Tensor intensity, Tensor threshold, SymInt count, bool limited) -> Tensor",
-    reference.compaction_backward,
-    "compaction:compaction_backward",
-    _fake_backward,
-    _definition_backward,
-    linear=("grad",),
-    rows=("grad", "intensity", "threshold"),
 )
 compaction_rows = register(
     "compaction",
-    "(Tensor intensity, Tensor frequencies, Tensor threshold, SymInt count, bool limited) -> (Tensor, Tensor)",
-    _reference,
-    "compaction:compaction",
-    _fake,
-    _definition,
-    setup_context=_setup,
-    backward=_backward,
-    rows=("intensity", "threshold"),
+    "(Tensor intensity, Tensor frequencies, Tensor threshold, SymInt count, bool limited) -> "
+    "(Tensor freqs, Tensor levels)",
+    definition=reference.definition,
+    forward=reference.compaction,
+    launcher="compaction:compaction",
+    backward=Backward(reference.compaction_backward, of="intensity", launcher="compaction:compaction_backward"),
+    check=_check_rows,
+    shapes=lambda intensity, frequencies, threshold, count, limited: 2 * ((intensity.shape[0], count),),
+    constants="freqs",
+    rows="intensity threshold",
 )
+compaction_backward = backward_of(compaction_rows)

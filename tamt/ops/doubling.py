@@ -13,58 +13,31 @@ from typing import Any
 
 from torch import Tensor
 
-from tamt.ops._register import register
+from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import doubling as reference
 
 
-def _fake(step: Tensor, b: Tensor, c: Tensor, samples: int) -> tuple[Tensor, Tensor, Tensor]:
+def _shapes(step: Tensor, b: Tensor, c: Tensor, samples: int) -> list[tuple[int, ...]]:
     channels, states = b.shape
-    return (
-        step.new_empty(channels, states, samples),
-        step.new_empty(channels, samples, states),
-        step.new_empty(channels, samples.bit_length(), states, states),
-    )
+    return [
+        (channels, states, samples),
+        (channels, samples, states),
+        (channels, samples.bit_length(), states, states),
+    ]
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*output)
+def _backward(*operands: Any) -> tuple[Tensor, ...]:
+    grads, results = operands[:3], operands[6:9]
+    return tuple(grad.contiguous() for grad in reference.doubled_backward(*grads, *results))
 
 
-def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    return *doubled_backward(*grads, *ctx.saved_tensors), None
-
-
-def _reference_backward(*operands: Tensor) -> tuple[Tensor, ...]:
-    return tuple(grad.contiguous() for grad in reference.doubled_backward(*operands))
-
-
-def _fake_backward(
-    of_columns: Tensor, of_rows: Tensor, of_powers: Tensor, columns: Tensor, rows: Tensor, powers: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    channels, states = columns.shape[:2]
-    of_b, of_c = columns.new_empty(channels, states), columns.new_empty(channels, states)
-    return columns.new_empty(channels, states, states), of_b, of_c
-
-
-doubled_backward = register(
-    "doubled_backward",
-    "(Tensor of_columns, Tensor of_rows, Tensor of_powers, Tensor columns, Tensor rows, Tensor powers) "
-    "-> (Tensor, Tensor, Tensor)",
-    _reference_backward,
-    None,
-    _fake_backward,
-    reference.doubled_backward,
-    linear=("of_columns", "of_rows", "of_powers"),
-    rows=("of_columns", "of_rows", "of_powers", "columns", "rows", "powers"),
-)
 doubled = register(
     "doubled",
-    "(Tensor step, Tensor b, Tensor c, int samples) -> (Tensor, Tensor, Tensor)",
-    reference.doubled,
-    None,
-    _fake,
-    reference.doubled,
-    setup_context=_setup,
-    backward=_backward,
-    rows=("step", "b", "c"),
+    "(Tensor step, Tensor b, Tensor c, int samples) -> (Tensor columns, Tensor rows, Tensor powers)",
+    definition=reference.doubled,
+    forward=reference.doubled,
+    shapes=_shapes,
+    backward=Backward(_backward, of="step b c", keeps="columns rows powers"),
+    rows="step b c",
 )
+doubled_backward = backward_of(doubled)

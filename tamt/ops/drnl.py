@@ -106,16 +106,6 @@ def _check(
     )
 
 
-def _fake(x: Tensor, linear: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-    _check(x, linear, *rest)
-    return x.new_empty(x.shape[0], linear.shape[0], x.shape[1]), *(s.new_empty(s.shape) for s in rest[-3:])
-
-
-def _reference(*operands: Tensor) -> tuple[Tensor, ...]:
-    _check(*operands)
-    return reference.drnl(*operands)
-
-
 def _definition(
     x: Tensor,
     linear: Tensor,
@@ -173,11 +163,12 @@ def _backward(ctx: Any, grad_y: Tensor, *grad_last: Tensor) -> tuple[Tensor | No
 drnl_rows = register(
     "drnl",
     "(Tensor x, Tensor linear, Tensor front, Tensor back, Tensor stick, Tensor state_linear, Tensor state_front, "
-    "Tensor state_back) -> (Tensor, Tensor, Tensor, Tensor)",
-    _reference,
-    "drnl:drnl",
-    _fake,
-    _definition,
+    "Tensor state_back) -> (Tensor y, Tensor final_linear, Tensor final_front, Tensor final_back)",
+    definition=_definition,
+    forward=reference.drnl,
+    launcher="drnl:drnl",
     backward=_backward,
-    rows=("x", "state_linear", "state_front", "state_back"),
+    check=_check,
+    shapes=lambda x, linear, *rest: ((x.shape[0], linear.shape[0], x.shape[1]), *(s.shape for s in rest[-3:])),
+    rows="x state_linear state_front state_back",
 )

@@ -46,12 +46,9 @@ def _check(*parameters: Tensor) -> None:
     )
 
 
-def _fake(*given: Any) -> tuple[Tensor, ...]:
-    *parameters, _, orders = given
-    _check(*parameters)
-    gammatones, lowpasses, others, last = orders
-    like = parameters[0]
-    return tuple(like.new_empty(like.shape[0], k, 6) for k in (gammatones + lowpasses, others, others + last))
+def _shapes(*given: Any) -> list[tuple[int, ...]]:
+    *parameters, _, (gammatones, lowpasses, others, last) = given
+    return [(parameters[0].shape[0], k, 6) for k in (gammatones + lowpasses, others, others + last)]
 
 
 def _definition(*given: Any) -> DRNLSections:
@@ -59,17 +56,14 @@ def _definition(*given: Any) -> DRNLSections:
     return reference(*parameters, fs=fs, orders=orders)
 
 
-def _reference(*given: Any) -> tuple[Tensor, ...]:
-    _check(*given[:-2])
-    return tuple(sections.contiguous() for sections in _definition(*given))
-
-
 _drnl_sections = register(
     "drnl_sections",
-    f"({', '.join(f'Tensor {name}' for name in NAMES)}, float fs, int[] orders) -> (Tensor, Tensor, Tensor)",
-    _reference,
-    "drnl_sections:drnl_sections",
-    _fake,
-    _definition,
-    rows=NAMES,
+    f"({', '.join(f'Tensor {name}' for name in NAMES)}, float fs, int[] orders) -> "
+    "(Tensor linear, Tensor front, Tensor back)",
+    definition=_definition,
+    forward=lambda *given: tuple(sections.contiguous() for sections in _definition(*given)),
+    launcher="drnl_sections:drnl_sections",
+    check=lambda *given: _check(*given[:-2]),
+    shapes=_shapes,
+    rows=" ".join(NAMES),
 )

@@ -17,7 +17,6 @@ For the operator the leading dimensions are one, ``x`` is (B, T), and the state 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,10 +24,9 @@ from torch import Tensor
 from tamt._memo import Store, bits, readable
 from tamt.design.drnl import drnl_sections
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import pull_back, register
+from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.iir import modal_cascade
 from tamt.reference import fft_drnl as reference
-from tamt.shared.nonfinite import silenced
 
 KEPT = 128 << 20  # bytes of spectra kept for later calls; those of 50 channels in float64 take 19 MiB
 
@@ -166,17 +164,12 @@ def _spectra_of(parameters: Tensor, fs: float, orders: list[int], ir_length: int
     return _computed_spectra(parameters, fs, orders, ir_length)
 
 
-def _fake_spectra(parameters: Tensor, fs: float, orders: list[int], ir_length: int) -> Tensor:
-    return parameters.new_empty(3, parameters.shape[1], fft_length(ir_length) // 2 + 1, 2)
-
-
 _filter_spectra = register(
     "filter_spectra",
     "(Tensor parameters, float fs, int[] orders, int ir_length) -> Tensor",
-    _spectra_of,
-    None,
-    _fake_spectra,
-    _computed_spectra,
+    definition=_computed_spectra,
+    forward=_spectra_of,
+    shapes=lambda parameters, fs, orders, ir_length: (3, parameters.shape[1], fft_length(ir_length) // 2 + 1, 2),
 )
 
 
@@ -207,81 +200,26 @@ def _check(x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Te
     )
 
 
-def _fake(x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    _check(x, spectra, stick, past_x, past_w)
-    y = x.new_empty(x.shape[0], spectra.shape[1], x.shape[1])
-    return y, past_x.new_empty(past_x.shape), past_w.new_empty(past_w.shape)
-
-
-def _reference(*operands: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    _check(*operands)
-    return reference.fft_drnl(*operands)
-
-
-def _backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    needs = ctx.needs_input_grad
-    need_x = needs[0] or needs[3]
-    x, spectra, stick, past_x, past_w = ctx.saved_tensors
-    # What is not finite has no part in a loss of the samples before it.
-    operands = silenced(x), spectra, stick, silenced(past_x), past_w
-    grad_x, grad_stick, grad_past_x, grad_past_w = fft_drnl_backward(*grads, *operands, need_x)
-    found = (grad_x, None, grad_stick, grad_past_x, grad_past_w)
-    return tuple(g if need else None for g, need in zip(found, needs, strict=True))
-
-
-def _fake_backward(
-    grad_y: Tensor,
-    grad_last_x: Tensor,
-    grad_last_w: Tensor,
-    x: Tensor,
-    spectra: Tensor,
-    stick: Tensor,
-    past_x: Tensor,
-    past_w: Tensor,
-    need_x: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    _check(x, spectra, stick, past_x, past_w)
-    grad_x, grad_past_x = (t.new_empty(t.shape if need_x else (0,)) for t in (x, past_x))
-    return grad_x, stick.new_empty(stick.shape), grad_past_x, past_w.new_empty(past_w.shape)
-
-
-def _definition_backward(
-    grad_y: Tensor,
-    grad_last_x: Tensor,
-    grad_last_w: Tensor,
-    x: Tensor,
-    spectra: Tensor,
-    stick: Tensor,
-    past_x: Tensor,
-    past_w: Tensor,
-    need_x: bool,
-) -> tuple[Tensor | None, ...]:
-    def filtered(x: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return reference.fft_drnl_differentiable(x, spectra, stick, past_x, past_w)
-
-    grads = pull_back(filtered, (x, stick, past_x, past_w), (grad_y, grad_last_x, grad_last_w))
-    return tuple(g if need_x or i in (1, 3) else None for i, g in enumerate(grads))
-
-
-fft_drnl_backward = register(
-    "fft_drnl_backward",
-    "(Tensor grad_y, Tensor grad_last_x, Tensor grad_last_w, Tensor x, Tensor spectra, Tensor stick, Tensor past_x, "
-    "Tensor past_w, bool need_x) -> (Tensor, Tensor, Tensor, Tensor)",
-    reference.fft_drnl_backward,
-    "fft_drnl:fft_drnl_backward",
-    _fake_backward,
-    _definition_backward,
-    linear=("grad_y", "grad_last_x", "grad_last_w"),
-    rows=("grad_y", "grad_last_x", "grad_last_w", "x", "past_x", "past_w"),
-    sums=True,
-)
 fft_drnl_rows = register(
     "fft_drnl",
-    "(Tensor x, Tensor spectra, Tensor stick, Tensor past_x, Tensor past_w) -> (Tensor, Tensor, Tensor)",
-    _reference,
-    "fft_drnl:fft_drnl",
-    _fake,
-    reference.fft_drnl_differentiable,
-    backward=_backward,
-    rows=("x", "past_x", "past_w"),
+    "(Tensor x, Tensor spectra, Tensor stick, Tensor past_x, Tensor past_w) -> "
+    "(Tensor y, Tensor last_x, Tensor last_w)",
+    definition=reference.definition,
+    forward=reference.fft_drnl,
+    launcher="fft_drnl:fft_drnl",
+    backward=Backward(
+        reference.fft_drnl_backward,
+        of="x stick past_x past_w",
+        launcher="fft_drnl:fft_drnl_backward",
+        needs=("x past_x",),
+        silences="x past_x",
+    ),
+    check=_check,
+    shapes=lambda x, spectra, stick, past_x, past_w: (
+        (x.shape[0], spectra.shape[1], x.shape[1]),
+        past_x.shape,
+        past_w.shape,
+    ),
+    rows="x past_x past_w",
 )
+fft_drnl_backward = backward_of(fft_drnl_rows)

@@ -7,7 +7,7 @@ which torch does on every device: there is nothing for a kernel to win.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -59,7 +59,7 @@ def group_means(x: Tensor, size: int, groups: int) -> Tensor:
     return _group_means(rows, size, groups).reshape(*x.shape[:-2], groups, x.shape[-1])
 
 
-def _reference_frames(x: Tensor, length: int, hop: int) -> Tensor:
+def _frames_forward(x: Tensor, length: int, hop: int) -> Tensor:
     if length % hop:
         return x.unfold(1, length, hop).clone(memory_format=torch.contiguous_format)
     blocks, parts = x.unfold(1, hop, hop), length // hop
@@ -67,11 +67,7 @@ def _reference_frames(x: Tensor, length: int, hop: int) -> Tensor:
     return torch.cat([blocks[:, part : part + count] for part in range(parts)], 2)
 
 
-def _fake_frames(x: Tensor, length: int, hop: int) -> Tensor:
-    return x.new_empty(x.shape[0], 1 + (x.shape[1] - length) // hop, length)
-
-
-def _reference_overlap_add(frames: Tensor, samples: int, hop: int) -> Tensor:
+def _overlap_add_forward(frames: Tensor, samples: int, hop: int) -> Tensor:
     batch, count, length = frames.shape
     if length % hop:
         return torch.ops.aten.unfold_backward(frames, [batch, samples], 1, length, hop)
@@ -82,90 +78,64 @@ def _reference_overlap_add(frames: Tensor, samples: int, hop: int) -> Tensor:
     return x
 
 
-def _fake_overlap_add(frames: Tensor, samples: int, hop: int) -> Tensor:
-    return frames.new_empty(frames.shape[0], samples)
-
-
 def _members(count: int, size: int, groups: int, like: Tensor) -> Tensor:
     """How many of ``count`` frames each group has: (groups, 1)."""
     start = torch.arange(groups, device=like.device) * size - size // 2
     return ((start + size).clamp(max=count) - start.clamp(min=0))[:, None].to(like.dtype)
 
 
-def _reference_group_means(x: Tensor, size: int, groups: int) -> Tensor:
+def _group_means_forward(x: Tensor, size: int, groups: int) -> Tensor:
     before, count = size // 2, x.shape[1]
     whole = pad(x, (0, 0, before, groups * size - before - count)).unflatten(1, (groups, size))
     return whole.sum(2) / _members(count, size, groups, x)
 
 
-def _fake_group_means(x: Tensor, size: int, groups: int) -> Tensor:
-    return x.new_empty(x.shape[0], groups, x.shape[2])
-
-
-def _reference_spread_means(means: Tensor, count: int, size: int) -> Tensor:
+def _spread_means_forward(means: Tensor, count: int, size: int) -> Tensor:
     before, groups = size // 2, means.shape[1]
     shares = (means / _members(count, size, groups, means)).repeat_interleave(size, 1)
     return pad(shares, (0, 0, -before, count + before - groups * size))
 
 
-def _fake_spread_means(means: Tensor, count: int, size: int) -> Tensor:
-    return means.new_empty(means.shape[0], count, means.shape[2])
+def _linear(name: str, schema: str, forward: Callable[..., Tensor], shape: Callable[..., Any], adjoint: Any) -> Any:
+    """An operator that is linear in its one operand; ``adjoint`` takes the gradient, the shape and the parameters."""
+    return register(
+        name,
+        schema,
+        definition=None,
+        forward=forward,
+        shapes=shape,
+        backward=lambda ctx, grad: (adjoint(grad, ctx.shapes[0], *ctx.parameters), None, None),
+        saves=False,
+        linear=schema.split()[1].rstrip(","),
+        rows=schema.split()[1].rstrip(","),
+    )
 
 
-def _keep_shape(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.shape = inputs[0].shape
-
-
-def _frames_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    return _overlap_add(grad, ctx.shape[1], ctx.parameters[1]), None, None
-
-
-def _overlap_add_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    return _frames(grad, ctx.shape[2], ctx.parameters[1]), None, None
-
-
-def _group_means_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    return _spread_means(grad, ctx.shape[1], ctx.parameters[0]), None, None
-
-
-def _spread_means_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    return _group_means(grad, ctx.parameters[1], ctx.shape[1]), None, None
-
-
-_register = partial(register, launcher=None, definition=None, setup_context=_keep_shape)
-_frames = _register(
+_frames: Any = _linear(
     "frames",
     "(Tensor x, int length, int hop) -> Tensor",
-    _reference_frames,
-    fake=_fake_frames,
-    backward=_frames_backward,
-    linear=("x",),
-    rows=("x",),
+    _frames_forward,
+    lambda x, length, hop: (x.shape[0], 1 + (x.shape[1] - length) // hop, length),
+    lambda grad, shape, length, hop: _overlap_add(grad, shape[1], hop),
 )
-_overlap_add = _register(
+_overlap_add: Any = _linear(
     "overlap_add",
     "(Tensor frames, SymInt samples, int hop) -> Tensor",
-    _reference_overlap_add,
-    fake=_fake_overlap_add,
-    backward=_overlap_add_backward,
-    linear=("frames",),
-    rows=("frames",),
+    _overlap_add_forward,
+    lambda frames, samples, hop: (frames.shape[0], samples),
+    lambda grad, shape, samples, hop: _frames(grad, shape[2], hop),
 )
-_group_means = _register(
+_group_means: Any = _linear(
     "group_means",
     "(Tensor x, int size, SymInt groups) -> Tensor",
-    _reference_group_means,
-    fake=_fake_group_means,
-    backward=_group_means_backward,
-    linear=("x",),
-    rows=("x",),
+    _group_means_forward,
+    lambda x, size, groups: (x.shape[0], groups, x.shape[2]),
+    lambda grad, shape, size, groups: _spread_means(grad, shape[1], size),
 )
-_spread_means = _register(
+_spread_means: Any = _linear(
     "spread_means",
     "(Tensor means, SymInt count, int size) -> Tensor",
-    _reference_spread_means,
-    fake=_fake_spread_means,
-    backward=_spread_means_backward,
-    linear=("means",),
-    rows=("means",),
+    _spread_means_forward,
+    lambda means, count, size: (means.shape[0], count, means.shape[2]),
+    lambda grad, shape, count, size: _group_means(grad, size, shape[1]),
 )

@@ -28,17 +28,14 @@ Gain and feedback of one-pole sections are those of :func:`tamt.design.sections.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from tamt.design.sections import Biquads, biquad_sections, scaled_cascade
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import pull_back, register
+from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import iir as reference
 from tamt.reference.blocks import iir_blocks, iir_blocks_vjp
-from tamt.shared.nonfinite import silenced
 
 KINDS = ("onepole", "biquad", "allpole", "modal")
 
@@ -245,43 +242,6 @@ def _check_operands(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: in
     )
 
 
-def _fake(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
-    _check_operands(x, coef, state, kind, order)
-    return x.new_empty(state.shape[0], state.shape[1], x.shape[-1]), state.new_empty(state.shape)
-
-
-def _reference_forward(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
-    _check_operands(x, coef, state, kind, order)
-    return reference.iir(x, coef, state, kind, order)
-
-
-def _backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
-    x, coef, state = ctx.saved_tensors
-    need_x, need_coef, need_state = ctx.needs_input_grad[:3]
-    if need_coef:  # what is not finite has no part in a loss of the samples before it
-        x, state = silenced(x), silenced(state)
-    needs = need_x, need_coef
-    grad_x, grad_state, grad_coef = iir_backward(grad_y, grad_final, x, coef, state, *ctx.parameters, *needs)
-    grads = (grad_x, grad_coef, grad_state)
-    return *(g if need else None for g, need in zip(grads, (*needs, need_state), strict=True)), None, None
-
-
-def _fake_backward(
-    grad_y: Tensor,
-    grad_final: Tensor,
-    x: Tensor,
-    coef: Tensor,
-    state: Tensor,
-    kind: str,
-    order: int,
-    need_x: bool,
-    need_coef: bool,
-) -> tuple[Tensor, ...]:
-    _check_operands(x, coef, state, kind, order)
-    grad_x = x.new_empty(x.shape if need_x else (0,))
-    return grad_x, state.new_empty(state.shape), coef.new_empty(coef.shape if need_coef else (0,))
-
-
 def _reference_backward(
     grad_y: Tensor,
     grad_final: Tensor,
@@ -300,47 +260,22 @@ def _reference_backward(
     return grad_x, grad_state, grad_coef
 
 
-def _definition(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
-    return reference.iir_differentiable(x, iir_blocks(coef, kind, order), state)
-
-
-def _definition_backward(
-    grad_y: Tensor,
-    grad_final: Tensor,
-    x: Tensor,
-    coef: Tensor,
-    state: Tensor,
-    kind: str,
-    order: int,
-    need_x: bool,
-    need_coef: bool,
-) -> tuple[Tensor | None, ...]:
-    of_x, of_coef, of_state = pull_back(
-        lambda x, coef, state: _definition(x, coef, state, kind, order), (x, coef, state), (grad_y, grad_final)
-    )
-    return of_x if need_x else None, of_state, of_coef if need_coef else None
-
-
-iir_backward = register(
-    "iir_backward",
-    "(Tensor grad_y, Tensor grad_final, Tensor x, Tensor coef, Tensor state, str kind, int order, bool need_x, "
-    "bool need_coef) -> (Tensor, Tensor, Tensor)",
-    _reference_backward,
-    "iir:iir_backward",
-    _fake_backward,
-    _definition_backward,
-    linear=("grad_y", "grad_final"),
-    rows=("grad_y", "grad_final", "x", "state"),
-    sums="need_coef",
-)
 iir = register(
     "iir",
-    "(Tensor x, Tensor coef, Tensor state, str kind, int order) -> (Tensor, Tensor)",
-    _reference_forward,
-    "iir:iir_forward",
-    _fake,
-    _definition,
-    backward=_backward,
-    linear=("x", "state"),
-    rows=("x", "state"),
+    "(Tensor x, Tensor coef, Tensor state, str kind, int order) -> (Tensor y, Tensor final)",
+    definition=lambda x, coef, state, kind, order: reference.definition(x, iir_blocks(coef, kind, order), state),
+    forward=reference.iir,
+    launcher="iir:iir_forward",
+    backward=Backward(
+        _reference_backward,
+        of="x state coef",
+        launcher="iir:iir_backward",
+        needs=("x", "coef"),
+        silences="x state",
+    ),
+    check=_check_operands,
+    shapes=lambda x, coef, state, kind, order: ((*state.shape[:2], x.shape[-1]), state.shape),
+    linear="x state",
+    rows="x state",
 )
+iir_backward = backward_of(iir)

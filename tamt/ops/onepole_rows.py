@@ -5,12 +5,10 @@ As operations of torch these are some sixty, which is most of the time that a GP
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from tamt.ops._register import pull_back, register
+from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import onepole_rows as reference
 
 
@@ -46,56 +44,20 @@ def _check(poles: Tensor, gains: Tensor, design: Tensor) -> None:
     )
 
 
-def _fake(poles: Tensor, gains: Tensor, design: Tensor) -> Tensor:
-    _check(poles, gains, design)
-    return poles.new_empty(design.shape)
-
-
-def _reference(poles: Tensor, gains: Tensor, design: Tensor) -> Tensor:
-    _check(poles, gains, design)
-    return reference.onepole_rows(poles, gains, design)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    poles, _, design = inputs
-    ctx.save_for_backward(poles, output, design)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    poles, rows, design = ctx.saved_tensors
-    grads = _onepole_rows_backward(grad, poles, rows, design)
-    return *(g if need else None for g, need in zip(grads, ctx.needs_input_grad[:2], strict=True)), None
-
-
-def _fake_backward(grad: Tensor, poles: Tensor, rows: Tensor, design: Tensor) -> tuple[Tensor, Tensor]:
-    return poles.new_empty(poles.shape), poles.new_empty(poles.shape)
-
-
-def _definition_backward(grad: Tensor, poles: Tensor, rows: Tensor, design: Tensor) -> tuple[Tensor, ...]:
-    # Twice the gain is linear: any will do.
-    return pull_back(
-        lambda poles, gains: reference.onepole_rows(poles, gains, design), (poles, torch.zeros_like(poles)), (grad,)
-    )
-
-
-_onepole_rows_backward = register(
-    "onepole_rows_backward",
-    "(Tensor grad, Tensor poles, Tensor rows, Tensor design) -> (Tensor, Tensor)",
-    reference.onepole_rows_backward,
-    "onepole_rows:onepole_rows_backward",
-    _fake_backward,
-    _definition_backward,
-    linear=("grad",),
-    rows=("grad", "poles", "rows", "design"),
-)
 _onepole_rows = register(
     "onepole_rows",
     "(Tensor poles, Tensor gains, Tensor design) -> Tensor",
-    _reference,
-    "onepole_rows:onepole_rows",
-    _fake,
-    reference.onepole_rows,
-    setup_context=_setup_context,
-    backward=_backward,
-    rows=("poles", "gains", "design"),
+    definition=reference.onepole_rows,
+    forward=reference.onepole_rows,
+    launcher="onepole_rows:onepole_rows",
+    backward=Backward(
+        reference.onepole_rows_backward,
+        of="poles gains",
+        launcher="onepole_rows:onepole_rows_backward",
+        keeps="result",
+    ),
+    check=_check,
+    shapes=lambda poles, gains, design: design.shape,
+    rows="poles gains design",
 )
+_onepole_rows_backward = backward_of(_onepole_rows)

@@ -6,7 +6,7 @@ levels tens of dB below the largest would drown. cuBLAS and oneMKL do the work; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -51,36 +51,25 @@ def _check(a: Tensor, b: Tensor) -> None:
     )
 
 
-def _fake(a: Tensor, b: Tensor) -> Tensor:
-    _check(a, b)
-    return a.new_empty(*a.shape[:-1], b.shape[-1])
-
-
-def _reference(a: Tensor, b: Tensor) -> Tensor:
-    _check(a, b)
-    return torch.matmul(a, b).contiguous()
-
-
 def _backward(operator: Callable[..., Tensor], ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     a, b = ctx.saved_tensors
     need_a, need_b = ctx.needs_input_grad
     return operator(grad, b.mT) if need_a else None, operator(a.mT, grad) if need_b else None
 
 
-def _registered(name: str, rows: Sequence[str]) -> Callable[..., Tensor]:
-    schema = "(Tensor a, Tensor b) -> Tensor"
+def _registered(name: str, rows: str) -> Callable[..., Tensor]:
     operator: Callable[..., Tensor] = register(
         name,
-        schema,
-        _reference,
-        None,
-        _fake,
-        torch.matmul,
+        "(Tensor a, Tensor b) -> Tensor",
+        definition=torch.matmul,
+        forward=lambda a, b: torch.matmul(a, b).contiguous(),
         backward=lambda *args: _backward(operator, *args),
+        check=_check,
+        shapes=lambda a, b: (*a.shape[:-1], b.shape[-1]),
         rows=rows,
     )
     return operator
 
 
-_product = _registered("product", ("a",))
-_products = _registered("products", ("a", "b"))
+_product = _registered("product", "a")
+_products = _registered("products", "a b")

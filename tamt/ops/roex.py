@@ -17,14 +17,13 @@ Pairs of which one frequency is more than ``ratio`` times the other do not count
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tamt._memo import readable
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import pull_back, register
+from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import roex as reference
 
 HIGHEST = 1e5  # Hz
@@ -97,30 +96,15 @@ def roex(
     return excitation.reshape(*freqs.shape[:-1], fc.shape[0])
 
 
-def _check_level(f: Tensor, intensity: Tensor) -> None:
+def _check_level(f: Tensor, intensity: Tensor, ratio: float) -> None:
     torch._check_value(
         f.dim() == 2 and intensity.dim() == 2 and f.shape[0] == intensity.shape[0] and f.shape[1] == intensity.shape[1],
         lambda: f"f and intensity must have the same shape (R, C), got {tuple(f.shape)} and {tuple(intensity.shape)}",
     )
 
 
-def _level(f: Tensor, intensity: Tensor, ratio: float) -> Tensor:
-    _check_level(f, intensity)
-    return reference.level(f, intensity, ratio)
-
-
-def _fake_level(f: Tensor, intensity: Tensor, ratio: float) -> Tensor:
-    _check_level(f, intensity)
-    return f.new_empty(f.shape)
-
-
-def _fake_level_backward(grad: Tensor, f: Tensor, intensity: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
-    _check_level(f, intensity)
-    return f.new_empty(f.shape), f.new_empty(f.shape)
-
-
-def _check_excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor) -> None:
-    _check_level(f, intensity)
+def _check_excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float) -> None:
+    _check_level(f, intensity, ratio)
     torch._check_value(
         steepness.dim() == 2 and steepness.shape[0] == f.shape[0] and steepness.shape[1] == f.shape[1],
         lambda: f"steepness must have the shape {tuple(f.shape)}, got {tuple(steepness.shape)}",
@@ -131,92 +115,29 @@ def _check_excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tenso
     )
 
 
-def _excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float) -> Tensor:
-    _check_excitation(f, intensity, steepness, fc, p)
-    return reference.excitation(f, intensity, steepness, fc, p, ratio)
-
-
-def _fake_excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float) -> Tensor:
-    _check_excitation(f, intensity, steepness, fc, p)
-    return f.new_empty(f.shape[0], fc.shape[0])
-
-
-def _fake_excitation_backward(
-    grad: Tensor, f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    _check_excitation(f, intensity, steepness, fc, p)
-    return f.new_empty(f.shape), f.new_empty(f.shape), f.new_empty(f.shape)
-
-
-def _needed(ctx: Any, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-    grads += (None,) * (len(ctx.needs_input_grad) - len(grads))
-    return tuple(g if need else None for g, need in zip(grads, ctx.needs_input_grad, strict=True))
-
-
-def _backward_level(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return _needed(ctx, roex_level_backward(grad, *ctx.saved_tensors, *ctx.parameters))
-
-
-def _backward_excitation(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return _needed(ctx, roex_excitation_backward(grad, *ctx.saved_tensors, *ctx.parameters))
-
-
-def _definition_level_backward(grad: Tensor, f: Tensor, intensity: Tensor, ratio: float) -> tuple[Tensor, ...]:
-    def level(f: Tensor, intensity: Tensor) -> Tensor:
-        return reference.level_differentiable(f, intensity, ratio)
-
-    return pull_back(level, (f, intensity), (grad,))
-
-
-def _definition_excitation_backward(
-    grad: Tensor, f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
-) -> tuple[Tensor, ...]:
-    def excitation(f: Tensor, intensity: Tensor, steepness: Tensor) -> Tensor:
-        return reference.excitation_differentiable(f, intensity, steepness, fc, p, ratio)
-
-    return pull_back(excitation, (f, intensity, steepness), (grad,))
-
-
-roex_level_backward = register(
-    "roex_level_backward",
-    "(Tensor grad, Tensor f, Tensor intensity, float ratio) -> (Tensor, Tensor)",
-    reference.level_backward,
-    "roex:level_backward",
-    _fake_level_backward,
-    _definition_level_backward,
-    linear=("grad",),
-    rows=("grad", "f", "intensity"),
-)
 roex_level_rows = register(
     "roex_level",
     "(Tensor f, Tensor intensity, float ratio) -> Tensor",
-    _level,
-    "roex:level",
-    _fake_level,
-    reference.level_differentiable,
-    backward=_backward_level,
-    linear=("intensity",),
-    rows=("f", "intensity"),
-)
-roex_excitation_backward = register(
-    "roex_excitation_backward",
-    "(Tensor grad, Tensor f, Tensor intensity, Tensor steepness, Tensor fc, Tensor p, float ratio) "
-    "-> (Tensor, Tensor, Tensor)",
-    reference.excitation_backward,
-    "roex:excitation_backward",
-    _fake_excitation_backward,
-    _definition_excitation_backward,
-    linear=("grad",),
-    rows=("grad", "f", "intensity", "steepness"),
+    definition=reference.level_definition,
+    forward=reference.level,
+    launcher="roex:level",
+    backward=Backward(reference.level_backward, of="f intensity", launcher="roex:level_backward"),
+    check=_check_level,
+    shapes=lambda f, *_: f.shape,
+    linear="intensity",
+    rows="f intensity",
 )
 roex_excitation_rows = register(
     "roex_excitation",
     "(Tensor f, Tensor intensity, Tensor steepness, Tensor fc, Tensor p, float ratio) -> Tensor",
-    _excitation,
-    "roex:excitation",
-    _fake_excitation,
-    reference.excitation_differentiable,
-    backward=_backward_excitation,
-    linear=("intensity",),
-    rows=("f", "intensity", "steepness"),
+    definition=reference.excitation_definition,
+    forward=reference.excitation,
+    launcher="roex:excitation",
+    backward=Backward(reference.excitation_backward, of="f intensity steepness", launcher="roex:excitation_backward"),
+    check=_check_excitation,
+    shapes=lambda f, intensity, steepness, fc, p, ratio: (f.shape[0], fc.shape[0]),
+    linear="intensity",
+    rows="f intensity steepness",
 )
+roex_level_backward = backward_of(roex_level_rows)
+roex_excitation_backward = backward_of(roex_excitation_rows)

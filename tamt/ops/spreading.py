@@ -12,13 +12,11 @@ lower base, upper per_db, lower per_db and level_ref.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import pull_back, register
+from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import spreading as reference
 
 
@@ -73,7 +71,7 @@ def spreading(
     return spreading_rows(rows, slopes, erb_step).reshape(levels.shape)
 
 
-def _check(levels: Tensor, slopes: Tensor) -> None:
+def _check(levels: Tensor, slopes: Tensor, erb_step: float) -> None:
     torch._check_value(
         levels.dim() == 2 and levels.shape[1] > 0 and slopes.shape == (5,),
         lambda: (
@@ -83,61 +81,20 @@ def _check(levels: Tensor, slopes: Tensor) -> None:
     )
 
 
-def _fake(levels: Tensor, slopes: Tensor, erb_step: float) -> Tensor:
-    _check(levels, slopes)
-    return levels.new_empty(levels.shape)
-
-
-def _reference(levels: Tensor, slopes: Tensor, erb_step: float) -> Tensor:
-    _check(levels, slopes)
-    return reference.spreading(levels, slopes, erb_step)
-
-
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    levels, slopes, ctx.erb_step = inputs
-    ctx.save_for_backward(levels, output, slopes)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grads = spreading_backward(grad, *ctx.saved_tensors, ctx.erb_step)
-    return *(g if need else None for g, need in zip(grads, ctx.needs_input_grad, strict=False)), None
-
-
-def _fake_backward(grad: Tensor, levels: Tensor, out: Tensor, slopes: Tensor, erb_step: float) -> tuple[Tensor, Tensor]:
-    _check(levels, slopes)
-    return levels.new_empty(levels.shape), slopes.new_empty(slopes.shape)
-
-
-def _definition_backward(
-    grad: Tensor, levels: Tensor, out: Tensor, slopes: Tensor, erb_step: float
-) -> tuple[Tensor, ...]:
-    """Where ``out`` depends on the levels and slopes, the gradients of these have that."""
-
-    def spread(levels: Tensor, slopes: Tensor) -> Tensor:
-        return reference.spreading_differentiable(levels, slopes, erb_step)
-
-    return pull_back(spread, (levels, slopes), (grad,))
-
-
-spreading_backward = register(
-    "spreading_backward",
-    "(Tensor grad, Tensor levels, Tensor out, Tensor slopes, float erb_step) -> (Tensor, Tensor)",
-    reference.spreading_backward,
-    "spreading:spreading_backward",
-    _fake_backward,
-    _definition_backward,
-    linear=("grad",),
-    rows=("grad", "levels", "out"),
-    sums=True,
-)
 spreading_rows = register(
     "spreading",
     "(Tensor levels, Tensor slopes, float erb_step) -> Tensor",
-    _reference,
-    "spreading:spreading",
-    _fake,
-    reference.spreading_differentiable,
-    setup_context=_setup,
-    backward=_backward,
-    rows=("levels",),
+    definition=reference.definition,
+    forward=reference.spreading,
+    launcher="spreading:spreading",
+    backward=Backward(
+        reference.spreading_backward,
+        of="levels slopes",
+        launcher="spreading:spreading_backward",
+        keeps="result",
+    ),
+    check=_check,
+    shapes=lambda levels, *_: levels.shape,
+    rows="levels",
 )
+spreading_backward = backward_of(spreading_rows)

@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tamt.ops._checks import check_same_kind
-from tamt.ops._register import pull_back, register
+from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import windowed_dft as reference
 from tamt.shared import windowed_dft as layouts
 
@@ -147,61 +146,33 @@ def _check(
     )
 
 
-def _fake(x: Tensor, tables: Tensor, weight: Tensor, *plan: Any) -> Tensor:
-    _check(x, tables, weight, *plan)
-    _, first, last, hop, size = plan
-    return x.new_empty(x.shape[0], layouts.n_frames(x.shape[1], size, hop), max(last) - min(first) + 1)
+def _shape(
+    x: Tensor,
+    tables: Tensor,
+    weight: Tensor,
+    lengths: list[int],
+    first: list[int],
+    last: list[int],
+    hop: int,
+    size: int,
+) -> tuple[int, ...]:
+    return x.shape[0], layouts.n_frames(x.shape[1], size, hop), max(last) - min(first) + 1
 
 
-def _reference(x: Tensor, tables: Tensor, weight: Tensor, *plan: Any) -> Tensor:
-    _check(x, tables, weight, *plan)
-    return reference.windowed_dft(x, tables, weight, *plan)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    need_x, _, need_weight = ctx.needs_input_grad[:3]
-    grad_x, grad_weight = windowed_dft_backward(grad, *ctx.saved_tensors, *ctx.parameters, need_x, need_weight)
-    return grad_x if need_x else None, None, grad_weight if need_weight else None, *(None,) * 5
-
-
-def _fake_backward(grad: Tensor, x: Tensor, tables: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    *plan, need_x, need_weight = rest
-    _check(x, tables, weight, *plan)
-    return x.new_empty(x.shape if need_x else 0), weight.new_empty(weight.shape if need_weight else 0)
-
-
-def _definition_backward(
-    grad: Tensor, x: Tensor, tables: Tensor, weight: Tensor, *rest: Any
-) -> tuple[Tensor | None, ...]:
-    *plan, need_x, need_weight = rest
-
-    def power(x: Tensor, weight: Tensor) -> Tensor:
-        return reference.windowed_dft_differentiable(x, tables, weight, *plan)
-
-    of_x, of_weight = pull_back(power, (x, weight), (grad,))
-    return of_x if need_x else None, of_weight if need_weight else None
-
-
-_PLAN = "int[] lengths, int[] first, int[] last, int hop, int size"
-windowed_dft_backward = register(
-    "windowed_dft_backward",
-    f"(Tensor grad, Tensor x, Tensor tables, Tensor weight, {_PLAN}, bool need_x, bool need_weight) "
-    "-> (Tensor, Tensor)",
-    reference.windowed_dft_backward,
-    "windowed_dft:windowed_dft_backward",
-    _fake_backward,
-    _definition_backward,
-    linear=("grad",),
-    rows=("grad", "x"),
-    sums="need_weight",
-)
 windowed_dft_rows = register(
     "windowed_dft",
-    f"(Tensor x, Tensor tables, Tensor weight, {_PLAN}) -> Tensor",
-    _reference,
-    "windowed_dft:windowed_dft",
-    _fake,
-    reference.windowed_dft_differentiable,
-    backward=_backward,
-    rows=("x",),
+    "(Tensor x, Tensor tables, Tensor weight, int[] lengths, int[] first, int[] last, int hop, int size) -> Tensor",
+    definition=reference.definition,
+    forward=reference.windowed_dft,
+    launcher="windowed_dft:windowed_dft",
+    backward=Backward(
+        reference.windowed_dft_backward,
+        of="x weight",
+        launcher="windowed_dft:windowed_dft_backward",
+        needs=("x", "weight"),
+    ),
+    check=_check,
+    shapes=_shape,
+    rows="x",
 )
+windowed_dft_backward = backward_of(windowed_dft_rows)

@@ -13,6 +13,18 @@ from torch import Tensor
 SLICE = 1 << 17  # samples that take all the steps before the next, so that they stay in the cache
 
 
+def definition(v: Tensor, stick: Tensor) -> Tensor:
+    """``NL(v)`` for ``v`` (..., F, T) and ``stick`` (F, 3), columns a, b, c.
+
+    In its derivatives no branch that is not taken meets an infinity.
+    """
+    a, b, c = stick[..., None].unbind(1)
+    with torch.no_grad():
+        linear = b * torch.exp(_log_magnitude(v) * (c - 1)) >= a
+    magnitude = torch.where(linear, torch.ones_like(v), v.abs())
+    return v * torch.where(linear, a, b * torch.exp(torch.log(magnitude) * (c - 1)))
+
+
 def _slices(v: Tensor) -> Iterator[tuple[int, slice]]:
     """Batch rows, and channels of (B, F, T) taken together."""
     channels = max(1, SLICE // max(1, v.shape[-1]))
@@ -59,12 +71,3 @@ def broken_stick_backward(grad: Tensor, v: Tensor, stick: Tensor) -> tuple[Tenso
         grad_stick[channels, 1] += power.sum(-1)
         grad_stick[channels, 2] += b[:, 0] * power.mul_(log).sum(-1)
     return grad_v, grad_stick
-
-
-def broken_stick_differentiable(v: Tensor, stick: Tensor) -> Tensor:
-    """:func:`broken_stick` for autograd: no branch that is not taken meets an infinity."""
-    a, b, c = stick[..., None].unbind(1)
-    with torch.no_grad():
-        linear = b * torch.exp(_log_magnitude(v) * (c - 1)) >= a
-    magnitude = torch.where(linear, torch.ones_like(v), v.abs())
-    return v * torch.where(linear, a, b * torch.exp(torch.log(magnitude) * (c - 1)))

@@ -20,6 +20,20 @@ INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 INFINITY = {torch.int32: 0x7F8 << 20, torch.int64: 0x7FF << 52}  # its bits
 
 
+def definition(
+    intensity: Tensor, frequencies: Tensor, threshold: Tensor, count: int, limited: bool
+) -> tuple[None, Tensor]:
+    """Levels (R, count) of what is relevant in ``intensity`` (R, F); their frequencies are constants."""
+    slot = slots(kept(intensity.detach(), threshold, count, limited))
+    place = torch.zeros(slot.shape[0], slot.shape[1] + 1, dtype=torch.int64, device=slot.device)
+    place = place.scatter(1, slot, torch.arange(slot.shape[1], device=slot.device).expand(slot.shape))
+    columns = min(count, slot.shape[1])
+    taken = torch.arange(1, columns + 1, device=slot.device) <= slot.amax(1, keepdim=True)
+    values = intensity.gather(1, place[:, 1 : columns + 1])
+    levels = 10 * torch.log10(torch.where(taken, values, torch.ones_like(values)))
+    return None, torch.nn.functional.pad(levels, (0, count - columns))
+
+
 def _ordered(values: Tensor) -> Tensor:
     """The bits of numbers that are not negative: integers in the same order, infinity and then NaN above all others."""
     return values.abs().view(INTEGERS[values.dtype])
@@ -94,7 +108,9 @@ def compaction(
     return freqs, levels
 
 
-def compaction_backward(grad: Tensor, intensity: Tensor, threshold: Tensor, count: int, limited: bool) -> Tensor:
+def compaction_backward(
+    grad: Tensor, intensity: Tensor, frequencies: Tensor, threshold: Tensor, count: int, limited: bool
+) -> Tensor:
     """Gradient of ``intensity`` from that of the levels (R, count)."""
     grad_intensity = torch.empty_like(intensity, memory_format=torch.contiguous_format)
     columns = min(count, intensity.shape[1])
@@ -106,15 +122,3 @@ def compaction_backward(grad: Tensor, intensity: Tensor, threshold: Tensor, coun
         divisor = _ordered(intensity[r]).bitwise_and_(keep).view(intensity.dtype).add_(keep + 1)
         torch.div(row.gather(1, slots(keep)), divisor, out=grad_intensity[r])
     return grad_intensity
-
-
-def compaction_differentiable(intensity: Tensor, threshold: Tensor, count: int, limited: bool) -> Tensor:
-    """The levels of :func:`compaction` for autograd and ``torch.vmap``."""
-    slot = slots(kept(intensity.detach(), threshold, count, limited))
-    place = torch.zeros(slot.shape[0], slot.shape[1] + 1, dtype=torch.int64, device=slot.device)
-    place = place.scatter(1, slot, torch.arange(slot.shape[1], device=slot.device).expand(slot.shape))
-    columns = min(count, slot.shape[1])
-    taken = torch.arange(1, columns + 1, device=slot.device) <= slot.amax(1, keepdim=True)
-    values = intensity.gather(1, place[:, 1 : columns + 1])
-    levels = 10 * torch.log10(torch.where(taken, values, torch.ones_like(values)))
-    return torch.nn.functional.pad(levels, (0, count - columns))

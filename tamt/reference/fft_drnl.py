@@ -20,10 +20,32 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tamt._arithmetic import flush
-from tamt.reference.broken_stick import broken_stick_, broken_stick_backward, broken_stick_differentiable
+from tamt.reference.broken_stick import broken_stick_, broken_stick_backward
+from tamt.reference.broken_stick import definition as broken_stick_definition
 from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu, silenced
 
 SLICE = 4 << 20  # bytes of all blocks in work: enough transforms per call, which has a price of its own
+
+
+def definition(
+    x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Output (B, F, T) and final state (B, M-1), (B, F, M-1), by transforms of the whole signal."""
+    memory, length = past_x.shape[1], x.shape[1]
+    signal = torch.cat((past_x, x), 1)
+    if past_w.shape[0] == 0 or past_w.shape[1] == 0:  # MKL transforms no empty batch; this one has its graph too
+        return x[:, None] * stick[:, :1], signal[:, length:], past_w
+    size = memory + max(1, length)
+    responses = torch.fft.irfft(torch.view_as_complex(spectra.contiguous()))[..., : memory + 1]
+    linear, front, back = torch.fft.rfft(responses, size + memory).unbind(0)
+
+    def convolved(product: Tensor) -> Tensor:
+        return torch.fft.irfft(product, size + memory)[..., memory : memory + length]
+
+    shared = torch.fft.rfft(signal, size + memory)[:, None]
+    w = torch.cat((past_w, broken_stick_definition(convolved(shared * front), stick)), 2)
+    y = convolved(shared * linear + torch.fft.rfft(w, size + memory) * back)
+    return y, signal[:, length:], w[..., length:]
 
 
 class Group(NamedTuple):
@@ -225,24 +247,3 @@ def add_overlapping(blocks: Tensor, group: Group, grad_x: Tensor, carry_x: Tenso
         carry.copy_(block[:, :memory])
         grad_x[group.rows, end - new : end] = block[:, memory : memory + new]
         end -= new
-
-
-def fft_drnl_differentiable(
-    x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`fft_drnl` by transforms of the whole signal and out of place, for autograd."""
-    memory, length = past_x.shape[1], x.shape[1]
-    signal = torch.cat((past_x, x), 1)
-    if past_w.shape[0] == 0 or past_w.shape[1] == 0:  # MKL transforms no empty batch; this one has its graph too
-        return x[:, None] * stick[:, :1], signal[:, length:], past_w
-    size = memory + max(1, length)
-    responses = torch.fft.irfft(torch.view_as_complex(spectra.contiguous()))[..., : memory + 1]
-    linear, front, back = torch.fft.rfft(responses, size + memory).unbind(0)
-
-    def convolved(product: Tensor) -> Tensor:
-        return torch.fft.irfft(product, size + memory)[..., memory : memory + length]
-
-    shared = torch.fft.rfft(signal, size + memory)[:, None]
-    w = torch.cat((past_w, broken_stick_differentiable(convolved(shared * front), stick)), 2)
-    y = convolved(shared * linear + torch.fft.rfft(w, size + memory) * back)
-    return y, signal[:, length:], w[..., length:]

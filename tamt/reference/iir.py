@@ -30,6 +30,20 @@ SLICE = 1 << 17  # output samples per pair of products, so that the second finds
 KEPT = 128 << 20  # bytes of matrices kept for later calls; a bank of 50 DRNL filters in float64 takes 19 MiB
 
 
+def definition(x: Tensor, blocks: Blocks, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Filter ``x`` (B, T) or (B, F, T) from ``state`` (B, F, N) by block matrices: the output and the final state."""
+    whole = x.shape[-1] // BLOCK * BLOCK
+    signal = blocked(x[..., :whole])
+    starts, last = _scan(_block_ends(signal, blocks), state.transpose(0, 1), Levels(blocks.transitions[:, -1]))
+    y = _outputs(signal, starts, blocks)
+    if whole < x.shape[-1]:
+        rest = _shortened(blocks, x.shape[-1] - whole)
+        signal = blocked(x[..., whole:], x.shape[-1] - whole)
+        y = torch.cat((y, _outputs(signal, last[:, :, None], rest)), 2)
+        last = advance(last, rest.transitions)[-1] + _block_ends(signal, rest)[:, :, 0]
+    return y, last.transpose(0, 1)
+
+
 class Level(NamedTuple):
     """One level of the scan ``s_{k+1} = A s_k + e_k``: matrices for groups of ``group`` steps; states are rows here."""
 
@@ -248,20 +262,6 @@ def write_slice(
     source = signal[b].expand_as(out) if signal.shape[1] == 1 else signal[b, channels]
     torch.baddbmm(out, source, matrices.own[channels, :length, :length], beta=int(add), out=out)
     out.baddbmm_(starts[channels, b], matrices.blocks.output[channels, :length].mT)
-
-
-def iir_differentiable(x: Tensor, blocks: Blocks, state: Tensor) -> tuple[Tensor, Tensor]:
-    """:func:`iir` from block matrices and out of place, so that autograd differentiates it as often as one likes."""
-    whole = x.shape[-1] // BLOCK * BLOCK
-    signal = blocked(x[..., :whole])
-    starts, last = _scan(_block_ends(signal, blocks), state.transpose(0, 1), Levels(blocks.transitions[:, -1]))
-    y = _outputs(signal, starts, blocks)
-    if whole < x.shape[-1]:
-        rest = _shortened(blocks, x.shape[-1] - whole)
-        signal = blocked(x[..., whole:], x.shape[-1] - whole)
-        y = torch.cat((y, _outputs(signal, last[:, :, None], rest)), 2)
-        last = advance(last, rest.transitions)[-1] + _block_ends(signal, rest)[:, :, 0]
-    return y, last.transpose(0, 1)
 
 
 def iir_backward(

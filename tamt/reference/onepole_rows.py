@@ -17,7 +17,9 @@ def onepole_rows(poles: Tensor, gains: Tensor, design: Tensor) -> Tensor:
     return torch.cat((torch.stack((torch.where(decay < least, least, decay), high, low), 1), 2 * gains), 1)
 
 
-def onepole_rows_backward(grad: Tensor, poles: Tensor, rows: Tensor, design: Tensor) -> tuple[Tensor, Tensor]:
+def onepole_rows_backward(
+    grad: Tensor, poles: Tensor, gains: Tensor, design: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor]:
     r"""Gradients of poles and gains.
 
     With :math:`\log p = -\mathrm{decay} + 2\pi i\,\mathrm{frequency}` the step of the pole is

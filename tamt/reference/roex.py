@@ -30,6 +30,25 @@ ERB_AT_0, ERB_SLOPE = 24.673, 24.673 * 0.004368  # ERB in Hz, and Hz per Hz
 LEAST_SLOPE = 0.1  # of a filter's low-frequency side
 
 
+def level_definition(f: Tensor, intensity: Tensor, ratio: float) -> Tensor:
+    """Power sums (R, C) of the filters of all components at each component, all pairs at once."""
+    d = f[:, None] - f[:, :, None]
+    apart = (f[:, None] > f[:, :, None] * ratio) | (f[:, :, None] > f[:, None] * ratio)
+    return (intensity[:, None] @ _weight(d.abs() * rate(f)[..., None], apart))[:, 0]
+
+
+def excitation_definition(
+    f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
+) -> Tensor:
+    """Power sums (R, N) of the channels over all components, all pairs at once."""
+    centre = fc[:, None]
+    d = f[:, None] - centre
+    lower = (steepness[:, None] * (p / fc)[:, None]).clamp_min(LEAST_SLOPE / centre)
+    apart = (f[:, None] > centre * ratio) | (centre > f[:, None] * ratio)
+    weight = _weight(d.abs() * torch.where(d < 0, lower, (p / fc)[:, None]), apart)
+    return (weight @ intensity[..., None])[..., 0]
+
+
 def rate(f: Tensor) -> Tensor:
     """Steepness ``p(f)/f = 4/ERB(f)`` of the filter at ``f``, per Hz."""
     return 4 / (ERB_AT_0 + ERB_SLOPE * f)
@@ -249,13 +268,6 @@ def _on_grid(values: Tensor, index: Tensor) -> Tensor:
     return values.new_zeros(values.shape[0], GRID_BINS).scatter_add_(1, index, values)
 
 
-def level_differentiable(f: Tensor, intensity: Tensor, ratio: float) -> Tensor:
-    """:func:`level` for autograd."""
-    d = f[:, None] - f[:, :, None]
-    apart = (f[:, None] > f[:, :, None] * ratio) | (f[:, :, None] > f[:, None] * ratio)
-    return (intensity[:, None] @ _weight(d.abs() * rate(f)[..., None], apart))[:, 0]
-
-
 def excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float) -> Tensor:
     """Power sums (R, N) of the channels over all components."""
     power = f.new_zeros(f.shape[0], fc.shape[0])
@@ -317,18 +329,6 @@ def excitation_backward(
         v.masked_fill_(slope <= least[channels], 0)
         grad_s[rows, columns] -= own * torch.bmm(g * a[:, 0], v)[:, 0]
     return _put_back(order, grad_f), _put_back(order, grad_i), _put_back(order, grad_s)
-
-
-def excitation_differentiable(
-    f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
-) -> Tensor:
-    """:func:`excitation` for autograd."""
-    centre = fc[:, None]
-    d = f[:, None] - centre
-    lower = (steepness[:, None] * (p / fc)[:, None]).clamp_min(LEAST_SLOPE / centre)
-    apart = (f[:, None] > centre * ratio) | (centre > f[:, None] * ratio)
-    weight = _weight(d.abs() * torch.where(d < 0, lower, (p / fc)[:, None]), apart)
-    return (weight @ intensity[..., None])[..., 0]
 
 
 def _weight(u: Tensor, apart: Tensor) -> Tensor:

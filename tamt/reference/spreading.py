@@ -19,6 +19,24 @@ RANGE = 200.0  # dB on both sides of 0 in which powers need no reference
 SLICE = 1 << 14  # levels, padding included, that take all the steps before the next: they stay in the cache
 
 
+def definition(levels: Tensor, slopes: Tensor, erb_step: float) -> Tensor:
+    """Spread levels (R, n) for ``slopes`` (5,), all terms of a band side by side."""
+    nepers = math.log(10) / 10
+    levels = levels.clamp_min(-1e30)
+    n = levels.shape[1]
+    terms = [levels]
+    for upper, base, per_db in ((True, slopes[0], slopes[2]), (False, slopes[1], slopes[3])):
+        slope = (base - per_db * (levels - slopes[4])).clamp_min(MIN_SLOPE)
+        for d in range(1, neighbours(n, erb_step) + 1):
+            loss = d * erb_step * slope
+            term = (levels - loss).masked_fill(loss > LIMITS[levels.dtype], -math.inf)
+            term = torch.nn.functional.pad(
+                term[:, : n - d] if upper else term[:, d:], (d, 0) if upper else (0, d), value=-math.inf
+            )
+            terms.append(term)
+    return torch.logsumexp(nepers * torch.stack(terms), 0) / nepers
+
+
 class _Sources(NamedTuple):
     """One slice (R, n) of levels as sources; sides, lower then upper, come first."""
 
@@ -82,7 +100,7 @@ def spreading(levels: Tensor, slopes: Tensor, erb_step: float) -> Tensor:
 
 
 def spreading_backward(
-    grad: Tensor, levels: Tensor, out: Tensor, slopes: Tensor, erb_step: float
+    grad: Tensor, levels: Tensor, slopes: Tensor, out: Tensor, erb_step: float
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the levels and of ``slopes``. ``out`` is what :func:`spreading` gave for them."""
     grad_levels = torch.empty_like(levels, memory_format=torch.contiguous_format)
@@ -109,21 +127,3 @@ def spreading_backward(
         grad_side[1] += moment.mul_(sources.above).sum((1, 2))
     base, per_db = grad_side.flip(1)
     return grad_levels, torch.cat((base, per_db, (base @ slopes[2:4])[None]))
-
-
-def spreading_differentiable(levels: Tensor, slopes: Tensor, erb_step: float) -> Tensor:
-    """:func:`spreading` for autograd: all terms of a band side by side."""
-    nepers = math.log(10) / 10
-    levels = levels.clamp_min(-1e30)
-    n = levels.shape[1]
-    terms = [levels]
-    for upper, base, per_db in ((True, slopes[0], slopes[2]), (False, slopes[1], slopes[3])):
-        slope = (base - per_db * (levels - slopes[4])).clamp_min(MIN_SLOPE)
-        for d in range(1, neighbours(n, erb_step) + 1):
-            loss = d * erb_step * slope
-            term = (levels - loss).masked_fill(loss > LIMITS[levels.dtype], -math.inf)
-            term = torch.nn.functional.pad(
-                term[:, : n - d] if upper else term[:, d:], (d, 0) if upper else (0, d), value=-math.inf
-            )
-            terms.append(term)
-    return torch.logsumexp(nepers * torch.stack(terms), 0) / nepers

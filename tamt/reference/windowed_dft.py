@@ -15,6 +15,28 @@ from tamt.shared.windowed_dft import layout, n_frames, slices
 SLICE = 1 << 19  # samples of overlapping frames taken at a time, so that they and their products stay in the cache
 
 
+def definition(
+    x: Tensor,
+    tables: Tensor,
+    weight: Tensor,
+    lengths: list[int],
+    first: list[int],
+    last: list[int],
+    hop: int,
+    size: int,
+) -> Tensor:
+    """Weighted powers (R, S, F) of ``x`` (R, N), all frames at once."""
+    half, frames = max(lengths) // 2, n_frames(x.shape[1], size, hop)
+    even, odd = _even_and_odd(x, half, hop, size, slice(0, frames))
+    total = x.new_zeros(x.shape[0], frames, max(last) - min(first) + 1)
+    for band in layout(lengths, first, last):
+        cosine, sine = band.tables(tables)
+        power = (even[..., : band.half] @ cosine).square() + (odd[..., : band.half] @ sine).square()
+        outside = (band.bins.start, total.shape[-1] - band.bins.stop)
+        total = total + torch.nn.functional.pad(power * weight[band.weights], outside)
+    return total
+
+
 def _even_and_odd(x: Tensor, half: int, hop: int, size: int, frames: slice) -> tuple[Tensor, Tensor]:
     """Sums and differences of samples at equal distances from the middle of the frames, (rows, frames, half) each."""
     begin, end = frames.start * hop + size // 2, (frames.stop - 1) * hop + size // 2
@@ -108,25 +130,3 @@ def _overlap_add(frames: Tensor, hop: int, *, forward: bool) -> Tensor:
         first = j if forward else shifts - 1 - j
         out[:, first : first + count, : part.shape[-1]] += part
     return (out if forward else out.flip(-1)).flatten(1)
-
-
-def windowed_dft_differentiable(
-    x: Tensor,
-    tables: Tensor,
-    weight: Tensor,
-    lengths: list[int],
-    first: list[int],
-    last: list[int],
-    hop: int,
-    size: int,
-) -> Tensor:
-    """:func:`windowed_dft` for autograd: out of place and in one go."""
-    half, frames = max(lengths) // 2, n_frames(x.shape[1], size, hop)
-    even, odd = _even_and_odd(x, half, hop, size, slice(0, frames))
-    total = x.new_zeros(x.shape[0], frames, max(last) - min(first) + 1)
-    for band in layout(lengths, first, last):
-        cosine, sine = band.tables(tables)
-        power = (even[..., : band.half] @ cosine).square() + (odd[..., : band.half] @ sine).square()
-        outside = (band.bins.start, total.shape[-1] - band.bins.stop)
-        total = total + torch.nn.functional.pad(power * weight[band.weights], outside)
-    return total

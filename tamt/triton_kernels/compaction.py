@@ -123,7 +123,12 @@ def compaction(
 
 
 def compaction_backward(
-    grad: torch.Tensor, intensity: torch.Tensor, threshold: torch.Tensor, count: int, limited: bool
+    grad: torch.Tensor,
+    intensity: torch.Tensor,
+    frequencies: torch.Tensor,
+    threshold: torch.Tensor,
+    count: int,
+    limited: bool,
 ) -> torch.Tensor:
     """Gradient of intensity from that of the levels (R, count)."""
     R, F = intensity.shape

@@ -109,7 +109,7 @@ def onepole_rows(poles: torch.Tensor, gains: torch.Tensor, design: torch.Tensor)
 
 
 def onepole_rows_backward(
-    grad: torch.Tensor, poles: torch.Tensor, rows: torch.Tensor, design: torch.Tensor
+    grad: torch.Tensor, poles: torch.Tensor, gains: torch.Tensor, design: torch.Tensor, rows: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of poles and gains."""
     of_poles, of_gains = (torch.empty_like(poles, memory_format=torch.contiguous_format) for _ in range(2))

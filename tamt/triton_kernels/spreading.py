@@ -226,7 +226,7 @@ def spreading(levels: torch.Tensor, slopes: torch.Tensor, erb_step: float) -> to
 
 
 def spreading_backward(
-    grad: torch.Tensor, levels: torch.Tensor, out: torch.Tensor, slopes: torch.Tensor, erb_step: float
+    grad: torch.Tensor, levels: torch.Tensor, slopes: torch.Tensor, out: torch.Tensor, erb_step: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of the levels and of slopes; ``out`` is what :func:`spreading` gave for them."""
     R, n = levels.shape

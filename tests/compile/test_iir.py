@@ -192,7 +192,7 @@ def test_machine_code_of_the_rows_of_gammatones(target: str, dtype: torch.dtype)
     new = torch.empty(0, dtype=dtype, device="meta").new_empty
     with compiled(target) as codes:
         rows = onepole_rows(new(64, 2), new(64, 2), new(64, 5))
-        onepole_rows_backward(rows, new(64, 2), rows, new(64, 5))
+        onepole_rows_backward(rows, new(64, 2), new(64, 2), new(64, 5), rows)
     assert [code.name for code in codes] == ["onepole_rows_kernel", "onepole_rows_backward_kernel"]
     for code in codes:
         check_budget(code)

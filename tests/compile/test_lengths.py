@@ -82,7 +82,7 @@ def test_components() -> None:
 
     def run(rows: int, count: int) -> None:
         compaction(new(rows, 960), new(960), new(rows), count, count < 960)
-        compaction_backward(new(rows, count), new(rows, 960), new(rows), count, count < 960)
+        compaction_backward(new(rows, count), new(rows, 960), new(960), new(rows), count, count < 960)
 
     assert compilations(run, sizes(1, 960)) <= 4
     assert compilations(lambda rows, count: launch_roex(torch.float32, rows, count, 150), sizes(1, 960)) <= 12

@@ -66,7 +66,7 @@ def test_compaction(target: str, count: int, dtype: torch.dtype) -> None:
     new = torch.empty(0, dtype=dtype, device="meta").new_empty
     with compiled(target) as codes:
         compaction(new(30000, 960), new(960), new(30000), count, count < 960)
-        compaction_backward(new(30000, count), new(30000, 960), new(30000), count, count < 960)
+        compaction_backward(new(30000, count), new(30000, 960), new(960), new(30000), count, count < 960)
     check(codes, COMPACTION)
 
 

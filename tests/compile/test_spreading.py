@@ -23,7 +23,7 @@ def launch(dtype: torch.dtype, rows: int, n: int) -> None:
     new = torch.empty(0, dtype=dtype, device="meta").new_empty
     levels, slopes = new(rows, n), new(5)
     spreading(levels, slopes, 0.25)
-    spreading_backward(levels, levels, levels, slopes, 0.25)
+    spreading_backward(levels, levels, slopes, levels, 0.25)
 
 
 @pytest.mark.parametrize("n", [150, 1024])

@@ -31,8 +31,8 @@ def check(intensity: Tensor, threshold: Tensor, count: int) -> tuple[Tensor, Ten
     tolerance = 2e-7 if intensity.dtype == torch.float32 else 1e-15  # of levels up to some 100 dB, and as many dB
     torch.testing.assert_close(levels, wanted_levels, rtol=tolerance, atol=100 * tolerance, equal_nan=True)
     grad = torch.randn(levels.shape, dtype=levels.dtype)
-    actual = engine.compaction_backward(grad, intensity, threshold, count, limited)
-    expected = reference.compaction_backward(grad, intensity, threshold, count, limited)
+    actual = engine.compaction_backward(grad, intensity, frequencies, threshold, count, limited)
+    expected = reference.compaction_backward(grad, intensity, frequencies, threshold, count, limited)
     torch.testing.assert_close(actual, expected, rtol=1e-6, atol=0, equal_nan=True)
     return freqs, levels
 
@@ -80,9 +80,9 @@ def test_any_strides() -> None:
     strided = intensity.t().contiguous().t()
     for a, e in zip(check(strided, threshold, 20), expected, strict=True):
         assert torch.equal(a, e)
-    grad = torch.ones(()).expand(6, 20)
-    wanted = engine.compaction_backward(grad.contiguous(), intensity, threshold.contiguous(), 20, True)
-    assert torch.equal(engine.compaction_backward(grad, strided, threshold, 20, True), wanted)
+    grad, frequencies = torch.ones(()).expand(6, 20), torch.arange(1.0, 41)
+    wanted = engine.compaction_backward(grad.contiguous(), intensity, frequencies, threshold.contiguous(), 20, True)
+    assert torch.equal(engine.compaction_backward(grad, strided, frequencies, threshold, 20, True), wanted)
 
 
 def test_rows_that_are_known_to_have_room() -> None:

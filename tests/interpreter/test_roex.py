@@ -54,7 +54,7 @@ ratios = pytest.mark.parametrize("ratio", [2.0, 2.0**60])
 def test_level(rows: int, components: int, channels: int, ratio: float, dtype: torch.dtype) -> None:
     f, intensity, *_ = operands(rows, components, channels, dtype)
     exact = f.double().requires_grad_(), intensity.double().requires_grad_()
-    expected = reference.level_differentiable(*exact, ratio)
+    expected = reference.level_definition(*exact, ratio)
     assert_near(kernels.level(f, intensity, ratio), expected.detach(), expected.detach(), dtype)
     grad = torch.randn(rows, components, dtype=dtype)
     actual = kernels.level_backward(grad, f, intensity, ratio)
@@ -73,7 +73,7 @@ def test_excitation(rows: int, components: int, channels: int, ratio: float, dty
     f, intensity, steepness, fc, p = operands(rows, components, channels, dtype)
     exact = [t.double().requires_grad_() for t in (f, intensity, steepness)]
     channel = fc.double(), p.double()
-    expected = reference.excitation_differentiable(*exact, *channel, ratio)
+    expected = reference.excitation_definition(*exact, *channel, ratio)
     actual = kernels.excitation(f, intensity, steepness, fc, p, ratio)
     assert_near(actual, expected.detach(), expected.detach(), dtype)
     grad = torch.randn(rows, channels, dtype=dtype)

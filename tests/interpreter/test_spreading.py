@@ -42,8 +42,8 @@ def check_against_reference(levels: Tensor, slopes: Tensor, erb_step: float) -> 
     assert actual.dtype == levels.dtype
     assert_within(actual, expected, tolerance)
     weights = torch.randn_like(levels)
-    wanted = reference.spreading_backward(weights.double(), wide[0], expected, wide[1], erb_step)
-    given = engine.spreading_backward(weights, levels, actual, slopes, erb_step)
+    wanted = reference.spreading_backward(weights.double(), wide[0], wide[1], expected, erb_step)
+    given = engine.spreading_backward(weights, levels, slopes, actual, erb_step)
     # Some are differences of large sums, hence against the largest of all rows.
     assert_close(given[0].flatten(), wanted[0].flatten(), tolerance, levels.dtype)
     assert_within(given[1], wanted[1], 3 * tolerance * wanted[1].abs().amax())
@@ -90,8 +90,8 @@ def test_no_power(dtype: torch.dtype, per_db: float) -> None:
     assert torch.equal(actual == -math.inf, silent)
     assert_within(actual[~silent], expected[~silent], TOLERANCE[dtype])
     weights = torch.randn_like(levels)
-    wanted = reference.spreading_backward(weights.double(), levels.double(), expected, slopes.double(), 0.25)
-    for a, e in zip(engine.spreading_backward(weights, levels, actual, slopes, 0.25), wanted, strict=True):
+    wanted = reference.spreading_backward(weights.double(), levels.double(), slopes.double(), expected, 0.25)
+    for a, e in zip(engine.spreading_backward(weights, levels, slopes, actual, 0.25), wanted, strict=True):
         assert_close(a.flatten(), e.flatten(), 2 * TOLERANCE[dtype], dtype)
 
 
@@ -103,7 +103,7 @@ def test_not_a_number_stays_in_its_row(value: float) -> None:
     actual = engine.spreading(levels, slopes, 0.25)
     assert torch.equal(actual[::2], clean[::2])
     assert actual[1].isnan().all()
-    grad, _ = engine.spreading_backward(torch.ones_like(actual), levels, actual, slopes, 0.25)
+    grad, _ = engine.spreading_backward(torch.ones_like(actual), levels, slopes, actual, 0.25)
     assert torch.isfinite(grad[::2]).all()
 
 
@@ -111,14 +111,14 @@ def test_any_strides() -> None:
     levels, slopes = operands(5, 20, torch.float64)
     weights = torch.randn_like(levels)
     out = engine.spreading(levels, slopes, 0.25)
-    wanted = out, *engine.spreading_backward(weights, levels, out, slopes, 0.25)
+    wanted = out, *engine.spreading_backward(weights, levels, slopes, out, 0.25)
     levels, weights, slopes = (
         levels.t().contiguous().t(),
         weights.t().contiguous().t(),
         slopes.repeat_interleave(2)[::2],
     )
     actual = engine.spreading(levels, slopes, 0.25)
-    found = actual, *engine.spreading_backward(weights, levels, actual.t().contiguous().t(), slopes, 0.25)
+    found = actual, *engine.spreading_backward(weights, levels, slopes, actual.t().contiguous().t(), 0.25)
     for a, e in zip(found, wanted, strict=True):
         assert torch.equal(a, e)
 
@@ -127,6 +127,6 @@ def test_no_rows() -> None:
     levels, slopes = operands(0, 150, torch.float32)
     out = engine.spreading(levels, slopes, 0.25)
     assert out.shape == (0, 150)
-    grad, of_slopes = engine.spreading_backward(out, levels, out, slopes, 0.25)
+    grad, of_slopes = engine.spreading_backward(out, levels, slopes, out, 0.25)
     assert grad.shape == (0, 150)
     assert of_slopes.tolist() == [0] * 5
