@@ -36,7 +36,7 @@ from tamt._memo import transformed
 from tamt.ops._precision import own_precision
 from tamt.shared.nonfinite import silenced
 
-_libraries: dict[str, torch.library.Library] = {}  # an operator lives as long as its library
+operators: dict[str, Operator] = {}  # by name; each lives as long as its library
 
 
 @functools.cache
@@ -190,7 +190,7 @@ def _never(operands: Sequence[Any]) -> bool:
 
 
 @dataclass
-class _Operator:
+class Operator:
     """All that is known of an operator, places in place of names, and what torch asks of it; see :func:`register`."""
 
     signature: Signature
@@ -209,6 +209,7 @@ class _Operator:
     saves: bool = True
     keeps: Sequence[int] = ()  # results that the backward pass takes
     dtype: torch.dtype | None = None
+    library: torch.library.Library = field(init=False, repr=False)
 
     @property
     def count(self) -> int:
@@ -223,9 +224,10 @@ class _Operator:
     def install(self) -> torch._ops.OpOverload:
         """Make torch know the operator."""
         name, count = self.signature.name, self.count
-        if name in _libraries:
-            _libraries.pop(name)._destroy()
-        library = _libraries[name] = torch.library.Library("tamt", "FRAGMENT")
+        if name in operators:
+            operators.pop(name).library._destroy()
+        operators[name] = self
+        library = self.library = torch.library.Library("tamt", "FRAGMENT")
         library.define(name + self.signature.schema, tags=(torch.Tag.pt2_compliant_tag,))
         operator, differentiable = self.call, _differentiable(self)
         # What ``Function.apply`` does outside of transforms, without a look at the signature, which takes most of the
@@ -325,7 +327,7 @@ class _Operator:
         return tuple(r[:count] for r in results), 0
 
 
-def _differentiable(own: _Operator) -> type[torch.autograd.Function]:
+def _differentiable(own: Operator) -> type[torch.autograd.Function]:
     """The kernels of an operator as one that can be differentiated and mapped."""
 
     class Differentiable(torch.autograd.Function):
@@ -434,7 +436,7 @@ def register(
     signature = Signature.of(name, schema)
     if definition is None and (not callable(backward) or set(linear.split()) != set(signature.tensors)):
         raise ValueError(f"tamt::{name} needs a definition: its backward or its tangents would have none")
-    own = _Operator(
+    own = Operator(
         signature,
         definition,
         forward,
@@ -462,7 +464,7 @@ def backward_of(operator: torch._ops.OpOverload) -> torch._ops.OpOverload:
     return getattr(torch.ops.tamt, f"{operator._schema.name.partition('::')[2]}_backward").default
 
 
-def _backward_of(own: _Operator, backward: Backward) -> _Operator:
+def _backward_of(own: Operator, backward: Backward) -> Operator:
     """The operator of a backward pass."""
     graded = [i for i in range(len(own.signature.results)) if i not in own.constants]
     alone = len(own.signature.results) == 1
@@ -509,7 +511,7 @@ def _backward_of(own: _Operator, backward: Backward) -> _Operator:
         if own.check is not None:
             own.check(*forward_of(args))
 
-    return _Operator(
+    return Operator(
         signature,
         definition,
         backward.function,
@@ -524,7 +526,7 @@ def _backward_of(own: _Operator, backward: Backward) -> _Operator:
 
 
 def _passed_back(
-    own: _Operator, backward: Backward, operator: torch._ops.OpOverload, ctx: Any, *grads: Tensor
+    own: Operator, backward: Backward, operator: torch._ops.OpOverload, ctx: Any, *grads: Tensor
 ) -> tuple[Tensor | None, ...]:
     """Gradients of an operator's arguments by that of its backward pass; only those that are needed."""
     needs = ctx.needs_input_grad
