@@ -1,6 +1,6 @@
 """The dual-resonance nonlinear filter by FFT: cuFFT transforms, and one kernel for all that lies between two of them.
 
-The walk over groups of blocks is that of :mod:`tamt.reference.fft_drnl`; here a group is as large as a budget of bytes
+The walk over groups of blocks is that of :mod:`tamt.shared.overlap_save`; here a group is as large as a budget of bytes
 allows. ``p`` counts pairs of a row and a block, ``p = r G + g``. Time ``q`` counts from a group's first new sample:
 sample ``i`` of block ``g`` is at ``q = g hop + i - memory``, and ``n`` new samples end the group. Spectra are given as
 real and imaginary parts, ``K = N/2 + 1`` pairs each. Channels are those of one slice.
@@ -16,7 +16,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from tamt.reference.fft_drnl import (
+from tamt.shared.overlap_save import (
+    BYTES,
+    TEMPORARIES,
     Group,
     block_spectra,
     complex_spectra,
@@ -28,8 +30,6 @@ from tamt.reference.fft_drnl import (
 from tamt.triton_kernels._common import LAUNCH, on_device_of
 from tamt.triton_kernels.broken_stick import broken_stick_gain, load_stick, log2_magnitude
 
-BYTES = 256 << 20  # of temporaries
-TEMPORARIES = 8  # at most as many tensors of all blocks in work live at a time, cuFFT's own included
 BLOCK = 1024  # samples per program
 BINS = 512  # of a spectrum per program
 
