@@ -2,20 +2,20 @@
 
 Forward, by stage, with the file that holds the kernel:
 
-1. table, superblock transition and response of each channel (iir_design)
-2. end states of superblocks: a matrix product where float32 channels share the signal (iir_scan), else a recursion
-   (iir_output)
-3. scan of the end states, in chunks at as many levels as needed (iir_scan)
-4. output: recursion from the scanned states (iir_output)
+1. table, superblock transition and response of each channel (tables.py)
+2. end states of superblocks: a matrix product where float32 channels share the signal (scan.py), else a recursion
+   (output.py)
+3. scan of the end states, in chunks at as many levels as needed (scan.py)
+4. output: recursion from the scanned states (output.py)
 
-Backward does stages 2 to 4 for the adjoint system, backwards in time (iir_adjoint). For the coefficients of one-pole
-cascades it correlates signal and adjoint states on the way (iir_onepole); for those of the other kinds states, adjoint
-states, signal and gradient over blocks of 64 samples (iir_gradient), and pulls what they give for the matrices of such
-blocks back to the coefficients (iir_blocks).
+Backward does stages 2 to 4 for the adjoint system, backwards in time (adjoint.py). For the coefficients of one-pole
+cascades it correlates signal and adjoint states on the way (onepole.py); for those of the other kinds states, adjoint
+states, signal and gradient over blocks of 64 samples (gradient.py), and pulls what they give for the matrices of such
+blocks back to the coefficients (blocks.py).
 
-Of few short signals stages 2 to 4 are one launch forward (iir_short).
+Of few short signals stages 2 to 4 are one launch forward (short.py).
 
-The kinds of filter and their states are described in :mod:`tamt.triton_kernels.iir_sections`.
+The kinds of filter and their states are described in :mod:`tamt.triton_kernels.iir.sections`.
 """
 
 from typing import NamedTuple
@@ -26,16 +26,16 @@ import triton
 from tamt.reference import iir as reference
 from tamt.shared.iir import BLOCK as BORDER
 from tamt.shared.iir import Blocks, block_shapes
+from tamt.triton_kernels._common import LAUNCH, dot_precision, lanes_per_warp, on_amd, on_device_of
 
-from ._common import LAUNCH, dot_precision, lanes_per_warp, on_amd, on_device_of
-from .iir_adjoint import iir_adjoint_kernel, iir_adjoint_tail_kernel
-from .iir_blocks import iir_blocks_vjp_kernel
-from .iir_design import iir_design_kernel, iir_power_kernel
-from .iir_gradient import iir_gradient_kernel
-from .iir_onepole import iir_onepole_gradient_kernel
-from .iir_output import iir_forward_kernel, iir_forward_tail_kernel
-from .iir_scan import iir_end_state_kernel, iir_scan_kernel
-from .iir_short import iir_short_kernel
+from .adjoint import iir_adjoint_kernel, iir_adjoint_tail_kernel
+from .blocks import iir_blocks_vjp_kernel
+from .gradient import iir_gradient_kernel
+from .onepole import iir_onepole_gradient_kernel
+from .output import iir_forward_kernel, iir_forward_tail_kernel
+from .scan import iir_end_state_kernel, iir_scan_kernel
+from .short import iir_short_kernel
+from .tables import iir_design_kernel, iir_power_kernel
 
 
 class Tiling(NamedTuple):
