@@ -89,7 +89,7 @@ SWEEPS = {
         "iir_end_state_kernel",
         GAMMATONE,
         constants(
-            "iir",
+            "iir.launch",
             tiles(64, 64, 32, 4, 1),
             tiles(64, 64, 32, 4, 2),
             tiles(64, 64, 64, 4, 2),
@@ -107,7 +107,7 @@ SWEEPS = {
         "iir_gradient_kernel",
         (),
         constants(
-            "iir",
+            "iir.launch",
             {"GRADIENT_BQ": 16},
             {"GRADIENT_BQ": 16, "GRADIENT_WARPS": 8},
             {"GRADIENT_BQ": 32, "GRADIENT_WARPS": 8},
@@ -212,7 +212,7 @@ def changed(sweep: Sweep, trial: Trial) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(patch.object(JITFunction, "run", instead))
         for name, value in trial.constants.items():
-            module, constant = name.split(".")
+            module, constant = name.rsplit(".", 1)
             stack.enter_context(patch.object(importlib.import_module(f"{KERNELS}.{module}"), constant, value))
         yield
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tamt.reference.broken_stick import broken_stick_
-from tamt.reference.iir import Plan, block_states, blocked, causal, parts, pieces, plan, slices, write_slice
+from tamt.reference.iir import Plan, block_states, causal, parts, pieces, plan, slices, write_slice
+from tamt.shared.iir_gradients import blocked
 from tamt.shared.nonfinite import fill_from_, first_bad
 
 

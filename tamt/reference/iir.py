@@ -21,6 +21,7 @@ from tamt._arithmetic import flush, flush_channels
 from tamt._memo import Store, bits
 from tamt.reference.blocks import iir_blocks
 from tamt.shared.iir import BLOCK, Blocks
+from tamt.shared.iir_gradients import add_block_gradients, add_power_gradients, blocked, outer, powers_in
 from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu
 
 GROUP_STATES = 64  # numbers of state in a group of the scan
@@ -318,16 +319,8 @@ def tail_backward(
         _write_signal_gradient(grad, adjoint[:, :, None], toeplitz(rest.impulse), rest.input, grad_x)
     if grad_blocks.impulse.numel():
         add_block_gradients(_shortened(grad_blocks, length), grad, adjoint[:, :, None], signal, state[:, :, None])
-    states = advance(state, rest.transitions)
-    for i in reversed(range(rest.transitions.shape[1])):
-        if grad_blocks.impulse.numel():
-            grad_blocks.transitions[:, _bits(length)[i]] += adjoint.mT @ states[i]
-        adjoint = adjoint @ rest.transitions[:, i]
+    adjoint = add_power_gradients(grad_blocks.transitions, length, state, adjoint, blocks.transitions)
     return adjoint + _pulled_back(grad, rest)[:, :, 0]
-
-
-def _bits(length: int) -> list[int]:
-    return [i for i in range(BLOCK.bit_length()) if length >> i & 1]
 
 
 def _shortened(blocks: Blocks, length: int) -> Blocks:
@@ -336,7 +329,7 @@ def _shortened(blocks: Blocks, length: int) -> Blocks:
         blocks.impulse[:, :length],
         blocks.output[:, :length],
         blocks.input[:, :, BLOCK - length :],
-        blocks.transitions[:, _bits(length)],
+        blocks.transitions[:, powers_in(length)],
     )
 
 
@@ -348,24 +341,10 @@ def advance(state: Tensor, transitions: Tensor) -> list[Tensor]:
     return states
 
 
-def blocked(x: Tensor, length: int = BLOCK) -> Tensor:
-    """(B, T) or (B, F, T) as blocks (B, 1 or F, K, L)."""
-    if x.dim() == 2:
-        x = x[:, None]
-    return x.unflatten(-1, (x.shape[-1] // length, length))
-
-
 def toeplitz(impulse: Tensor) -> Tensor:
     """``[f, i, j] = impulse[f, j - i]`` for ``j >= i``, else 0: a row of inputs times this is a row of outputs."""
     length = impulse.shape[-1]
     return pad(impulse, (length - 1, 0)).unfold(-1, length, 1).flip(1)
-
-
-def diagonal_sums(matrix: Tensor) -> Tensor:
-    """The adjoint of :func:`toeplitz`: sums along the diagonals ``j - i = 0 .. L-1`` of (F, L, L)."""
-    length = matrix.shape[-1]
-    skewed = pad(matrix.flip(1), (0, length)).flatten(1)[:, : length * (2 * length - 1)]
-    return skewed.unflatten(1, (length, 2 * length - 1)).sum(1)[:, length - 1 :]
 
 
 def _block_ends(signal: Tensor, blocks: Blocks) -> Tensor:
@@ -482,20 +461,3 @@ def _write_signal_gradient(grad: Tensor, leaving: Tensor, own: Tensor, ends: Ten
     else:
         for b in range(out.shape[0]):
             out[b] = torch.baddbmm(grad[b] @ own, leaving[:, b], ends).flatten(1)
-
-
-def outer(left: Tensor, right: Tensor) -> Tensor:
-    """Sum of outer products over batch rows and blocks: (F, B, K, N) each, to (F, N, N)."""
-    return left.flatten(1, 2).mT @ right.flatten(1, 2)
-
-
-def add_block_gradients(total: Blocks, grad: Tensor, leaving: Tensor, signal: Tensor, starts: Tensor) -> None:
-    """Gradients of all block matrices but the transitions: outer products summed over batch rows and blocks."""
-    channels, length = grad.shape[1], grad.shape[-1]
-    correlation = grad.new_zeros(channels, length, length)
-    for b in range(grad.shape[0]):
-        source = signal[b].expand_as(grad[b])
-        correlation.baddbmm_(source.mT, grad[b])
-        total.output.add_((starts[:, b].mT @ grad[b]).mT)
-        total.input.baddbmm_(leaving[:, b].mT, source)
-    total.impulse.add_(diagonal_sums(correlation))

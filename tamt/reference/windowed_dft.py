@@ -7,12 +7,16 @@ signals, as long as half the longest window, serves all bands: a shorter window 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from tamt.shared.windowed_dft import layout, n_frames, slices
 
-SLICE = 1 << 19  # samples of overlapping frames taken at a time, so that they and their products stay in the cache
+# Samples of overlapping frames taken at a time: few enough to stay in a processor's cache with their products;
+# elsewhere more, so that launches take little of the time.
+SLICE, SLICE_OF_A_DEVICE = 1 << 19, 1 << 24
 
 
 def definition(
@@ -37,6 +41,11 @@ def definition(
     return total
 
 
+def _slices(x: Tensor, frames: int, half: int, samples: int | None) -> Iterator[tuple[slice, slice]]:
+    """Rows and frames of ``x`` of about so many ``samples``, or of as many as its device should take at a time."""
+    return slices(x.shape[0], frames, half, samples or (SLICE if x.device.type == "cpu" else SLICE_OF_A_DEVICE))
+
+
 def _even_and_odd(x: Tensor, half: int, hop: int, size: int, frames: slice) -> tuple[Tensor, Tensor]:
     """Sums and differences of samples at equal distances from the middle of the frames, (rows, frames, half) each."""
     begin, end = frames.start * hop + size // 2, (frames.stop - 1) * hop + size // 2
@@ -54,13 +63,13 @@ def windowed_dft(
     last: list[int],
     hop: int,
     size: int,
-    samples: int = SLICE,
+    samples: int | None = None,
 ) -> Tensor:
     """Weighted powers (R, S, F) of ``x`` (R, N), at most about ``samples`` framed samples at a time."""
     bands, half = layout(lengths, first, last), max(lengths) // 2
     frames = n_frames(x.shape[1], size, hop)
     out = x.new_zeros(x.shape[0], frames, max(last) - min(first) + 1)
-    for r, s in slices(x.shape[0], frames, half, samples):
+    for r, s in _slices(x, frames, half, samples):
         even, odd = (t.flatten(0, 1) for t in _even_and_odd(x[r], half, hop, size, s))
         for band in bands:
             cosine, sine = band.tables(tables)
@@ -83,13 +92,13 @@ def windowed_dft_backward(
     size: int,
     need_x: bool,
     need_weight: bool,
-    samples: int = SLICE,
+    samples: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of ``x`` and ``weight``, empty where they are not needed."""
     bands, half = layout(lengths, first, last), max(lengths) // 2
     grad_x = x.new_zeros(x.shape if need_x else 0)
     grad_weight = weight.new_zeros(weight.shape if need_weight else 0)
-    for r, s in slices(x.shape[0], grad.shape[1], half, samples):
+    for r, s in _slices(x, grad.shape[1], half, samples):
         framed = _even_and_odd(x[r], half, hop, size, s)
         even, odd = (t.flatten(0, 1) for t in framed)
         grad_even, grad_odd = torch.zeros_like(even), torch.zeros_like(odd)

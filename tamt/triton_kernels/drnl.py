@@ -18,8 +18,8 @@ import triton.language as tl
 
 from ._common import LAUNCH, join_columns, lanes_per_warp, load_columns, on_amd, on_device_of
 from .broken_stick import broken_stick_gain, load_stick
-from .iir import DEFAULT, Run, Tiling, aligned, begin, enter, scanned, uses_product
-from .iir_output import (
+from .iir.launch import DEFAULT, Run, Tiling, aligned, begin, enter, scanned, uses_product
+from .iir.output import (
     load_starts,
     load_states,
     locate,
@@ -27,7 +27,7 @@ from .iir_output import (
     store_final,
     store_states,
 )
-from .iir_sections import forward_step, load_row, vary
+from .iir.sections import forward_step, load_row, vary
 
 STEP = 8  # samples of a lane in registers at once; 16 leave fewer lanes on a processor
 

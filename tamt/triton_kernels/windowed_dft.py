@@ -9,7 +9,7 @@ and backwards, with z = 2 w g (re, im),
 
     grad u = z_re C^T + z_im S^T,   grad v = z_re C^T - z_im S^T,
 
-summed over all frames that hold a sample. One launch per window.
+summed over all frames that hold a sample. One launch per window; float32 alone.
 """
 
 from itertools import pairwise
@@ -18,12 +18,10 @@ import torch
 import triton
 import triton.language as tl
 
-from tamt.reference import windowed_dft as reference
 from tamt.shared import windowed_dft as layouts
 
 from ._common import LAUNCH, dot_precision, on_device_of, product
 
-SCRATCH = 1 << 24  # samples of frames written out at a time in float64
 PARTS = 1 << 26  # numbers of z at a time, no more than 32 bits count: fewer leave much of a large GPU idle
 PART_PITCH = 8  # rows of z start at multiples of twice as many numbers, so that they are loaded in vectors
 # Tiles of the products, chosen by machine code for sm_90: registers let two programs or more share a multiprocessor, so
@@ -218,9 +216,7 @@ def windowed_dft(
     hop: int,
     size: int,
 ) -> torch.Tensor:
-    """Weighted powers (R, S, F) of x (R, N)."""
-    if x.dtype == torch.float64:
-        return reference.windowed_dft(x, tables, weight, lengths, first, last, hop, size, SCRATCH)
+    """Weighted powers (R, S, F) of x (R, N), all float32."""
     R, S = x.shape[0], layouts.n_frames(x.shape[1], size, hop)
     bands = layouts.layout(lengths, first, last)
     x, weight = x.contiguous(), weight.contiguous()
@@ -267,9 +263,6 @@ def windowed_dft_backward(
     need_weight: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of x and weight, empty where they are not needed."""
-    if x.dtype == torch.float64:
-        plan = lengths, first, last, hop, size
-        return reference.windowed_dft_backward(grad, x, tables, weight, *plan, need_x, need_weight, SCRATCH)
     grad, x, weight = grad.contiguous(), x.contiguous(), weight.contiguous()
     grad_x = x.new_zeros(x.shape if need_x else 0)
     grad_weight = weight.new_zeros(weight.shape if need_weight else 0)

@@ -14,11 +14,11 @@ pytest.importorskip("triton")
 
 from asv_bench.machine_code import TARGETS, Code, compiled
 from tamt.triton_kernels import drnl as drnl_launcher
-from tamt.triton_kernels import iir as engine
 from tamt.triton_kernels.broken_stick import broken_stick, broken_stick_backward
 from tamt.triton_kernels.drnl import drnl
 from tamt.triton_kernels.drnl_sections import drnl_sections
 from tamt.triton_kernels.iir import iir_backward, iir_forward
+from tamt.triton_kernels.iir import launch as engine
 from tamt.triton_kernels.onepole_rows import onepole_rows, onepole_rows_backward
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
@@ -56,9 +56,9 @@ TUNED = {
     "drnl_front_kernel": 64,
     "drnl_back_kernel": 88,
 }
-# Of 512: two wavefronts can share a unit. Coefficients are in them too, see iir_sections.vary. Long modal cascades take
-# more: LLVM pairs their operations for the packed instructions. So does the adjoint of one-pole cascades with the sums
-# for the coefficients where the length is not a multiple of 16; with the signal in pieces it spills.
+# Of 512: two wavefronts can share a unit. Coefficients are in them too, see iir/sections.py, vary. Long modal cascades
+# take more: LLVM pairs their operations for the packed instructions. So does the adjoint of one-pole cascades with the
+# sums for the coefficients where the length is not a multiple of 16; with the signal in pieces it spills.
 AMD_REGISTERS, AMD_REGISTERS_MODAL = 256, 272
 AMD_REGISTERS_SHORT = 320  # of few programs, which have a unit to themselves
 SINES = ("iir_design_kernel", "iir_blocks_vjp_kernel", "onepole_rows_kernel", "drnl_sections_kernel")

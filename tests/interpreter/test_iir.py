@@ -18,8 +18,8 @@ from tamt.design.sections import biquad_sections
 from tamt.reference import iir as reference
 from tamt.reference.blocks import iir_blocks
 from tamt.shared.iir import Blocks, block_shapes
-from tamt.triton_kernels import iir as engine
 from tamt.triton_kernels.iir import Tiling, iir_backward, iir_forward
+from tamt.triton_kernels.iir import launch as engine
 
 SMALL = Tiling(superblock=64, chunk=2, top=2, short=0)  # a second of signal goes through many levels
 SHORT = Tiling(short=32)  # some signals of few samples are short, others are not

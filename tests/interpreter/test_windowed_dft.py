@@ -65,10 +65,6 @@ def test_more_frames_and_bins_than_a_tile() -> None:
     check(operands([(64, 1, 100), (256, 101, 128)], 2, 256 + 32 * 70, torch.float32, 256), 32, 256)
 
 
-def test_float64_is_composed_of_library_products() -> None:
-    check(operands(OVERLAPPING, 2, 500, torch.float64), 32, 128, 1e-12)
-
-
 def test_slices_of_z_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     given = operands(OVERLAPPING, 3, 400, torch.float32)
     grad = torch.randn(3, 17, 63)

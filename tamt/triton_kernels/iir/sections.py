@@ -2,7 +2,7 @@
 
 A kind is a real linear system per channel, ``s' = A s + B u``, ``y = C s + D u``, and these steps are all that tells
 the kinds apart; every kernel of the engine is built around them. Registers come as tuples: N states, and the row of
-the coefficient table (:mod:`tamt.triton_kernels.iir_design`) that belongs to the lane's channel:
+the coefficient table (:mod:`tamt.triton_kernels.iir.tables`) that belongs to the lane's channel:
 
 =========  =====================================================  =======================  ====
 kind       table row                                              states                   N
@@ -159,7 +159,7 @@ def adjoint_states(b_s, b_c, KIND: tl.constexpr, ORDER: tl.constexpr, PHASE: tl.
 
 @triton.jit
 def correlate_step(b_u, b_s, b_zeroth, b_sum, b_c, PHASE: tl.constexpr, POLES: tl.constexpr):
-    """(l_0 before t, sums) of :mod:`tamt.triton_kernels.iir_onepole` from l_0 after t and the sums over later samples.
+    """(l_0 before t, sums) of :mod:`tamt.triton_kernels.iir.onepole` from l_0 after t and the sums over later samples.
 
     b_s is what :func:`adjoint_step` of this sample has left, which begins with q_1. The sums are those of ``u q_1`` and
     of ``u l_0``, l_0 after t, and ``l_0 = conj(p) (l_0' + q_1)``.

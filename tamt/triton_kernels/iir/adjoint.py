@@ -2,15 +2,16 @@
 
 With ``l[t]`` the gradient of the states before sample t, ``l[t] = A^T l[t + 1] + C^T gy[t]`` and
 ``gx[t] = B^T l[t + 1] + D gy[t]``; ``l[T]`` is the gradient of the final state and ``l[0]`` that of the first.
-Superblocks and trips are those of the forward recursion (iir_output), taken from their ends.
+Superblocks and trips are those of the forward recursion (output.py), taken from their ends.
 """
 
 import triton
 import triton.language as tl
 
-from ._common import join_columns, load_columns, select, split_columns
-from .iir_output import load_states, states_at_rest, store_states
-from .iir_sections import adjoint_states, adjoint_step, correlate_step, load_phase, load_row, vary
+from tamt.triton_kernels._common import join_columns, load_columns, select, split_columns
+
+from .output import load_states, states_at_rest, store_states
+from .sections import adjoint_states, adjoint_step, correlate_step, load_phase, load_row, vary
 
 
 @triton.jit
@@ -30,7 +31,7 @@ def sum_channels(b_gx, BR: tl.constexpr, BF: tl.constexpr, STEP: tl.constexpr):
 
 @triton.jit
 def store_sums(p_part, b_sum, b_zeroth, b_entering, b_c, o_c, F, BR: tl.constexpr, BF: tl.constexpr):
-    """What BR BF lanes add to the sums (4, F) of :mod:`tamt.triton_kernels.iir_onepole`, for channels o_c (BF)."""
+    """What BR BF lanes add to the sums (4, F) of :mod:`tamt.triton_kernels.iir.onepole`, for channels o_c (BF)."""
     b_re = b_c[0] * b_sum[2] + b_c[1] * b_sum[3] + b_zeroth[0] * b_entering[0] + b_zeroth[1] * b_entering[1]
     b_im = b_c[0] * b_sum[3] - b_c[1] * b_sum[2] + b_zeroth[1] * b_entering[0] - b_zeroth[0] * b_entering[1]
     b_all = (b_sum[0], b_sum[1], b_re, b_im)
@@ -86,7 +87,7 @@ def iir_adjoint_kernel(
     TASK "output":  start (F, B, n_super, NP) is l at the end of each superblock but the last; gstate (B, F, N) = l[0].
         GRAD_X:     out (groups, B, T) = gx summed over each group of BF channels, so (B, F, T) where BF = 1.
         BORDERS:    border (F, B, n_samples // BORDER, NP) = l at the end of each block of BORDER samples.
-        SUMS:       part (B, tiles, 4, F), the sums of :mod:`tamt.triton_kernels.iir_onepole`, and first (B, F, 2) =
+        SUMS:       part (B, tiles, 4, F), the sums of :mod:`tamt.triton_kernels.iir.onepole`, and first (B, F, 2) =
                     l_0[0]; from x as in the forward kernel, entering (F, B, n_super, NP) = states that enter each
                     superblock but the first, and, if n_samples < T, zeroth (B, F, 2) = l_0[n_samples].
 

@@ -11,7 +11,7 @@ All sums are in float64.
 import triton
 import triton.language as tl
 
-from ._common import product
+from tamt.triton_kernels._common import product
 
 
 @triton.jit(do_not_specialize=["n_super", "B"])

@@ -8,7 +8,7 @@ over a superblock and the response of its end state to each sample, COLUMNS samp
 import triton
 import triton.language as tl
 
-from .iir_sections import forward_step
+from .sections import forward_step
 
 
 @triton.jit

@@ -2,20 +2,20 @@
 
 Forward, by stage, with the file that holds the kernel:
 
-1. table, superblock transition and response of each channel (iir_design)
-2. end states of superblocks: a matrix product where float32 channels share the signal (iir_scan), else a recursion
-   (iir_output)
-3. scan of the end states, in chunks at as many levels as needed (iir_scan)
-4. output: recursion from the scanned states (iir_output)
+1. table, superblock transition and response of each channel (tables.py)
+2. end states of superblocks: a matrix product where float32 channels share the signal (scan.py), else a recursion
+   (output.py)
+3. scan of the end states, in chunks at as many levels as needed (scan.py)
+4. output: recursion from the scanned states (output.py)
 
-Backward does stages 2 to 4 for the adjoint system, backwards in time (iir_adjoint). For the coefficients of one-pole
-cascades it correlates signal and adjoint states on the way (iir_onepole); for those of the other kinds states, adjoint
-states, signal and gradient over blocks of 64 samples (iir_gradient), and pulls what they give for the matrices of such
-blocks back to the coefficients (iir_blocks).
+Backward does stages 2 to 4 for the adjoint system, backwards in time (adjoint.py). For the coefficients of one-pole
+cascades it correlates signal and adjoint states on the way (onepole.py); for those of the other kinds states, adjoint
+states, signal and gradient over blocks of 64 samples (gradient.py), and pulls what they give for the matrices of such
+blocks back to the coefficients (blocks.py).
 
-Of few short signals stages 2 to 4 are one launch forward (iir_short).
+Of few short signals stages 2 to 4 are one launch forward (short.py).
 
-The kinds of filter and their states are described in :mod:`tamt.triton_kernels.iir_sections`.
+The kinds of filter and their states are described in :mod:`tamt.triton_kernels.iir.sections`.
 """
 
 from typing import NamedTuple
@@ -23,19 +23,19 @@ from typing import NamedTuple
 import torch
 import triton
 
-from tamt.reference import iir as reference
 from tamt.shared.iir import BLOCK as BORDER
 from tamt.shared.iir import Blocks, block_shapes
+from tamt.shared.iir_gradients import add_block_gradients, add_power_gradients, blocked, diagonal_sums, outer
+from tamt.triton_kernels._common import LAUNCH, dot_precision, lanes_per_warp, on_amd, on_device_of
 
-from ._common import LAUNCH, dot_precision, lanes_per_warp, on_amd, on_device_of
-from .iir_adjoint import iir_adjoint_kernel, iir_adjoint_tail_kernel
-from .iir_blocks import iir_blocks_vjp_kernel
-from .iir_design import iir_design_kernel, iir_power_kernel
-from .iir_gradient import iir_gradient_kernel
-from .iir_onepole import iir_onepole_gradient_kernel
-from .iir_output import iir_forward_kernel, iir_forward_tail_kernel
-from .iir_scan import iir_end_state_kernel, iir_scan_kernel
-from .iir_short import iir_short_kernel
+from .adjoint import iir_adjoint_kernel, iir_adjoint_tail_kernel
+from .blocks import iir_blocks_vjp_kernel
+from .gradient import iir_gradient_kernel
+from .onepole import iir_onepole_gradient_kernel
+from .output import iir_forward_kernel, iir_forward_tail_kernel
+from .scan import iir_end_state_kernel, iir_scan_kernel
+from .short import iir_short_kernel
+from .tables import iir_design_kernel, iir_power_kernel
 
 
 class Tiling(NamedTuple):
@@ -518,28 +518,23 @@ def onepole_gradient(gfinal, run: Run, pulled: Pullback) -> torch.Tensor:
     return out
 
 
-def tail_gradients(gy, gfinal, x, entering, transitions, grad: Blocks) -> None:
+def add_tail_gradients(total: Blocks, gy, gfinal, x, entering, transitions) -> None:
     """What the last, short block adds to the gradients, from the states (F, B, N) that enter it.
 
-    transitions (F, 7, N, N) over 1, 2, 4 ... 64 samples.
+    transitions (F, 7, N, N) over 1, 2, 4 ... 64 samples. The sums over batch rows are part of the products, as a launch
+    for each row would take longer than its work.
     """
     length = gy.shape[-1]
     gy, leaving = gy.transpose(0, 1), gfinal.transpose(0, 1)
     x = x if shares_signal(x) else x.transpose(0, 1)
-    grad.impulse[:, :length] += reference.diagonal_sums(x.mT @ gy)
-    grad.output[:, :length] += gy.mT @ entering
-    grad.input[:, :, BORDER - length :] += leaving.mT @ x
-    powers = [i for i in range(BORDER.bit_length()) if length >> i & 1]
-    visited = [entering]
-    for i in powers[:-1]:
-        visited.append(visited[-1] @ transitions[:, i].mT)
-    for i, before in zip(reversed(powers), reversed(visited), strict=True):
-        grad.transitions[:, i] += leaving.mT @ before
-        leaving = leaving @ transitions[:, i]
+    total.impulse[:, :length] += diagonal_sums(x.mT @ gy)
+    total.output[:, :length] += gy.mT @ entering
+    total.input[:, :, BORDER - length :] += leaving.mT @ x
+    add_power_gradients(total.transitions, length, entering, leaving, transitions)
 
 
 def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
-    """Gradients of the matrices of :func:`tamt.reference.blocks.iir_blocks`."""
+    """Gradients of the matrices of :func:`tamt.blocks.iir_blocks`."""
     x, state, _, n_samples, _, system, _ = run
     B, F, N = state.shape
     T = x.shape[-1]
@@ -557,9 +552,9 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
         # cuBLAS has the double-precision matrix units; tl.dot takes no float64 in triton 3.4 and is slow with it later.
         starts = states.unflatten(1, (B, n_borders))[:, :, :n_blocks, :N]
         leaving = border.unflatten(1, (B, n_blocks))[..., :N]
-        gradient, signal = reference.blocked(gy[..., :whole]), reference.blocked(x[..., :whole])
-        reference.add_block_gradients(grad, gradient, leaving, signal, starts)
-        grad.transitions[:, -1] = reference.outer(leaving, starts)
+        gradient, signal = blocked(gy[..., :whole]), blocked(x[..., :whole])
+        add_block_gradients(grad, gradient, leaving, signal, starts)
+        grad.transitions[:, -1] = outer(leaving, starts)
     elif n_blocks:
         BQ = GRADIENT_BQ if T % TRIP == 0 else GRADIENT_BQ // 2  # rows that load word by word spill on sm_80
         ND = max(16, NP)
@@ -588,7 +583,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
             **LAUNCH,
         )
         hh, he, hc, ha = part.sum(0).split((L * L, L * ND, L * ND, ND * ND), 1)
-        grad.impulse.copy_(reference.diagonal_sums(hh.unflatten(1, (L, L))))
+        grad.impulse.copy_(diagonal_sums(hh.unflatten(1, (L, L))))
         grad.input.copy_(he.unflatten(1, (L, ND))[..., :N].mT)
         grad.output.copy_(hc.unflatten(1, (L, ND))[..., :N])
         grad.transitions[:, -1] = ha.unflatten(1, (ND, ND))[:, :N, :N]
@@ -597,7 +592,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
         if not n_samples:
             entering = state.transpose(0, 1)
         powers = design(coef, kind, order, 1, False, BORDER.bit_length()).transition[..., :N, :N].to(x.dtype)
-        tail_gradients(gy[..., whole:], gfinal, x[..., whole:], entering, powers, grad)
+        add_tail_gradients(grad, gy[..., whole:], gfinal, x[..., whole:], entering, powers)
     return grad
 
 

@@ -4,7 +4,7 @@ The matrices (:class:`tamt.shared.iir.Blocks`) are what a filter does in 64 samp
 unit impulse. A program runs these with the tangents of some coefficients beside them, in float64, a lane for each pair,
 and adds up what the tangents change, times the gradients. As operations of torch it is some two hundred launches.
 
-One-pole cascades have a kernel of their own (iir_onepole).
+One-pole cascades have a kernel of their own (onepole.py).
 """
 
 import triton
@@ -55,7 +55,7 @@ def load_duals(p_row, b_column, KIND: tl.constexpr, ORDER: tl.constexpr):
 
 @triton.jit
 def dual_step(b_u, b_s, b_t, b_c, KIND: tl.constexpr, ORDER: tl.constexpr):
-    """(tangent of y[t], states after t, their tangents) of :func:`tamt.triton_kernels.iir_sections.forward_step`."""
+    """(tangent of y[t], states after t, their tangents) of :func:`tamt.triton_kernels.iir.sections.forward_step`."""
     b_state = ()
     b_tangent = ()
     b_y = b_u

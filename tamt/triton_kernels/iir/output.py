@@ -8,8 +8,9 @@ not divisible by 16 is done by a small kernel of its own.
 import triton
 import triton.language as tl
 
-from ._common import join_columns, load_columns, select, split_columns
-from .iir_sections import forward_step, load_phase, load_row, vary
+from tamt.triton_kernels._common import join_columns, load_columns, select, split_columns
+
+from .sections import forward_step, load_phase, load_row, vary
 
 
 @triton.jit

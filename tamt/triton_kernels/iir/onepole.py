@@ -1,6 +1,6 @@
 """Gradient of the coefficients of one-pole cascades, without the block matrices of the other kinds.
 
-With l[t] and q[t] as in :func:`tamt.triton_kernels.iir_sections.adjoint_step`, that of the gain is the sum of
+With l[t] and q[t] as in :func:`tamt.triton_kernels.iir.sections.adjoint_step`, that of the gain is the sum of
 ``x[t] q_1[t]``, and that of log p is ``G = sum_t sum_j l_j[t] conj(s_j[t-1])``. For the latter the adjoint cascade goes
 on by one section, ``l_0[t] = conj(p) (l_0[t+1] + q_1[t])``. With ``w_j = n + 1 - j``, a solution of the recursion of
 the derivatives of l_j by conj(log p) is ``f_j = w_j l_{j-1} - w_{j+1} l_j``; what it lacks of the one that is 0 at T is
@@ -18,8 +18,8 @@ The adjoint kernels, which have l and q in registers, sum ``x q_1`` and ``conj(g
 import triton
 import triton.language as tl
 
-from .iir_output import load_states, states_at_rest
-from .iir_sections import forward_step, load_phase
+from .output import load_states, states_at_rest
+from .sections import forward_step, load_phase
 
 
 @triton.jit

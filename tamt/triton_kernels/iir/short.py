@@ -7,9 +7,10 @@ the output from the scanned states.
 import triton
 import triton.language as tl
 
-from ._common import join_columns, load_columns, select
-from .iir_output import states_at_rest, store_final
-from .iir_sections import forward_step, load_row, vary
+from tamt.triton_kernels._common import join_columns, load_columns, select
+
+from .output import states_at_rest, store_final
+from .sections import forward_step, load_row, vary
 
 
 @triton.jit
