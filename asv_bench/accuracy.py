@@ -16,10 +16,17 @@ from torch import Tensor
 
 import tamt
 from asv_bench import environment
-from asv_bench.benchmarks.common import DTYPES, largest_difference, modal_as_biquads, relative_error, scipy_cascade
+from asv_bench.benchmarks.common import (
+    DTYPES,
+    dense,
+    difference_in_db,
+    largest_difference,
+    modal_as_biquads,
+    relative_error,
+    scipy_cascade,
+)
 from asv_bench.benchmarks.drnl import LEVEL, scipy_drnl
 from asv_bench.benchmarks.erb_integration import band_by_band, spectrum
-from asv_bench.benchmarks.moore2016_spectrum import dense, difference_in_db
 from asv_bench.benchmarks.multi_resolution_fft import by_scipy, noise
 from asv_bench.benchmarks.spreading import composition, excitation
 

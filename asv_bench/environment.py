@@ -65,8 +65,19 @@ def save(result: dict[str, Any], path: Path) -> None:
     """A cut-off leaves the file as it was before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(result, indent=1) + "\n")
+    part.write_text(laid_out(result))
     part.replace(path)
+
+
+def laid_out(result: dict[str, Any]) -> str:
+    """JSON with an entry a line, and of a list of records a record a line."""
+    lines = []
+    for key, value in result.items():
+        text = json.dumps(value)
+        if isinstance(value, list) and value:
+            text = "[\n" + ",\n".join(f"  {json.dumps(record)}" for record in value) + "\n ]"
+        lines.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def commit() -> str:

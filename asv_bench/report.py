@@ -15,28 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from asv_bench.limits import judged
+from asv_bench.registry import MODULES
 from asv_bench.staged.rows import last_run
 from asv_bench.staged.rows import read as read_rows
 from asv_bench.tables import comparison_table, error, seconds, size, table, times, where
 
 SUPERLINEAR = 1.1  # exponent of the last decade from which growth wants a reason
 NOISE = 4 << 20  # bytes, below which peak memory is that of the allocator's pools
-PAGES = (
-    "outputs of more than 32 MiB lie in fresh pages at every call, as glibc gives blocks so large back to the system, "
-    "and the first touch of a page takes longer than the work. With `MALLOC_MMAP_THRESHOLD_` and "
-    "`MALLOC_TRIM_THRESHOLD_` set high, growth is in proportion (`MultiResolutionFFT`, batch of 1000: 133 ms, not 240)."
-)
-REASONS = {
-    ("GammatoneFilterbank", "length", "time"): PAGES,
-    ("GammatoneFilterbank", "batch", "time"): PAGES,
-    ("MultiResolutionFFT", "batch", "time"): PAGES,
-    ("Moore2016Spectrum", "length", "time"): PAGES,
-    ("Moore2016Spectrum", "batch", "time"): PAGES,
-    ("ExcitationPattern", "channels", "time"): "more bands in the same range stand closer, so that more of them lie "
-    "within the 5 ERB over which a band spreads: the work is the product of both, as the definition has it.",
-    ("Moore2016ExcitationPattern", "channels", "time"): "the level per ERB at a component sums over all components "
-    "around it: pairs, as the definition has it.",
-}
 
 Results = dict[str, Any]
 
@@ -94,37 +79,13 @@ def figure(cpu: Results, benchmark: str, *parameters: str) -> float | None:
     return None
 
 
-# Module: load, class and parameters of the forward pass, class and parameters of the training step.
-MODULE_ROWS = (
-    ("GammatoneFilterbank", "gammatone.Gammatone", "gammatone.GammatoneTraining", "2 x 1 s x 30", ()),
-    ("GammatoneFilterbank", "gammatone.Gammatone", "gammatone.GammatoneTraining", "1 x 10 s x 30", ()),
-    ("DRNLFilterbank", "drnl.DRNL", "drnl.DRNLTraining", "1 x 1 s", ("drnl",)),
-    ("DRNLFilterbank", "drnl.DRNL", "drnl.DRNLTraining", "8 x 1 s", ("drnl",)),
-    ("FastDRNLFilterbank", "drnl.DRNL", "drnl.DRNLTraining", "1 x 1 s", ("fast-drnl",)),
-    (
-        "MultiResolutionFFT",
-        "multi_resolution_fft.MultiResolution",
-        "multi_resolution_fft.MultiResolutionTraining",
-        "8 x 1 s",
-        ("fixed",),
-    ),
-    ("Moore2016Spectrum", "moore2016_spectrum.Spectrum", "moore2016_spectrum.Spectrum", "stereo 1 s", ("960",)),
-    ("ERBIntegration", "erb_integration.ERBBands", "erb_integration.ERBBandsTraining", "8 x 32", ("fixed",)),
-    ("ExcitationPattern", "spreading.Spreading", "spreading.SpreadingTraining", "2 x 32", ()),
-)
-
-
 def modules_table(cpu: Results) -> str:
     rows = []
-    for name, forward, training, load, rest in MODULE_ROWS:
-        for dtype in ("float32", "float64"):
-            key = (f"('cpu', '{load}')", dtype, *rest)
-            rows.append([f"{name}, {load}", dtype, *module_figures(cpu, forward, training, key)])
-    for kind in ("grid", "any"):
-        for dtype in ("float32", "float64"):
-            key = ("cpu", dtype, kind)
-            name = f"Moore2016ExcitationPattern, 100 frames, {kind}"
-            rows.append([name, dtype, *module_figures(cpu, "roex.Roex", "roex.RoexTraining", key)])
+    for name, module in MODULES.items():
+        for row in module.rows:
+            for dtype in ("float32", "float64"):
+                figures = module_figures(cpu, row.forward, row.training, row.parameters(dtype))
+                rows.append([f"{name}, {row.load}", dtype, *figures])
     return table(("module, load", "type", "forward", "training step", "over forward", "error"), rows)
 
 
@@ -198,12 +159,13 @@ def superlinear(growth: Results) -> list[tuple[str, str, str]]:
 def reasons(growth: Results) -> str:
     """Why each of them does, or an error where nobody has said so."""
     lines = []
-    for key in superlinear(growth):
-        if key not in REASONS:
+    for module, axis, what in superlinear(growth):
+        known = MODULES[module].growth.reasons if module in MODULES else {}
+        if (axis, what) not in known:
             raise ValueError(
-                f"{key[2]} of {key[0]} over {key[1]} grows faster than in proportion, and REASONS has no why"
+                f"{what} of {module} over {axis} grows faster than in proportion, and no reason is registered"
             )
-        lines.append(f"- `{key[0]}`, {key[2]} over {key[1]}: {REASONS[key]}")
+        lines.append(f"- `{module}`, {what} over {axis}: {known[axis, what]}")
     return "\n".join(lines)
 
 

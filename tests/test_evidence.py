@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import math
@@ -21,8 +22,10 @@ import tamt
 from asv_bench import growth, report, tables
 from asv_bench.benchmarks.common import scipy_cascade
 from asv_bench.comparison import excitation, filters, measure, peers
-from asv_bench.limits import LIMITS, Limit, holds, judged
-from asv_bench.run_device import MODULES, beyond_limits
+from asv_bench.limits import LIMITS, holds, judged
+from asv_bench.registry import MODULES, Limit
+from asv_bench.run_device import MODULES as STEMS
+from asv_bench.run_device import beyond_limits
 
 ROOT = Path(__file__).parent.parent
 RESULTS = report.read(ROOT / "results")
@@ -145,7 +148,9 @@ def test_growth_is_measured_and_checked(monkeypatch: pytest.MonkeyPatch) -> None
     rows = list(growth.points("ERBIntegration", "channels", "cpu"))
     assert [row["size"] for row in rows] == [5, 10, 20]
     assert all(row["seconds"] > 0 for row in rows)
-    monkeypatch.setitem(growth.CASES, "ERBIntegration", growth.CASES["ERBIntegration"]._replace(limit=0.0))
+    module = MODULES["ERBIntegration"]
+    strict = dataclasses.replace(module, growth=dataclasses.replace(module.growth, limit=0.0))
+    monkeypatch.setitem(MODULES, "ERBIntegration", strict)
     with pytest.raises(RuntimeError, match="not measured"):
         list(growth.points("ERBIntegration", "channels", "cpu"))
 
@@ -153,7 +158,7 @@ def test_growth_is_measured_and_checked(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("module", ["ERBIntegration", "ExcitationPattern"])
 @pytest.mark.parametrize("channels", [5, 16, 500])
 def test_growth_builds_as_many_bands_as_it_says(module: str, channels: int) -> None:
-    call = growth.CASES[module].build(length=2, batch=1, channels=channels, dtype=torch.float32, device="cpu")
+    call = growth.call_of(module, {"length": 2, "batch": 1, "channels": channels}, torch.float32, "cpu")
     assert call().shape[-1] == channels
 
 
@@ -220,7 +225,7 @@ def test_asv_check() -> None:
 def test_every_figure_of_the_asv_suite_has_one_threshold() -> None:
     thresholds = json.loads((ROOT / "asv.conf.json").read_text())["regressions_thresholds"]
     names = []
-    for stem in MODULES:
+    for stem in STEMS:
         module = import_module(f"asv_bench.benchmarks.{stem}")
         for name, benchmark in inspect.getmembers(module, inspect.isclass):
             if not name.startswith("_") and benchmark.__module__ == module.__name__:

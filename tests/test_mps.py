@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from asv_bench.benchmarks.modules import MODULES, results
+from asv_bench.benchmarks.modules import results
+from asv_bench.registry import MODULES
 
 both_kinds = pytest.mark.parametrize("learnable", [False, True])
 every_module = pytest.mark.parametrize("name", MODULES)
@@ -21,8 +22,8 @@ every_module = pytest.mark.parametrize("name", MODULES)
 
 def both_passes(name: str, learnable: bool, device: str) -> tuple[list[Tensor], list[Tensor]]:
     """Outputs, and gradients of the inputs and parameters, on the CPU."""
-    build, inputs = MODULES[name]
-    module, given = build(learnable=learnable, device=device), [t.to(device).requires_grad_() for t in inputs(3)]
+    module = MODULES[name].build(learnable, device)
+    given = [t.to(device).requires_grad_() for t in MODULES[name].inputs(3)]
     outputs = results(module(*given))
     smooth = [t for t in outputs if t.requires_grad]
     generator = torch.Generator().manual_seed(1)
@@ -105,5 +106,5 @@ class NoWideTypesOnMeta(TorchDispatchMode):
 @every_module
 def test_construction_makes_no_float64_on_the_device(name: str, learnable: bool) -> None:
     with NoWideTypesOnMeta():
-        module = MODULES[name][0](learnable=learnable, device="meta")
+        module = MODULES[name].build(learnable, "meta")
     assert all(t.is_meta for t in module.state_dict().values())

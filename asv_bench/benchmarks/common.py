@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.signal import lfilter
 from torch import Tensor
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -86,6 +86,29 @@ def largest_difference(actual: np.ndarray | Tensor, expected: np.ndarray | Tenso
     return torch.nan_to_num(difference, nan=float("inf")).max().item()
 
 
+def dense(lists: Sequence[Tensor]) -> Tensor:
+    """Levels of both ears (2, B, n_segments, 960) from the lists of Moore2016Spectrum; NaN where there is none."""
+    ears = []
+    for freqs, levels in (lists[:2], lists[2:]):
+        index = (freqs.detach().double().cpu() / 15.625).round().long()
+        rows = torch.full((*levels.shape[:-1], 961), math.nan, dtype=torch.float64)
+        ears.append(rows.scatter_(-1, index, levels.detach().double().cpu())[..., 1:])
+    return torch.stack(ears)
+
+
+def difference_in_db(levels: Tensor, expected: Tensor) -> float:
+    """Of components that both have; infinite if more than one in a thousand stands in one of the two only."""
+    one, other = levels.isfinite(), expected.isfinite()
+    if (one ^ other).sum() > 1e-3 * other.sum():
+        return math.inf
+    return (levels - expected).abs()[one & other].max().item()
+
+
+def difference_of_lists(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """:func:`difference_in_db` of lists of components."""
+    return difference_in_db(dense(actual), dense(expected))
+
+
 def require(error: float, limit: float, what: str) -> None:
     """No figure from a run whose numbers are wrong."""
     if not error <= limit:
@@ -94,6 +117,8 @@ def require(error: float, limit: float, what: str) -> None:
 
 def scipy_cascade(x: np.ndarray, poles: np.ndarray, gains: np.ndarray, order: int) -> np.ndarray:
     """``2 Re{g x / (1 - p z^-1)^order}`` per channel by ``scipy.signal.lfilter``, in the type of ``x``."""
+    from scipy.signal import lfilter  # which takes a second to import
+
     wide = np.result_type(x.dtype, np.complex64)
     outputs = []
     for pole, gain in zip(poles.astype(wide), gains.astype(wide), strict=True):

@@ -9,55 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import tamt
+from asv_bench.registry import MODULES, Inputs
 
 from .common import DEVICES, require, timed
-
-Inputs = tuple[Tensor, ...]
-
-
-def signal(length: int, *lead: int, level: float = 1.0) -> Tensor:
-    return level * torch.randn(*lead, length, generator=torch.Generator().manual_seed(0))
-
-
-def spectrum_and_frequencies(frames: int) -> Inputs:
-    return signal(1025, 2, frames).square(), torch.linspace(0, 16000, 1025)
-
-
-def components(frames: int) -> Inputs:
-    freqs = torch.linspace(50, 15000, 60).expand(2, frames, 60).contiguous()
-    return freqs, 40 + 10 * signal(60, 2, frames)
-
-
-# Constructor (with learnable and device) and inputs of a size.
-MODULES: dict[str, tuple[Callable[..., nn.Module], Callable[[int], Inputs]]] = {
-    "GammatoneFilterbank": (
-        lambda **options: tamt.GammatoneFilterbank((100, 7900), 16000, **options),
-        lambda size: (signal(100 * size, 2),),
-    ),
-    "DRNLFilterbank": (
-        lambda **options: tamt.DRNLFilterbank((250, 8000), 44100, dtype=torch.float32, **options),
-        lambda size: (signal(100 * size, 2, level=1e-3),),
-    ),
-    "FastDRNLFilterbank": (
-        lambda **options: tamt.FastDRNLFilterbank((250, 8000), 44100, dtype=torch.float32, **options),
-        lambda size: (signal(100 * size, 2, level=1e-3),),
-    ),
-    "MultiResolutionFFT": (
-        lambda **options: tamt.MultiResolutionFFT(**options),
-        lambda size: (signal(2000 + 100 * size, 2),),
-    ),
-    "Moore2016Spectrum": (
-        lambda **options: tamt.Moore2016Spectrum(max_components=960, **options),
-        lambda size: (signal(2100 + 100 * size, 2, 2, level=0.02),),
-    ),
-    "ERBIntegration": (lambda **options: tamt.ERBIntegration(**options), spectrum_and_frequencies),
-    "ExcitationPattern": (
-        lambda **options: tamt.ExcitationPattern(**options),
-        lambda size: (50 + 15 * signal(150, 2, size),),
-    ),
-    "Moore2016ExcitationPattern": (lambda **options: tamt.Moore2016ExcitationPattern(**options), components),
-}
 
 
 def results(output: Any) -> list[Tensor]:
@@ -74,18 +28,14 @@ class Construction:
     param_names = ("device", "module", "kind")
 
     def setup(self, device: str, name: str, kind: str) -> None:
-        self.device, self.options = device, {"learnable": kind == "learnable", "device": device}
-        self.build, inputs = MODULES[name]
-        given = inputs(20)
-        require(
-            largest_difference([t.cpu() for t in results(self.new()(*(t.to(device) for t in given)))],
-                               results(self.build(learnable=kind == "learnable")(*given))),
-            1e-4,
-            f"{name} {device}",
-        )  # fmt: skip
+        self.device, self.module, self.learnable = device, MODULES[name], kind == "learnable"
+        given = self.module.inputs(20)
+        found = [t.cpu() for t in results(self.new()(*(t.to(device) for t in given)))]
+        expected = results(self.module.build(self.learnable)(*given))
+        require(largest_difference(found, expected), 1e-4, f"{name} {device}")
 
     def new(self) -> nn.Module:
-        return self.build(**self.options)
+        return self.module.build(self.learnable, self.device)
 
     def time_construction(self, *_: object) -> None:
         timed(self.new, self.device)
@@ -99,9 +49,8 @@ class Compilation:
     timeout = 600
 
     def setup(self, device: str, name: str) -> None:
-        self.device, self.name = device, name
-        build, self.inputs = MODULES[name]
-        self.module = build(device=device)
+        self.device, self.name, self.inputs = device, name, MODULES[name].inputs
+        self.module = MODULES[name].build(device=device)
 
     def given(self, size: int) -> Inputs:
         return tuple(t.to(self.device) for t in self.inputs(size))

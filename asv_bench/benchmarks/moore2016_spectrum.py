@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from tamt import Moore2016Spectrum
 
-from .common import DEVICES, DTYPES, best_times, peak_memory, ratio_of_times, require, timed
+from .common import DEVICES, DTYPES, best_times, dense, difference_in_db, peak_memory, ratio_of_times, require, timed
 from .compaction import by_sort
 from .windowed_dft import by_fft
 
@@ -36,24 +34,6 @@ def composed(module: Moore2016Spectrum, audio: Tensor) -> tuple[Tensor, ...]:
     lists = by_sort(intensity.flatten(0, -2), module._frequencies, threshold.flatten(), module.max_components)
     freqs, levels = (t.reshape(*intensity.shape[:-1], -1) for t in lists)
     return freqs[0], levels[0], freqs[1], levels[1]
-
-
-def dense(lists: Sequence[Tensor]) -> Tensor:
-    """Levels of both ears (2, B, n_segments, 960) from lists of components; NaN where there is none."""
-    ears = []
-    for freqs, levels in (lists[:2], lists[2:]):
-        index = (freqs.detach().double().cpu() * (2048 / FS)).round().long()
-        rows = torch.full((*levels.shape[:-1], 961), float("nan"), dtype=torch.float64)
-        ears.append(rows.scatter_(-1, index, levels.detach().double().cpu())[..., 1:])
-    return torch.stack(ears)
-
-
-def difference_in_db(levels: Tensor, expected: Tensor) -> float:
-    """Of components that both have; infinite if more than one in a thousand stands in one of the two only."""
-    one, other = levels.isfinite(), expected.isfinite()
-    if (one ^ other).sum() > 1e-3 * other.sum():
-        return float("inf")
-    return (levels - expected).abs()[one & other].max().item()
 
 
 class _Load:

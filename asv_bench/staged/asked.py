@@ -15,8 +15,7 @@ from asv_bench.benchmarks import fft_drnl as fft_drnl_bench
 from asv_bench.benchmarks import gammatone as gammatone_bench
 from asv_bench.benchmarks import roex as roex_bench
 from asv_bench.benchmarks import spreading as spreading_bench
-from asv_bench.benchmarks.common import largest_difference, relative_error, require
-from asv_bench.benchmarks.moore2016_spectrum import dense, difference_in_db
+from asv_bench.benchmarks.common import dense, difference_in_db, largest_difference, relative_error, require
 from asv_bench.comparison.peers import Absent, Torchaudio
 
 from .device import Device

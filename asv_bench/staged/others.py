@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asv_bench import compare, growth
 from asv_bench.comparison.peers import versions
+from asv_bench.registry import MODULES
 
 from .device import Device
 from .rows import Rows
@@ -14,7 +15,7 @@ REHEARSED = ["peers", "compare, ERB bands, float32", "growth, ERBIntegration, ch
 def items() -> list[str]:
     """The peers that are here, comparison in float32, growth, comparison in float64."""
     compared = [[f"compare, {name}, {dtype}" for name in compare.OPERATIONS] for dtype in ("float32", "float64")]
-    grown = [f"growth, {name}, {axis}" for name, case in growth.CASES.items() for axis in case.start]
+    grown = [f"growth, {name}, {axis}" for name, module in MODULES.items() for axis in module.growth.start]
     return ["peers", *compared[0], *grown, *compared[1]]
 
 

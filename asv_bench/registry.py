@@ -1,0 +1,464 @@
+"""The modules of tamt, each named once: how it is built and what is asked of it.
+
+Benchmarks, growth, limits, the pages and the contract tests take their modules from :data:`MODULES`. A module's loads,
+its truth and its errors stand in ``asv_bench/benchmarks/<stem>.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import tamt
+from asv_bench.benchmarks.common import difference_of_lists, largest_difference, relative_error
+
+Inputs = tuple[Tensor, ...]
+Options = Mapping[str, Any]
+Sizes = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The largest value a benchmark may have on two CPU cores, for parameters that hold all of ``parameters``."""
+
+    work: str
+    benchmark: str
+    parameters: tuple[str, ...]
+    most: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table of modules: a load, and the classes that measure forward pass and training step."""
+
+    load: str
+    forward: str
+    training: str
+    key: tuple[str, ...] = ()  # parameters after the type
+    case: str = ""  # parameter before the type, where it is not ("cpu", load)
+
+    def parameters(self, dtype: str) -> tuple[str, ...]:
+        return (self.case or f"('cpu', '{self.load}')", dtype, *self.key)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A module of any size, over length, batch and channels.
+
+    ``options`` are those of so many channels, ``given`` the inputs of a length, a batch and so many channels.
+    """
+
+    options: Callable[[int], Options]
+    given: Callable[[int, int, int], Inputs]
+    base: Sizes  # of the axes that stay
+    start: Sizes  # of the axis that grows
+    limit: float = 5e-5  # of the error of float32
+    error: Callable[[Any, Any], float] = relative_error
+    reasons: Mapping[tuple[str, str], str] = field(default_factory=dict)  # why (axis, "time" or "memory") grows faster
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module of tamt, by its name there, with what is measured and promised of it.
+
+    ``options`` are those of the module that is measured; ``small`` come in their place where a test wants few channels.
+    ``inputs`` are those of a size, of which 1 is the least, in float32: two signals, spectra or the like along the
+    first dimension, which do not know of each other; the frequencies of bins are one for both. ``frames`` says whether
+    frames, the dimension before the last, do not know of each other either.
+    """
+
+    name: str
+    stem: str  # of its benchmarks
+    options: Options
+    inputs: Callable[[int], Inputs]
+    learnable: tuple[str, ...]  # names of its parameters
+    growth: Growth
+    small: Options = field(default_factory=dict)
+    frames: bool = False
+    limits: tuple[Limit, ...] = ()
+    rows: tuple[Row, ...] = ()
+
+    @property
+    def kind(self) -> type[nn.Module]:
+        return getattr(tamt, self.name)
+
+    @property
+    def streams(self) -> bool:
+        return hasattr(self.kind, "stream")
+
+    @property
+    def typed(self) -> bool:
+        """Whether it has a type to compute in, and not that of its input."""
+        return "dtype" in inspect.signature(self.kind).parameters
+
+    def build(
+        self,
+        learnable: bool = False,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        small: bool = False,
+        **options: Any,
+    ) -> nn.Module:
+        """The module; ``dtype`` is for those that have one, and ``options`` come in place of the usual ones."""
+        given = {**self.options, **(self.small if small else {}), **options}
+        typed = {"dtype": dtype} if self.typed else {}
+        return self.kind(**given, learnable=learnable, device=device, **typed)
+
+
+def signal(length: int, *lead: int, level: float = 1.0) -> Tensor:
+    """White noise of shape (``lead``, length)."""
+    return level * torch.randn(*lead, length, generator=torch.Generator().manual_seed(0))
+
+
+def spectrum_and_frequencies(frames: int, batch: int = 2) -> Inputs:
+    return signal(1025, batch, frames).square(), torch.linspace(0, 16000, 1025)
+
+
+def components(frames: int) -> Inputs:
+    """Frequencies and levels."""
+    freqs = torch.linspace(50, 15000, 60).expand(2, frames, 60).contiguous()
+    return freqs, 40 + 10 * signal(60, 2, frames)
+
+
+def at_least(times: float) -> float:
+    """As many times faster than the peer, or than real time, as a limit on the tracked time over the other's."""
+    return 1 / times
+
+
+def evenly(channels: int, low: float, high: float) -> Tensor:
+    """Frequencies in Hz, evenly on the ERB scale."""
+    ends = tamt.fc2erb(torch.tensor([low, high], dtype=torch.float64))
+    return tamt.erb2fc(torch.linspace(ends[0], ends[1], channels, dtype=torch.float64))
+
+
+def erb_step(channels: int) -> float:
+    """That of as many bands between 50 Hz and 15 kHz."""
+    low, high = tamt.f2erbrate(50.0), tamt.f2erbrate(15000.0)
+    return (high - low) / (channels - 1.5)
+
+
+def of_channels(low: float, high: float, fs: int, channels: int) -> Options:
+    return {"fc": evenly(channels, low, high), "fs": fs}
+
+
+def of_bands(channels: int) -> Options:
+    return {"erb_step": erb_step(channels)}
+
+
+def as_ever(channels: int) -> Options:
+    return {}
+
+
+def filterbank_growth(low: float, high: float, fs: int, level: float, **more: Any) -> Growth:
+    return Growth(
+        functools.partial(of_channels, low, high, fs),
+        lambda length, batch, channels: (signal(length, batch, level=level),),
+        {"length": 4000, "batch": 1, "channels": 10},
+        {"length": 1000, "batch": 1, "channels": 1},
+        **more,
+    )
+
+
+def band_levels(length: int, batch: int, channels: int) -> Inputs:
+    return (50 + 15 * signal(length * channels, batch).unflatten(1, (length, channels)),)
+
+
+def many_components(length: int, batch: int, channels: int) -> Inputs:
+    """``channels`` counts the components."""
+    freqs = torch.linspace(20, 15000, channels, dtype=torch.float64).expand(batch, length, channels)
+    return freqs, 40 + 10 * signal(length * channels, batch).unflatten(1, (length, channels))
+
+
+PAGES = (
+    "outputs of more than 32 MiB lie in fresh pages at every call, as glibc gives blocks so large back to the system, "
+    "and the first touch of a page takes longer than the work. With `MALLOC_MMAP_THRESHOLD_` and "
+    "`MALLOC_TRIM_THRESHOLD_` set high, growth is in proportion (`MultiResolutionFFT`, batch of 1000: 133 ms, not 240)."
+)
+DRNL = {"fc": (250, 8000), "fs": 44100}
+FEW = [300.0, 1000.0]  # Hz
+
+_MODULES = (
+    Module(
+        "GammatoneFilterbank",
+        "gammatone",
+        {"fc": (100, 7900), "fs": 16000},
+        lambda size: (signal(100 * size, 2),),
+        ("poles", "gains"),
+        filterbank_growth(100, 7000, 16000, 1.0, reasons={("length", "time"): PAGES, ("batch", "time"): PAGES}),
+        small={"fc": FEW},
+        limits=(
+            Limit(
+                "gammatone, 2 x 1 s x 30, float32: time over scipy.signal.lfilter",
+                "gammatone.GammatoneAgainstScipy.track_time_over_scipy",
+                ("float32",),
+                at_least(12),
+            ),
+            Limit(
+                "the same, learnable: training step over forward",
+                "gammatone.GammatoneTraining.track_training_over_forward",
+                ("2 x 1 s x 30", "float32"),
+                5,
+            ),
+            Limit("10 s over ten times 1 s", "gammatone.GammatoneGrowth.track_growth_with_length", (), 1.15),
+            Limit("8 x 10 s: peak memory in outputs", "gammatone.GammatoneGrowth.track_peak_memory_8_x_10_s", (), 4),
+            Limit("float32 error, 20 Hz to 4 kHz", "gammatone.GammatoneAccuracy.track_float32_error", (), 5e-6),
+        ),
+        rows=(
+            Row("2 x 1 s x 30", "gammatone.Gammatone", "gammatone.GammatoneTraining"),
+            Row("1 x 10 s x 30", "gammatone.Gammatone", "gammatone.GammatoneTraining"),
+        ),
+    ),
+    Module(
+        "DRNLFilterbank",
+        "drnl",
+        DRNL,
+        lambda size: (signal(100 * size, 2, level=1e-3),),
+        ("CF_lin", "BW_lin", "g", "CF_nlin", "BW_nlin", "a", "b", "c"),
+        filterbank_growth(250, 8000, 44100, 1e-3),
+        small={"fc": FEW},
+        limits=(
+            Limit(
+                "DRNL, 1 x 1 s, float64: time over scipy.signal.sosfilt",
+                "drnl.DRNLAgainstScipy.track_time_over_scipy",
+                ("1 x 1 s", "float64", "drnl"),
+                at_least(1.5),
+            ),
+            Limit(
+                "DRNL, 8 x 1 s, float32: time over scipy.signal.sosfilt",
+                "drnl.DRNLAgainstScipy.track_time_over_scipy",
+                ("8 x 1 s", "float32", "drnl"),
+                at_least(2.5),
+            ),
+            Limit(
+                "DRNL, learnable: training step over a fixed forward",
+                "drnl.DRNLTraining.track_training_over_forward",
+                ("drnl",),
+                6,
+            ),
+            Limit("design of 50 learnable DRNL channels, s", "drnl.DRNLDesign.track_design_beside_forward", (), 5e-3),
+        ),
+        rows=(
+            Row("1 x 1 s", "drnl.DRNL", "drnl.DRNLTraining", ("drnl",)),
+            Row("8 x 1 s", "drnl.DRNL", "drnl.DRNLTraining", ("drnl",)),
+        ),
+    ),
+    Module(
+        "FastDRNLFilterbank",
+        "drnl",
+        DRNL,
+        lambda size: (signal(100 * size, 2, level=1e-3),),
+        ("a", "b", "c"),
+        filterbank_growth(250, 8000, 44100, 1e-3),
+        small={"fc": FEW, "ir_length": 512},
+        limits=(
+            Limit(
+                "FastDRNL, 0.5 s, float64: time over real time",
+                "fft_drnl.FftDrnl.track_time_over_real_time",
+                ("float64",),
+                at_least(5),
+            ),
+            Limit(
+                "FastDRNL, memory beyond the output, 60 s over 10 s",
+                "fft_drnl.FftDrnlGrowth.track_memory_60_s_over_10_s",
+                (),
+                1.2,
+            ),
+        ),
+        rows=(Row("1 x 1 s", "drnl.DRNL", "drnl.DRNLTraining", ("fast-drnl",)),),
+    ),
+    Module(
+        "MultiResolutionFFT",
+        "multi_resolution_fft",
+        {},
+        lambda size: (signal(2000 + 100 * size, 2),),
+        ("freq_thresholds",),
+        Growth(
+            as_ever,
+            lambda length, batch, channels: (signal(length, batch),),
+            {"length": 8000, "batch": 1, "channels": 0},
+            {"length": 3200, "batch": 1},
+            error=lambda actual, expected: relative_error(actual[0], expected[0]),
+            reasons={("batch", "time"): PAGES},
+        ),
+        limits=(
+            Limit(
+                "MultiResolutionFFT, 8 x 1 s, float32: time over real time",
+                "multi_resolution_fft.MultiResolution.track_time_over_real_time",
+                ("8 x 1 s", "float32", "fixed"),
+                at_least(700),
+            ),
+            Limit(
+                "MultiResolutionFFT: training step over forward",
+                "multi_resolution_fft.MultiResolutionTraining.track_training_over_forward",
+                ("float32",),
+                4,
+            ),
+        ),
+        rows=(
+            Row(
+                "8 x 1 s",
+                "multi_resolution_fft.MultiResolution",
+                "multi_resolution_fft.MultiResolutionTraining",
+                ("fixed",),
+            ),
+        ),
+    ),
+    Module(
+        "Moore2016Spectrum",
+        "moore2016_spectrum",
+        {"max_components": 960},
+        lambda size: (signal(2100 + 100 * size, 2, 2, level=0.02),),
+        ("freq_limits", "threshold_max_minus", "threshold_absolute"),
+        Growth(
+            lambda channels: {"segment_duration": 10},
+            lambda length, batch, channels: (signal(length, 2 * batch, level=0.02).unflatten(0, (batch, 2)),),
+            {"length": 4000, "batch": 1, "channels": 0},
+            {"length": 3200, "batch": 1},
+            limit=0.05,
+            error=difference_of_lists,
+            reasons={("length", "time"): PAGES, ("batch", "time"): PAGES},
+        ),
+        limits=(
+            Limit(
+                "Moore2016Spectrum, stereo 1 s, float32: time over real time",
+                "moore2016_spectrum.Spectrum.track_time_over_real_time",
+                ("'stereo 1 s'", "float32"),
+                at_least(40),
+            ),
+            Limit(
+                "the same: peak memory beside input and output, MiB",
+                "moore2016_spectrum.Spectrum.track_peak_memory",
+                ("'stereo 1 s'", "float32"),
+                40,
+            ),
+            Limit(
+                "the same: training step over forward",
+                "moore2016_spectrum.Spectrum.track_training_over_forward",
+                ("'stereo 1 s'", "float32"),
+                4,
+            ),
+        ),
+        rows=(Row("stereo 1 s", "moore2016_spectrum.Spectrum", "moore2016_spectrum.Spectrum", ("960",)),),
+    ),
+    Module(
+        "ERBIntegration",
+        "erb_integration",
+        {},
+        spectrum_and_frequencies,
+        ("integration_weights", "bandwidth_scale"),
+        Growth(
+            of_bands,
+            lambda length, batch, channels: spectrum_and_frequencies(length, batch),
+            {"length": 10, "batch": 1, "channels": 150},
+            {"length": 10, "batch": 1, "channels": 5},
+            limit=1e-3,
+            error=largest_difference,
+        ),
+        frames=True,
+        limits=(
+            Limit(
+                "ERBIntegration, 8 x 32 spectra, float32, s",
+                "erb_integration.ERBBands.time_forward",
+                ("8 x 32", "float32", "fixed"),
+                1e-3,
+            ),
+            Limit(
+                "ERBIntegration: training step over forward",
+                "erb_integration.ERBBandsTraining.track_training_over_forward",
+                ("float32",),
+                4,
+            ),
+        ),
+        rows=(Row("8 x 32", "erb_integration.ERBBands", "erb_integration.ERBBandsTraining", ("fixed",)),),
+    ),
+    Module(
+        "ExcitationPattern",
+        "spreading",
+        {},
+        lambda size: (50 + 15 * signal(150, 2, size),),
+        ("upper_slope_base", "lower_slope_base", "upper_slope_per_db", "lower_slope_per_db"),
+        Growth(  # rounding decides whether a term 50 dB down counts
+            of_bands,
+            band_levels,
+            {"length": 10, "batch": 1, "channels": 150},
+            {"length": 10, "batch": 1, "channels": 5},
+            limit=0.1,
+            error=largest_difference,
+            reasons={
+                ("channels", "time"): "more bands in the same range stand closer, so that more of them lie within the "
+                "5 ERB over which a band spreads: the work is the product of both, as the definition has it."
+            },
+        ),
+        frames=True,
+        limits=(
+            Limit(
+                "ExcitationPattern, 2 x 32 frames, float32, s",
+                "spreading.Spreading.time_forward",
+                ("2 x 32", "float32"),
+                1e-3,
+            ),
+            Limit(
+                "four times the frames: time over four times",
+                "spreading.SpreadingGrowth.track_growth",
+                ("float32",),
+                1.2,
+            ),
+            Limit(
+                "16 x 1000 frames: peak memory in inputs",
+                "spreading.Spreading.track_peak_memory",
+                ("16 x 1000", "float32"),
+                8,
+            ),
+            Limit(
+                "ExcitationPattern: training step over forward",
+                "spreading.SpreadingTraining.track_training_over_forward",
+                ("float32",),
+                5,
+            ),
+        ),
+        rows=(Row("2 x 32", "spreading.Spreading", "spreading.SpreadingTraining"),),
+    ),
+    Module(
+        "Moore2016ExcitationPattern",
+        "roex",
+        {},
+        components,
+        ("level_dep_factor",),
+        Growth(
+            as_ever,
+            many_components,
+            {"length": 1, "batch": 1, "channels": 300},
+            {"length": 1, "batch": 1, "channels": 2},
+            limit=1e-3,
+            error=largest_difference,
+            reasons={
+                ("channels", "time"): "the level per ERB at a component sums over all components around it: pairs, as "
+                "the definition has it."
+            },
+        ),
+        frames=True,
+        limits=(
+            Limit(
+                "Moore2016ExcitationPattern, float32: time over real time, frames of 1 ms",
+                "roex.Roex.track_time_over_real_time",
+                ("float32",),
+                at_least(0.7),
+            ),
+            Limit("the same: peak memory, MB", "roex.Roex.track_peak_memory", ("float32",), 100),
+            Limit(
+                "the same: training step over forward", "roex.RoexTraining.track_training_over_forward", ("float32",), 5
+            ),
+        ),
+        rows=tuple(
+            Row(f"100 frames, {kind}", "roex.Roex", "roex.RoexTraining", (kind,), "cpu") for kind in ("grid", "any")
+        ),
+    ),
+)
+
+MODULES = {module.name: module for module in _MODULES}
