@@ -61,7 +61,7 @@ def group_means(x: Tensor, size: int, groups: int) -> Tensor:
 def _linear(
     name: str, operand: str, parameters: str, forward: Callable[..., Tensor], shape: Callable[..., Any], adjoint: Any
 ) -> Any:
-    """An operator that is linear in its operand; ``adjoint`` takes the gradient, the operand's shape, the parameters."""
+    """An operator that is linear in its operand; ``adjoint`` takes gradient, shape of the operand and parameters."""
     return register(
         name,
         f"(Tensor {operand}, {parameters}) -> Tensor",
