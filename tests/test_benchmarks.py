@@ -12,7 +12,7 @@ import torch
 from gpu import test_smoke
 
 from asv_bench.benchmarks.common import relative_error, require
-from tamt.ops._register import operators
+from tamt.ops._operator import operators
 
 ROOT = Path(__file__).parent.parent
 

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tamt.ops import fft_drnl as ops
-from tamt.ops._register import operators
+from tamt.ops._operator import operators
 from tamt.reference import fft_drnl as reference
 from tamt.shared.overlap_save import fitting_spectra
 

@@ -16,7 +16,7 @@ from torch import Tensor
 import tamt
 from tamt.excitation.glasberg2002 import ExcitationPattern
 from tamt.ops import spreading as operator
-from tamt.ops._register import operators
+from tamt.ops._operator import operators
 
 SLOPES = ("upper_slope_base", "lower_slope_base", "upper_slope_per_db", "lower_slope_per_db")
 NAMES = {*SLOPES, "level_ref", "fc_erb", "erb_centers"}

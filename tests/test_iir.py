@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.signal import butter, sosfilt
 
 from tamt.design.butterworth import butterworth_lowpass
-from tamt.ops import _register
+from tamt.ops import _operator
 from tamt.ops import iir as ops
 from tamt.reference import iir as reference
 from tamt.reference.blocks import iir_blocks
@@ -282,10 +282,10 @@ def test_reference_serves_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Triton where there is CUDA and triton; the reference for everything else."""
-    backend = _register.backend.__wrapped__
-    monkeypatch.setattr(_register.importlib.util, "find_spec", lambda name: object())
+    backend = _operator.backend.__wrapped__
+    monkeypatch.setattr(_operator.importlib.util, "find_spec", lambda name: object())
     assert [backend(device) for device in ("cpu", "mps", "cuda")] == ["reference", "reference", "triton"]
-    monkeypatch.setattr(_register.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(_operator.importlib.util, "find_spec", lambda name: None)
     assert backend("cuda") == "reference"
 
 

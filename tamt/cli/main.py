@@ -14,7 +14,7 @@ import torch
 from tamt.filterbanks.drnl import MODELS, SUBJECTS
 
 from .. import __version__
-from ..ops._register import backend
+from ..ops._operator import backend
 from .analyze import EXCITATIONS, FILTERBANKS, NOTES, SPECTRA, analyze_files
 from .console import CommandError, OutputError, reason, say
 from .demo import run_demo

@@ -10,7 +10,7 @@ from helpers import assert_close
 
 from tamt.excitation.glasberg2002 import ExcitationPattern
 from tamt.ops import spreading as operator
-from tamt.ops._register import operators
+from tamt.ops._operator import operators
 
 pytestmark = pytest.mark.gpu
 SLOPES = [27.0, 11.0, 0.37, 0.2, 60.0]
