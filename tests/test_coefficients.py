@@ -127,9 +127,6 @@ def test_quiet_filters_are_flushed_less() -> None:
 def test_flush_leaves_what_matters() -> None:
     values = torch.tensor([1.0, -1e-20, 1e-37, -3e-40, 0.0])
     assert flush(values).tolist() == [*values[:2].tolist(), 0, 0, 0]
-    flushed = flush(values.requires_grad_())
-    (gradient,) = torch.autograd.grad(flushed.sum(), values)
-    assert gradient.tolist() == [1] * 5
 
 
 @pytest.mark.parametrize("n", [2, 3])
