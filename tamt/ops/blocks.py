@@ -25,7 +25,8 @@ def _forward(coef: Tensor, kind: str, order: int) -> tuple[Tensor, ...]:
 
 def _backward(*operands: Any) -> Tensor:
     *grads, coef, kind, order = operands
-    return reference.iir_blocks_vjp(Blocks(*grads), coef, kind, order).contiguous()
+    plain = Blocks(*(grad.clone() for grad in grads))  # without tangents, as autograd is off here
+    return reference.iir_blocks_vjp(plain, coef, kind, order).contiguous()
 
 
 iir_blocks = register(

@@ -198,8 +198,8 @@ def filtered(
     lead = x.shape[:-signal_dims]
     at_rest = state is None
     if state is None:
-        state = x.new_zeros(*lead, channels, 2 * order)
-    _check_shape("state", state, (*lead, channels, 2 * order))
+        state = x.new_zeros(*lead, channels, KINDS[kind].states(order))
+    _check_shape("state", state, (*lead, channels, KINDS[kind].states(order)))
     check_same_kind({"coefficients": coef, "state": state}, x, "the signal's")
     if biquads and not at_rest:
         state = biquads.states(state)
