@@ -14,10 +14,10 @@ from torch import Tensor
 from tamt import DRNLFilterbank
 from tamt.design import drnl as design
 from tamt.design.poles import MIN_DECAY, pole_design, split_design
+from tamt.design.rows import BiquadSection, ModalSection, OnepoleRow
 from tamt.design.sections import biquad_sections, section_gain
 from tamt.filterbanks.drnl import FILTERS, MODELS
 from tamt.reference import onepole_rows as reference_rows
-from tamt.shared.iir import BiquadSection, ModalSection, OnepoleRow
 
 # Of torch.library.opcheck all but tracing an operator and its gradients: that can take half a minute, and once will do.
 QUICK = ("test_schema", "test_autograd_registration", "test_faketensor")

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tamt.shared.iir import ModalSection
+from tamt.design.rows import ModalSection
 
 
 def butterworth_lowpass(cutoff: Tensor, fs: float, n: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tamt.design.butterworth import butterworth_lowpass
 from tamt.design.gammatone import classic_gammatone
-from tamt.shared.iir import ModalSection
+from tamt.design.rows import ModalSection
 
 DRNLSections = tuple[Tensor, Tensor, Tensor]  # of the linear path, and of the nonlinear path's first and second filter
 

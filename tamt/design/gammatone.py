@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tamt.design.poles import MIN_DECAY
+from tamt.design.rows import ModalSection
 from tamt.scales import audfiltbw
-from tamt.shared.iir import ModalSection
 
 MAX_DECAY = 36.0  # where a pole might as well be 0
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tamt.design.poles import MIN_DECAY
-from tamt.shared.iir import KERNEL_ORDER, BiquadSection, ModalSection
+from tamt.design.rows import KERNEL_ORDER, BiquadSection, ModalSection
 
 
 def modal_response(sections: Tensor, cycles: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class Biquads(NamedTuple):
     r"""Real second-order sections in the form that the engine gives them, which keeps the digits of slow poles.
 
     A section is :math:`y = b u + s_1`, :math:`s_1' = r s_1 + \omega s_2 + e_1 u`,
-    :math:`s_2' = r s_2 - k s_1 - a s_2 + e_2 u` (:class:`tamt.shared.iir.BiquadSection`): both its polynomials are
+    :math:`s_2' = r s_2 - k s_1 - a s_2 + e_2 u` (:class:`tamt.design.rows.BiquadSection`): both its polynomials are
     taken in powers of :math:`z - r`, where :math:`r` is 1 or -1, near which slow poles lie, or 0. What the coefficients
     of a biquad say about poles near 1 is in the sums :math:`a = a_1 + 2` and :math:`\omega k = a_2 + a_1 + 1`, which
     float32 forms without error. :math:`\omega \approx \sqrt{|\omega k|}` makes the states equally large.

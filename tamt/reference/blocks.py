@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tamt._arithmetic import complex_conjugate, complex_divide, complex_multiply, flush_channels
+from tamt.design.rows import KERNEL_ORDER, BiquadSection, ModalSection, OnepoleRow
 from tamt.design.sections import section_gain
-from tamt.shared.iir import BLOCK, KERNEL_ORDER, KINDS, BiquadSection, Blocks, ModalSection, OnepoleRow
+from tamt.shared.iir import BLOCK, KINDS, Blocks
 
 
 def definition(coef: Tensor, kind: str, order: int) -> Blocks:

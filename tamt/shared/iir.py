@@ -1,4 +1,4 @@
-"""What the IIR engine's filters are: kinds of sections, names of their coefficients, matrices of blocks of samples."""
+"""What the IIR engine's filters are: kinds, and their matrices of blocks of samples."""
 
 from __future__ import annotations
 
@@ -6,48 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from tamt.design.rows import BiquadSection, Feedback, ModalSection, OnepoleRow
+
 BLOCK = 64  # samples per block, a power of two
-KERNEL_ORDER = 8  # sections of the longest cascade whose states fit into the registers of a GPU's thread
-
-
-class OnepoleRow(NamedTuple):
-    """Of a cascade of equal complex one-pole sections: pole ``exp(-decay + 2 pi i (high + low))`` and gain."""
-
-    decay: Tensor  # nepers per sample
-    high: Tensor  # frequency in cycles per sample, as an unevaluated sum
-    low: Tensor
-    gain_re: Tensor
-    gain_im: Tensor
-
-
-class Feedback(NamedTuple):
-    """What of a one-pole section's state is taken from the cascade's input."""
-
-    re: Tensor
-    im: Tensor
-
-
-class ModalSection(NamedTuple):
-    """``s' = p s + gain u``, ``y = direct u + Re s'`` with the pole ``p = exp(-decay + 2 pi i (high + low))``."""
-
-    decay: Tensor
-    high: Tensor
-    low: Tensor
-    gain_re: Tensor
-    gain_im: Tensor
-    direct: Tensor
-
-
-class BiquadSection(NamedTuple):
-    """``y = b u + s_1``, ``s_1' = r s_1 + omega s_2 + e_1 u``, ``s_2' = r s_2 - k s_1 - a s_2 + e_2 u``."""
-
-    b: Tensor
-    e1: Tensor
-    e2: Tensor
-    omega: Tensor
-    k: Tensor
-    a: Tensor
-    r: Tensor
 
 
 class Kind(NamedTuple):
