@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from tamt._memo import transformed
-
 
 def split_sum(value: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """``value`` (float64) as an unevaluated sum ``high + low`` of two tensors of ``dtype``."""
@@ -37,19 +35,15 @@ def complex_conjugate(a: Tensor) -> Tensor:
 def flush(matrix: Tensor, least: Tensor | None = None) -> Tensor:
     """Zero for what has decayed beyond any use: processors take many times longer over denormal numbers.
 
-    That is what is not above ``least``, by default so small that products of it vanish. A matrix that requires
-    gradients passes as it is, and all derivatives do: also those of an exact 0.
+    That is what is not above ``least``, by default so small that products of it vanish. Gradients do not pass there.
     """
-    if matrix.requires_grad:
-        return matrix
-    small = torch.finfo(matrix.dtype).tiny ** 0.8
-    if transformed():
-        return torch.where(matrix.abs() <= (small if least is None else least), matrix - matrix.detach(), matrix)
-    return hardshrink(matrix, small) if least is None else torch.where(matrix.abs() <= least, 0.0, matrix)
+    if least is None:
+        return hardshrink(matrix, torch.finfo(matrix.dtype).tiny ** 0.8)
+    return torch.where(matrix.abs() <= least, 0.0, matrix)
 
 
 def flush_channels(matrix: Tensor) -> Tensor:
     """:func:`flush` for matrices (F, ...), each channel's relative to its largest entry where that is below 1."""
     tiny = torch.finfo(matrix.dtype).tiny
-    largest = matrix.detach().abs().flatten(1).amax(1)
+    largest = matrix.abs().flatten(1).amax(1)
     return flush(matrix, (largest.clamp(max=1) * tiny**0.8).clamp(min=tiny).view(-1, *[1] * (matrix.dim() - 1)))

@@ -14,6 +14,7 @@ from torch import Tensor
 from tamt import DRNLFilterbank
 from tamt.design import drnl as design
 from tamt.design.poles import MIN_DECAY, pole_design, split_design
+from tamt.design.rows import BiquadSection, ModalSection, OnepoleRow
 from tamt.design.sections import biquad_sections, section_gain
 from tamt.filterbanks.drnl import FILTERS, MODELS
 from tamt.reference import onepole_rows as reference_rows
@@ -93,37 +94,41 @@ def in_a_process_group(folder: Path, body: Callable[[], None]) -> None:
         torch.distributed.destroy_process_group()
 
 
+def pole_of(section: OnepoleRow | ModalSection) -> Tensor:
+    return torch.exp(torch.complex(-section.decay, 2 * math.pi * (section.high + section.low)))
+
+
 def naive_iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
     """The definition of ``tamt.ops.iir.iir``, one sample after the other; autograd differentiates it."""
     signal = x[:, None].expand(-1, coef.shape[0], -1) if x.dim() == 2 else x
     outputs = []
     if kind == "biquad":
-        sections = coef.unflatten(1, (order, 7)).unbind(1)
+        sections = [BiquadSection(*section.unbind(-1)) for section in coef.unflatten(1, (order, 7)).unbind(1)]
         s = list(state.unbind(-1))
         for u in signal.unbind(-1):
-            for k, section in enumerate(sections):
-                direct, e1, e2, omega, spring, a, r = section.unbind(-1)
+            for k, of in enumerate(sections):
                 one, two = s[2 * k], s[2 * k + 1]
-                s[2 * k], s[2 * k + 1] = r * one + omega * two + e1 * u, (r - a) * two - spring * one + e2 * u
-                u = direct * u + one
+                s[2 * k] = of.r * one + of.omega * two + of.e1 * u
+                s[2 * k + 1] = (of.r - of.a) * two - of.k * one + of.e2 * u
+                u = of.b * u + one
             outputs.append(u)
         final = torch.stack(s, -1)
     elif kind == "modal":
-        decay, high, low, g_re, g_im, direct = coef.unflatten(1, (order, 6)).unbind(-1)
-        pole, gain = torch.exp(torch.complex(-decay, 2 * math.pi * (high + low))), torch.complex(g_re, g_im)
+        of = ModalSection(*coef.unflatten(1, (order, 6)).unbind(-1))
+        pole, gain = pole_of(of), torch.complex(of.gain_re, of.gain_im)
         s = [torch.complex(*pair.unbind(-1)) for pair in state.unflatten(-1, (order, 2)).unbind(-2)]
         for u in signal.unbind(-1):
             for k in range(order):
                 s[k] = pole[:, k] * s[k] + gain[:, k] * u
-                u = direct[:, k] * u + s[k].real
+                u = of.direct[:, k] * u + s[k].real
             outputs.append(u)
         final = torch.stack([torch.view_as_real(section) for section in s], -2).flatten(-2)
     else:
-        decay, high, low, g_re, g_im = coef[:, :5].unbind(-1)
-        pole, gain = torch.exp(torch.complex(-decay, 2 * math.pi * (high + low))), torch.complex(g_re, g_im)
+        row = OnepoleRow(*coef[:, :5].unbind(-1))
+        pole, gain = pole_of(row), torch.complex(row.gain_re, row.gain_im)
         feedback = torch.complex(coef[:, 5::2], coef[:, 6::2]).unbind(-1)
         s = [torch.complex(*pair.unbind(-1)) for pair in state.unflatten(-1, (order, 2)).unbind(-2)]
-        between = section_gain(decay, order)
+        between = section_gain(row.decay, order)
         for u in signal.unbind(-1):
             v = gain * u - sum(c * section for c, section in zip(feedback, s, strict=False))
             for j in range(order):
@@ -151,13 +156,13 @@ def example_coef(kind: str, order: int, channels: int, seed: int = 0) -> Tensor:
         gain = -torch.expm1(-decay)[..., None] * uniform(-1, 1, channels, order, 2)
         direct = uniform(-0.5, 0.5, channels, order)
         direct[:1] = 0
-        return torch.stack((decay, high, frequency - high, *gain.unbind(-1), direct), -1).flatten(1)
+        return torch.stack(ModalSection(decay, high, frequency - high, *gain.unbind(-1), direct), -1).flatten(1)
     decay, frequency = uniform(0.02, 0.4, channels), uniform(-0.5, 0.5, channels)
     high = frequency.float().double()
     gain = (-torch.expm1(-decay)) ** order
     gain_im = uniform(-0.2, 0.2, channels) * gain
     gain_im[:1] = 0  # an exact zero must not hide a gradient
-    coef = torch.stack((decay, high, frequency - high, gain, gain_im), 1)
+    coef = torch.stack(OnepoleRow(decay, high, frequency - high, gain, gain_im), 1)
     if kind == "onepole":
         return coef
     weight = (-torch.expm1(-decay))[:, None, None] ** torch.arange(1, order + 1)[:, None]

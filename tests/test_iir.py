@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from helpers import QUICK, assert_close, example_coef, example_operands, naive_iir
+from helpers import QUICK, assert_close, example_operands, naive_iir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import butter, sosfilt
@@ -17,10 +17,8 @@ from tamt.design.butterworth import butterworth_lowpass
 from tamt.ops import _operator
 from tamt.ops import iir as ops
 from tamt.reference import iir as reference
-from tamt.reference.blocks import iir_blocks
-from tamt.shared.iir import BLOCK
+from tamt.shared.iir import KINDS
 
-KINDS = ops.KINDS
 LENGTHS = (0, 1, 2, 63, 64, 65, 130, 1000)
 kinds = pytest.mark.parametrize("kind", KINDS)
 sharing = pytest.mark.parametrize("per_channel", [False, True], ids=["shared", "per_channel"])
@@ -124,28 +122,6 @@ def test_traced_operators() -> None:
     torch.library.opcheck(ops.iir, (*operands, "onepole", 1))
     weights = [torch.randn_like(r).requires_grad_() for r in ops.iir(*operands, "onepole", 1)]
     torch.library.opcheck(ops.iir_backward, (*weights, *operands, "onepole", 1, True, True))
-
-
-@kinds
-def test_blocks_are_the_filter(kind: str) -> None:
-    """Impulse response, free response and state transition, each against the recursion."""
-    order, channels = 3, 2
-    coef = example_coef(kind, order, channels)
-    blocks = iir_blocks(coef, kind, order)
-    impulse = torch.zeros(1, BLOCK, dtype=torch.float64)
-    impulse[0, 0] = 1
-    rest = torch.zeros(1, channels, 2 * order, dtype=torch.float64)
-    y, final = naive_iir(impulse, coef, rest, kind, order)
-    assert_close(blocks.impulse, y[0], 1e-9)
-    assert_close(blocks.input[:, :, 0], final[0], 1e-9)
-    for n in range(2 * order):
-        unit = torch.zeros_like(rest)
-        unit[..., n] = 1
-        for i in range(BLOCK.bit_length()):
-            _, final = naive_iir(torch.zeros(1, 2**i, dtype=torch.float64), coef, unit, kind, order)
-            assert_close(blocks.transitions[:, i, :, n], final[0], 1e-8)
-        y, _ = naive_iir(torch.zeros(1, BLOCK, dtype=torch.float64), coef, unit, kind, order)
-        assert_close(blocks.output[:, :, n], y[0], 1e-8)
 
 
 @kinds

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import example_operands
-from test_doubling import example as doubling_example
+from helpers import example_coef, example_operands
 from test_drnl_operator import example as drnl_example
 from test_fft_drnl import example_operands as fft_drnl_operands
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jacfwd, jacrev, jvp, vjp, vmap
 
 import tamt
-from tamt.ops import broken_stick, compaction, doubling, drnl, fft_drnl, frames, iir, roex, spreading, windowed_dft
+from tamt.ops import blocks, broken_stick, compaction, drnl, fft_drnl, frames, iir, roex, spreading, windowed_dft
 from tamt.ops._register import register
 
 Function = Callable[..., Any]
@@ -107,15 +106,12 @@ def of_fft_drnl(backward: bool) -> Case:
     return lambda g, h, k, x, stick, *past: rows(g, h, k, x, spectra, stick, *past, True), [*grads, x, stick, *past]
 
 
-def of_doubling(backward: bool) -> Case:
-    function, operands = after(doubling.doubled, 4), list(doubling_example(2, 2))
+def of_blocks(backward: bool) -> Case:
+    coef = example_coef("modal", 1, 2)
     if not backward:
-        return function, operands
-
-    def gradients(*given: Tensor) -> tuple[Tensor, ...]:
-        return doubling.doubled_backward(*given, *function(*given[3:]), 4)
-
-    return gradients, [*(random(*r.shape) for r in function(*operands)), *operands]
+        return after(blocks.iir_blocks, "modal", 1), [coef]
+    results = blocks.iir_blocks(coef, "modal", 1)
+    return after(blocks.iir_blocks_backward, "modal", 1), [*(random(*r.shape) for r in results), coef]
 
 
 def of_broken_stick(backward: bool) -> Case:
@@ -138,8 +134,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "broken_stick_backward": lambda: of_broken_stick(True),
     "fft_drnl": lambda: of_fft_drnl(False),
     "fft_drnl_backward": lambda: of_fft_drnl(True),
-    "doubled": lambda: of_doubling(False),
-    "doubled_backward": lambda: of_doubling(True),
+    "iir_blocks": lambda: of_blocks(False),
+    "iir_blocks_backward": lambda: of_blocks(True),
     "compaction": lambda: of_compaction(False),
     "compaction-all": lambda: of_compaction(False, 8),
     "compaction_backward": lambda: of_compaction(True),

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from tamt.design.rows import ModalSection
+
 
 def butterworth_lowpass(cutoff: Tensor, fs: float, n: int) -> Tensor:
     r"""Sections of a second-order Butterworth low-pass applied ``n`` times.
@@ -34,5 +36,5 @@ def butterworth_lowpass(cutoff: Tensor, fs: float, n: int) -> Tensor:
     decay = torch.atanh(twice / (1 + square))
     cycles = torch.atan2(twice, 1 - square) / (2 * math.pi)
     scale = -2 * twice / (1 + square * square)
-    columns = (decay, cycles, torch.zeros_like(w), scale * square, scale, square / (1 - twice + square))
-    return torch.stack(columns, -1)[:, None].expand(-1, n, -1)
+    section = ModalSection(decay, cycles, torch.zeros_like(w), scale * square, scale, square / (1 - twice + square))
+    return torch.stack(section, -1)[:, None].expand(-1, n, -1)

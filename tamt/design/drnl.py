@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tamt.design.butterworth import butterworth_lowpass
 from tamt.design.gammatone import classic_gammatone
+from tamt.design.rows import ModalSection
 
 DRNLSections = tuple[Tensor, Tensor, Tensor]  # of the linear path, and of the nonlinear path's first and second filter
 
@@ -44,11 +45,11 @@ def drnl_sections(
         Sections of :func:`tamt.ops.iir.modal_cascade`; ``front`` comes before the broken stick, ``back`` after it.
     """
     order_lin, lowpasses_lin, order_nlin, lowpasses_nlin = orders
-    first, *others = classic_gammatone(cf_lin, bw_lin, fs, order_lin).unbind(1)
-    one = torch.ones_like(g)
-    first = first * torch.stack((one, one, one, g, g, g), 1)
+    gammatone = classic_gammatone(cf_lin, bw_lin, fs, order_lin)
+    first = ModalSection(*gammatone[:, 0].unbind(-1))
+    first = first._replace(gain_re=g * first.gain_re, gain_im=g * first.gain_im, direct=g * first.direct)
     lowpasses = butterworth_lowpass(lp_lin, fs, lowpasses_lin)
-    linear = torch.cat((torch.stack((first, *others), 1), lowpasses), 1)
+    linear = torch.cat((torch.stack(first, -1)[:, None], gammatone[:, 1:], lowpasses), 1)
     front = classic_gammatone(cf_nlin, bw_nlin, fs, order_nlin)
     back = torch.cat((front, butterworth_lowpass(lp_nlin, fs, lowpasses_nlin)), 1)
     return linear, front, back

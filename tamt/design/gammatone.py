@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tamt.design.poles import MIN_DECAY
+from tamt.design.rows import ModalSection
 from tamt.scales import audfiltbw
 
 MAX_DECAY = 36.0  # where a pole might as well be 0
@@ -98,7 +99,8 @@ def classic_gammatone(fc: Tensor, bandwidth: Tensor, fs: float, n: int) -> Tenso
     norm = far_re**2 + far_im**2
     a0 = 2 * torch.rsqrt((far_re / norm - 1 / shrink) ** 2 + (far_im / norm) ** 2)
     zero = torch.zeros_like(a0)
-    return torch.stack((decay, cycles, zero, a0, zero, zero), -1)[:, None].expand(-1, n, -1)
+    section = ModalSection(decay, cycles, zero, gain_re=a0, gain_im=zero, direct=zero)
+    return torch.stack(section, -1)[:, None].expand(-1, n, -1)
 
 
 def expanded_denominator(pole: Tensor, n: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tamt.design.poles import MIN_DECAY
+from tamt.design.rows import KERNEL_ORDER, BiquadSection, ModalSection
 
 
 def modal_response(sections: Tensor, cycles: Tensor) -> Tensor:
@@ -17,43 +18,44 @@ def modal_response(sections: Tensor, cycles: Tensor) -> Tensor:
 
     The product of :math:`d + \frac12 (g/(1 - p z^{-1}) + \bar g/(1 - \bar p z^{-1}))` over the sections.
     """
-    decay, high, low, g_re, g_im, direct = sections[..., None].unbind(2)  # (F, n, 1)
-    shrink, half = torch.expm1(-decay), torch.complex(g_re, g_im) / 2
+    section = ModalSection(*sections[..., None].unbind(2))  # (F, n, 1) each
+    shrink, half = torch.expm1(-section.decay), torch.complex(section.gain_re, section.gain_im) / 2
 
     def part(cycles: Tensor) -> Tensor:
-        angle = 2 * math.pi * ((high - cycles) + low)
+        angle = 2 * math.pi * ((section.high - cycles) + section.low)
         # 1 - p / z without cancellation near the pole
         return half / torch.complex(
             2 * torch.sin(angle / 2) ** 2 * (1 + shrink) - shrink, -(1 + shrink) * torch.sin(angle)
         )
 
-    return (direct + part(cycles) + part(-cycles).conj()).prod(1)
+    return (section.direct + part(cycles) + part(-cycles).conj()).prod(1)
 
 
 class Biquads(NamedTuple):
     r"""Real second-order sections in the form that the engine gives them, which keeps the digits of slow poles.
 
     A section is :math:`y = b u + s_1`, :math:`s_1' = r s_1 + \omega s_2 + e_1 u`,
-    :math:`s_2' = r s_2 - k s_1 - a s_2 + e_2 u`: both its polynomials are taken in powers of :math:`z - r`, where
-    :math:`r` is 1 or -1, near which slow poles lie, or 0. What the coefficients of a biquad say about poles near 1 is
-    in the sums :math:`a = a_1 + 2` and :math:`\omega k = a_2 + a_1 + 1`, which float32 forms without error.
-    :math:`\omega \approx \sqrt{|\omega k|}` makes the states equally large.
+    :math:`s_2' = r s_2 - k s_1 - a s_2 + e_2 u` (:class:`tamt.design.rows.BiquadSection`): both its polynomials are
+    taken in powers of :math:`z - r`, where :math:`r` is 1 or -1, near which slow poles lie, or 0. What the coefficients
+    of a biquad say about poles near 1 is in the sums :math:`a = a_1 + 2` and :math:`\omega k = a_2 + a_1 + 1`, which
+    float32 forms without error. :math:`\omega \approx \sqrt{|\omega k|}` makes the states equally large.
     """
 
-    sections: Tensor  # (F, K, 7): b, e_1, e_2, omega, k, a, r, with powers of two moved from one section to the next
+    sections: Tensor  # (F, K, 7), with powers of two moved from one section to the next
     scale: Tensor  # (F, K): what these make of the states
 
     def states(self, delays: Tensor) -> Tensor:
         """States (..., F, 2K) from the two delays of each section in transposed direct form II."""
         one, two = delays.unflatten(-1, (-1, 2)).unbind(-1)
-        _, _, _, omega, _, a, r = self.sections.unbind(-1)
-        return (torch.stack((one, ((two + r * one) - a * one) / omega), -1) * self.scale[..., None]).flatten(-2)
+        of = BiquadSection(*self.sections.unbind(-1))
+        second = ((two + of.r * one) - of.a * one) / of.omega
+        return (torch.stack((one, second), -1) * self.scale[..., None]).flatten(-2)
 
     def delays(self, states: Tensor) -> Tensor:
         """The inverse of :meth:`states`."""
         one, two = (states.unflatten(-1, (-1, 2)) / self.scale[..., None]).unbind(-1)
-        _, _, _, omega, _, a, r = self.sections.unbind(-1)
-        return torch.stack((one, (omega * two + a * one) - r * one), -1).flatten(-2)
+        of = BiquadSection(*self.sections.unbind(-1))
+        return torch.stack((one, (of.omega * two + of.a * one) - of.r * one), -1).flatten(-2)
 
 
 def _shifted(first: Tensor, second: Tensor, third: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,8 +95,8 @@ def biquad_sections(sos: Tensor) -> Biquads:
         exponent = -torch.round(torch.log2(gain)).cumsum(1)
         exponent = pad(exponent[:, :-1].clamp(-limit, limit), (1, 1))
         factor = torch.exp2(exponent.diff(dim=1))
-    sections = torch.stack((factor * direct, factor * e1, factor * e2, omega, kappa / omega, a, r), -1)
-    return Biquads(sections, torch.exp2(exponent[:, 1:]))
+    section = BiquadSection(factor * direct, factor * e1, factor * e2, omega, kappa / omega, a, r)
+    return Biquads(torch.stack(section, -1), torch.exp2(exponent[:, 1:]))
 
 
 def section_gain(decay: Tensor, order: int) -> Tensor:
@@ -103,14 +105,14 @@ def section_gain(decay: Tensor, order: int) -> Tensor:
     Up to order 8, which is all that GPUs do, 1. In longer cascades near the circle that would make the first states
     smaller than float32 has numbers; there, a section has about 0 dB at its resonance.
     """
-    if order <= 8:
+    if order <= KERNEL_ORDER:
         return torch.ones_like(decay)
     return torch.expm1(-decay.detach()).abs().clamp(min=MIN_DECAY)
 
 
 def scaled_cascade(decay: Tensor, gain: Tensor, feedback: Tensor | None, order: int) -> tuple[Tensor, Tensor | None]:
     """The gain and feedback that a cascade with :func:`section_gain` needs to be that of ``gain`` and ``feedback``."""
-    if order <= 8:
+    if order <= KERNEL_ORDER:
         return gain, feedback
     root = section_gain(decay, order).sqrt()[:, None]  # their powers alone may leave the range of float32
     scale = root ** (1 - order)

@@ -10,7 +10,7 @@ infinity do what they do in :mod:`tamt.ops.iir`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,9 +20,12 @@ from tamt.ops._register import register
 from tamt.ops.broken_stick import broken_stick_backward, broken_stick_rows
 from tamt.ops.iir import check_sections, iir, iir_backward
 from tamt.reference import drnl as reference
+from tamt.shared.iir import KINDS
 from tamt.shared.nonfinite import silenced
 
 State = tuple[Tensor, Tensor, Tensor]
+FILTERS = ("linear", "front", "back")
+MODAL = KINDS["modal"]
 
 
 def drnl(
@@ -51,7 +54,7 @@ def drnl(
         raise ValueError("x must have shape (..., T), got ()")
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x must be float32 or float64, got {x.dtype}")
-    filters = {"linear": linear, "front": front, "back": back}
+    filters = dict(zip(FILTERS, (linear, front, back), strict=True))
     for name, sections in filters.items():
         check_sections(name, sections)
     lead, channels = x.shape[:-1], linear.shape[0]
@@ -65,36 +68,40 @@ def drnl(
     rows = x.flatten(0, -2) if lead else x[None]
     states = [s.flatten(0, -3) if lead else s[None] for s in state]
     y, *last = drnl_rows(rows, *(sections.flatten(1) for sections in filters.values()), stick, *states)
-    one, two, three = (s.reshape(shape) for s, shape in zip(last, shapes, strict=True))
-    return y.reshape(*lead, channels, x.shape[-1]), (one, two, three)
+    last_linear, last_front, last_back = (s.reshape(shape) for s, shape in zip(last, shapes, strict=True))
+    return y.reshape(*lead, channels, x.shape[-1]), (last_linear, last_front, last_back)
 
 
-def _order(coef: Tensor) -> int:
-    return coef.shape[1] // 6
+class Operands(NamedTuple):
+    """What the operator takes; also one flag, or one gradient, for each."""
+
+    x: Any
+    linear: Any
+    front: Any
+    back: Any
+    stick: Any
+    state_linear: Any
+    state_front: Any
+    state_back: Any
+
+    def cascade(self, name: str) -> tuple[Tensor, Tensor, str, int]:
+        """What :func:`tamt.ops.iir.iir` takes of a filter beside its signal."""
+        coef = getattr(self, name)
+        return coef, getattr(self, f"state_{name}"), "modal", MODAL.order(coef)
 
 
-def _check(
-    x: Tensor,
-    linear: Tensor,
-    front: Tensor,
-    back: Tensor,
-    stick: Tensor,
-    state_linear: Tensor,
-    state_front: Tensor,
-    state_back: Tensor,
-) -> None:
-    torch._check_value(x.dim() == 2, lambda: f"x must have shape (B, T), got {tuple(x.shape)}")
-    channels = linear.shape[0]
-    for name, coef, state in (
-        ("linear", linear, state_linear),
-        ("front", front, state_front),
-        ("back", back, state_back),
-    ):
+def _check(*operands: Tensor) -> None:
+    given = Operands(*operands)
+    torch._check_value(given.x.dim() == 2, lambda: f"x must have shape (B, T), got {tuple(given.x.shape)}")
+    channels = given.linear.shape[0]
+    for name in FILTERS:
+        coef = getattr(given, name)
+        columns = len(MODAL.of_section)
         torch._check_value(
-            coef.dim() == 2 and coef.shape[0] == channels and coef.shape[1] % 6 == 0 and coef.shape[1] > 0,
+            coef.dim() == 2 and coef.shape[0] == channels and coef.shape[1] % columns == 0 and coef.shape[1] > 0,
             lambda name=name, coef=coef: f"{name} must have shape ({channels}, 6 K), got {tuple(coef.shape)}",
         )
-        expected = (x.shape[0], channels, 2 * _order(coef))
+        state, expected = getattr(given, f"state_{name}"), (given.x.shape[0], channels, MODAL.states(MODAL.order(coef)))
         torch._check_value(
             state.shape == expected,
             lambda name=name, state=state, expected=expected: (
@@ -102,62 +109,48 @@ def _check(
             ),
         )
     torch._check_value(
-        stick.shape == (channels, 3), lambda: f"stick must have shape ({channels}, 3), got {tuple(stick.shape)}"
+        given.stick.shape == (channels, 3),
+        lambda: f"stick must have shape ({channels}, 3), got {tuple(given.stick.shape)}",
     )
 
 
-def _definition(
-    x: Tensor,
-    linear: Tensor,
-    front: Tensor,
-    back: Tensor,
-    stick: Tensor,
-    state_linear: Tensor,
-    state_front: Tensor,
-    state_back: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    one, last_one = iir(x, linear, state_linear, "modal", _order(linear))
-    v, last_two = iir(x, front, state_front, "modal", _order(front))
-    two, last_three = iir(broken_stick_rows(v, stick), back, state_back, "modal", _order(back))
-    return one + two, last_one, last_two, last_three
+def _definition(*operands: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    given = Operands(*operands)
+    straight, last_linear = iir(given.x, *given.cascade("linear"))
+    v, last_front = iir(given.x, *given.cascade("front"))
+    bent, last_back = iir(broken_stick_rows(v, given.stick), *given.cascade("back"))
+    return straight + bent, last_linear, last_front, last_back
 
 
-def _backward(ctx: Any, grad_y: Tensor, *grad_last: Tensor) -> tuple[Tensor | None, ...]:
-    x, linear, front, back, stick, *states = ctx.saved_tensors
+def _backward(
+    ctx: Any, grad_y: Tensor, grad_linear: Tensor, grad_front: Tensor, grad_back: Tensor
+) -> tuple[Tensor | None, ...]:
+    given, needs = Operands(*ctx.saved_tensors), Operands(*ctx.needs_input_grad)
     # What is not finite has no part in a loss of the samples before it.
-    x, state_linear, state_front, state_back = (silenced(t) for t in (x, *states))
-    need_x, need_linear, need_front, need_back, need_stick, need_one, need_two, need_three = ctx.needs_input_grad
-    grads: dict[str, Tensor | None] = {}
+    spoilt = ("x", *(f"state_{name}" for name in FILTERS))
+    given = given._replace(**{name: silenced(getattr(given, name)) for name in spoilt})
+    grads: dict[str, Any] = dict.fromkeys(Operands._fields)
 
-    def pull_back(
-        name: str, grad: Tensor, grad_final: Tensor, signal: Tensor, coef: Tensor, state: Tensor, needs: list[bool]
-    ) -> Tensor:
+    def pull_back(name: str, grad: Tensor, grad_final: Tensor, signal: Tensor, need_signal: bool) -> Tensor:
         """Gradient of a cascade's signal; those of its coefficients and state go to ``grads``."""
-        form = "modal", _order(coef)
-        of_signal, of_state, of_coef = iir_backward(grad, grad_final, signal, coef, state, *form, *needs[:2])
-        grads[name] = of_coef if needs[1] else None
-        grads[f"state {name}"] = of_state if needs[2] else None
+        flags = need_signal, getattr(needs, name)
+        of_signal, grads[f"state_{name}"], grads[name] = iir_backward(
+            grad, grad_final, signal, *given.cascade(name), *flags
+        )
         return of_signal
 
     # The signals between the filters are made again: keeping them would take two more outputs' memory.
-    v, _ = iir(x, front, state_front, "modal", _order(front))
-    w = broken_stick_rows(v, stick)
-    of_v = need_x or need_front or need_stick or need_two
-    grad_w = pull_back("back", grad_y, grad_last[2], w, back, state_back, [of_v, need_back, need_three])
-    of_x = []
-    if of_v:
-        grad_v, grads["stick"] = broken_stick_backward(grad_w, v, stick)
-        needs = [need_x, need_front, need_two]
-        of_x.append(pull_back("front", grad_v, grad_last[1], x, front, state_front, needs))
-    if need_x or need_linear or need_one:
-        needs = [need_x, need_linear, need_one]
-        of_x.append(pull_back("linear", grad_y, grad_last[0], x, linear, state_linear, needs))
-    return (
-        of_x[0] + of_x[1] if need_x else None,
-        *(grads.get(name) for name in ("linear", "front", "back")),
-        grads["stick"] if need_stick else None,
-        *(grads.get(f"state {name}") for name in ("linear", "front", "back")),
-    )
+    v, _ = iir(given.x, *given.cascade("front"))
+    w = broken_stick_rows(v, given.stick)
+    need_v = needs.x or needs.front or needs.stick or needs.state_front
+    grad_w = pull_back("back", grad_y, grad_back, w, need_v)
+    if need_v:
+        grad_v, grads["stick"] = broken_stick_backward(grad_w, v, given.stick)
+        grads["x"] = pull_back("front", grad_v, grad_front, given.x, needs.x)
+    if needs.x or needs.linear or needs.state_linear:
+        straight = pull_back("linear", grad_y, grad_linear, given.x, needs.x)
+        grads["x"] = grads["x"] + straight if needs.x else None
+    return tuple(grad if need else None for grad, need in zip(grads.values(), needs, strict=True))
 
 
 drnl_rows = register(

@@ -28,16 +28,18 @@ Gain and feedback of one-pole sections are those of :func:`tamt.design.sections.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from tamt.design.sections import Biquads, biquad_sections, scaled_cascade
 from tamt.ops._checks import check_same_kind
 from tamt.ops._register import Backward, backward_of, register
+from tamt.ops.blocks import iir_blocks
 from tamt.reference import iir as reference
-from tamt.reference.blocks import iir_blocks, iir_blocks_vjp
-
-KINDS = ("onepole", "biquad", "allpole", "modal")
+from tamt.reference.blocks import iir_blocks_vjp
+from tamt.shared.iir import KINDS, Blocks
 
 
 def onepole_cascade(
@@ -196,8 +198,8 @@ def filtered(
     lead = x.shape[:-signal_dims]
     at_rest = state is None
     if state is None:
-        state = x.new_zeros(*lead, channels, 2 * order)
-    _check_shape("state", state, (*lead, channels, 2 * order))
+        state = x.new_zeros(*lead, channels, KINDS[kind].states(order))
+    _check_shape("state", state, (*lead, channels, KINDS[kind].states(order)))
     check_same_kind({"coefficients": coef, "state": state}, x, "the signal's")
     if biquads and not at_rest:
         state = biquads.states(state)
@@ -226,15 +228,15 @@ def _check_order(order: int) -> None:
 
 
 def _check_operands(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> None:
-    torch._check_value(kind in KINDS, lambda: f"kind must be one of {KINDS}, got {kind!r}")
-    columns = {"onepole": 5, "biquad": 7 * order, "allpole": 5 + 2 * order, "modal": 6 * order}[kind]
+    torch._check_value(kind in KINDS, lambda: f"kind must be one of {tuple(KINDS)}, got {kind!r}")
+    columns, states = KINDS[kind].columns(order), KINDS[kind].states(order)
     torch._check_value(
         coef.dim() == 2 and coef.shape[1] == columns,
         lambda: f"coef must have shape (F, {columns}), got {tuple(coef.shape)}",
     )
     torch._check_value(
-        state.dim() == 3 and state.shape[1] == coef.shape[0] and state.shape[2] == 2 * order,
-        lambda: f"state must have shape (B, {coef.shape[0]}, {2 * order}), got {tuple(state.shape)}",
+        state.dim() == 3 and state.shape[1] == coef.shape[0] and state.shape[2] == states,
+        lambda: f"state must have shape (B, {coef.shape[0]}, {states}), got {tuple(state.shape)}",
     )
     torch._check_value(
         x.dim() in (2, 3) and x.shape[0] == state.shape[0] and (x.dim() == 2 or x.shape[1] == coef.shape[0]),
@@ -242,32 +244,25 @@ def _check_operands(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: in
     )
 
 
-def _reference_backward(
-    grad_y: Tensor,
-    grad_final: Tensor,
-    x: Tensor,
-    coef: Tensor,
-    state: Tensor,
-    kind: str,
-    order: int,
-    need_x: bool,
-    need_coef: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    grad_x, grad_state, grad_blocks = reference.iir_backward(
-        grad_y, grad_final, x, coef, state, kind, order, need_x, need_coef
-    )
-    grad_coef = iir_blocks_vjp(coef, grad_blocks, kind, order) if need_coef else x.new_empty(0)
+def _definition(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
+    return reference.definition(x, Blocks(*iir_blocks(coef, kind, order)), state)
+
+
+def _backward(*operands: Any) -> tuple[Tensor, Tensor, Tensor]:
+    grad_x, grad_state, grad_blocks = reference.iir_backward(*operands)
+    *_, coef, _, kind, order, _, need_coef = operands
+    grad_coef = iir_blocks_vjp(grad_blocks, coef, kind, order) if need_coef else coef.new_empty(0)
     return grad_x, grad_state, grad_coef
 
 
 iir = register(
     "iir",
     "(Tensor x, Tensor coef, Tensor state, str kind, int order) -> (Tensor y, Tensor final)",
-    definition=lambda x, coef, state, kind, order: reference.definition(x, iir_blocks(coef, kind, order), state),
+    definition=_definition,
     forward=reference.iir,
     launcher="iir:iir_forward",
     backward=Backward(
-        _reference_backward,
+        _backward,
         of="x state coef",
         launcher="iir:iir_backward",
         needs=("x", "coef"),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tamt.reference.broken_stick import broken_stick_
 from tamt.reference.iir import Plan, block_states, causal, parts, pieces, plan, slices, write_slice
+from tamt.shared.iir import KINDS
 from tamt.shared.iir_gradients import blocked
 from tamt.shared.nonfinite import fill_from_, first_bad
 
@@ -28,17 +29,18 @@ def drnl(
     state_back: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``linear(x) + back(NL(front(x)))``: the output (B, F, T) and the final states of the three cascades."""
-    one, two, three = (plan(coef, "modal", coef.shape[1] // 6) for coef in (linear, front, back))
+    plans = [plan(coef, "modal", KINDS["modal"].order(coef)) for coef in (linear, front, back)]
     y = x.new_empty(x.shape[0], linear.shape[0], x.shape[-1])
-    x, *states = (t.contiguous() for t in (x, state_linear, state_front, state_back))
-    final_one, final_two, final_three = (torch.empty_like(s) for s in states)
+    x, *states = (t.contiguous() for t in (x[:, None], state_linear, state_front, state_back))
+    final_linear, final_front, final_back = finals = [torch.empty_like(s) for s in states]
     for rows, channels in parts(y.shape):
-        filters = Filters(one.of(channels), two.of(channels), three.of(channels), stick[channels])
+        of_linear, of_front, of_back = (matrices.of(channels) for matrices in plans)
+        filters = Filters(of_linear, of_front, of_back, stick[channels])
         starts = [s[rows, channels].transpose(0, 1) for s in states]
         last = causal(filters, x[rows], starts, y[rows, channels])
-        for final, state in zip((final_one, final_two, final_three), last, strict=True):
+        for final, state in zip(finals, last, strict=True):
             final[rows, channels] = state.transpose(0, 1)
-    return y, final_one, final_two, final_three
+    return y, final_linear, final_front, final_back
 
 
 class Filters(NamedTuple):
@@ -53,13 +55,13 @@ class Filters(NamedTuple):
         """See :class:`tamt.reference.iir.Filter`."""
         for piece, length in pieces(x.shape[-1]):
             target = out[..., piece].unflatten(-1, (-1, length))
-            states = self.write_piece(blocked(x[:, piece], length), states, target, stepwise)
+            states = self.write_piece(blocked(x[..., piece], length), states, target, stepwise)
         return states
 
     def write_piece(self, signal: Tensor, states: list[Tensor], out: Tensor, stepwise: bool) -> list[Tensor]:
         """Filter blocks (B, 1, K, L) from ``states`` to ``out`` (B, F, K, L): the states at the end."""
-        length = out.shape[-1]
-        starts, last_front = block_states(signal, states[1], self.front, length, stepwise)
+        length, (of_linear, of_front, of_back) = out.shape[-1], states
+        starts, last_front = block_states(signal, of_front, self.front, length, stepwise)
         for b, channels in slices(out):
             target = out[b, channels]
             write_slice(signal, starts, self.front, b, channels, target)
@@ -69,8 +71,8 @@ class Filters(NamedTuple):
             samples = out.view(*out.shape[:2], -1)
             first = first_bad(samples)
             fill_from_(samples, first, 0)
-        starts_back, last_back = block_states(out, states[2], self.back, length, stepwise)
-        starts_linear, last_linear = block_states(signal, states[0], self.linear, length, stepwise)
+        starts_back, last_back = block_states(out, of_back, self.back, length, stepwise)
+        starts_linear, last_linear = block_states(signal, of_linear, self.linear, length, stepwise)
         for b, channels in slices(out):
             target = torch.empty_like(out[b, channels])
             write_slice(out, starts_back, self.back, b, channels, target)

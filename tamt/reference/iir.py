@@ -1,15 +1,13 @@
-"""IIR filters of many channels in plain torch: block products, and a multi-level scan of the block states.
+"""IIR filters of many channels in plain torch: products over blocks of samples, and a scan of the blocks' states.
 
-Time is cut into blocks of ``BLOCK`` samples. Inside a block the filter is a Toeplitz matrix; what a block hands to the
-next is a state of a few numbers, and those are scanned in groups, groups of groups and so on, each level a few matrix
-products over all rows and channels at once. A last, shorter block takes what is left over. The matrices make a
-:class:`Plan`, which is kept for the next call with the same coefficients. The operator, the meaning of its arguments
-and their shapes are in :mod:`tamt.ops.iir`.
+The operator, the meaning of its arguments and their shapes are in :mod:`tamt.ops.iir`, the derivation and its adjoint
+in ``docs/engine.md``. Signals are (B, 1, T) where all filters share one, else (B, F, T); in blocks (B, 1 or F, K, L).
+States are (F, B, N) here, of all blocks (F, B, K, N).
 """
 
 from __future__ import annotations
 
-import threading
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -17,121 +15,93 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tamt._arithmetic import flush, flush_channels
+from tamt._arithmetic import flush_channels
 from tamt._memo import Store, bits
-from tamt.reference.blocks import iir_blocks
-from tamt.shared.iir import BLOCK, Blocks
-from tamt.shared.iir_gradients import add_block_gradients, add_power_gradients, blocked, outer, powers_in
+from tamt.reference import scan
+from tamt.reference.blocks import iir_blocks, wide
+from tamt.shared.iir import BLOCK, KINDS, Blocks
+from tamt.shared.iir_gradients import add_block_gradients, add_power_gradients, blocked, outer
 from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu
 
-GROUP_STATES = 64  # numbers of state in a group of the scan
-STEPS = 8  # so many states, or fewer, are cheaper to scan one by one than the matrices of a level are to make
 PART = 1 << 22  # output samples whose block states, a fraction of their number, are held together
 SLICE = 1 << 17  # output samples per pair of products, so that the second finds the first's result in the cache
 KEPT = 128 << 20  # bytes of matrices kept for later calls; a bank of 50 DRNL filters in float64 takes 19 MiB
 
 
 def definition(x: Tensor, blocks: Blocks, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Filter ``x`` (B, T) or (B, F, T) from ``state`` (B, F, N) by block matrices: the output and the final state."""
-    whole = x.shape[-1] // BLOCK * BLOCK
-    signal = blocked(x[..., :whole])
-    starts, last = _scan(_block_ends(signal, blocks), state.transpose(0, 1), Levels(blocks.transitions[:, -1]))
-    y = _outputs(signal, starts, blocks)
-    if whole < x.shape[-1]:
-        rest = _shortened(blocks, x.shape[-1] - whole)
-        signal = blocked(x[..., whole:], x.shape[-1] - whole)
-        y = torch.cat((y, _outputs(signal, last[:, :, None], rest)), 2)
-        last = advance(last, rest.transitions)[-1] + _block_ends(signal, rest)[:, :, 0]
-    return y, last.transpose(0, 1)
+    """The engine in its plainest form.
+
+    Parameters
+    ----------
+    x : Tensor (B, T) or (B, F, T)
+        Signals, of any length and whatever they hold.
+    blocks : Blocks
+        Matrices of the filters (:func:`tamt.reference.blocks.definition`).
+    state : Tensor (B, F, N)
+        State to begin with.
+
+    Returns
+    -------
+    y : Tensor (B, F, T)
+    state : Tensor (B, F, N)
+        State at the end.
+    """
+    signal = (x[:, None] if x.dim() == 2 else x).expand(-1, state.shape[1], -1)
+    y, state = [signal[..., :0]], state.transpose(0, 1)
+    for piece, length in pieces(x.shape[-1]):  # whole blocks, then one that is shorter
+        block, u = blocks.over(length), signal[..., piece].unflatten(-1, (-1, length))
+        # 1. What each block adds to the state at its end: Krylov vectors times its samples.
+        ends = torch.einsum("bfkl,fnl->fbkn", u, block.input)
+        # 2. The state at the start of each block: s <- A^L s + e, one block after the other.
+        starts, state = scan.definition(ends, state, functools.reduce(torch.matmul, block.transitions.unbind(1)))
+        # 3. Inside a block the Toeplitz matrix of the impulse response ...
+        inside = torch.einsum("bfki,fij->bfkj", u, toeplitz(block.impulse))
+        # 4. ... plus the response to the state at its start, by the observability rows.
+        y.append((inside + torch.einsum("fbkn,fjn->bfkj", starts, block.output)).flatten(2))
+    return torch.cat(y, 2), state.transpose(0, 1)
 
 
-class Level(NamedTuple):
-    """One level of the scan ``s_{k+1} = A s_k + e_k``: matrices for groups of ``group`` steps; states are rows here."""
-
-    group: int
-    step: Tensor  # A^T
-    carry: Tensor  # (F, N, G N): what the state before a group adds to each state of it
-    over_group: Tensor  # A^G
-    band: Tensor  # (F, G N, (G + 1) N): what e_i adds to state j > i of its group, and to the state after the group
-
-    def of(self, channels: slice) -> Level:
-        """The same level for some of the channels."""
-        return Level(self.group, *(matrix[channels] for matrix in self[1:]))
+def pieces(length: int) -> Iterator[tuple[slice, int]]:
+    """The samples that make whole blocks, and what is left over, each with the length of its blocks."""
+    whole = length // BLOCK * BLOCK
+    if whole:
+        yield slice(whole), BLOCK
+    if whole < length:
+        yield slice(whole, length), length - whole
 
 
-def make_level(transition: Tensor, group: int) -> Level:
-    """The level that takes ``group`` steps of ``transition`` (F, N, N) at once."""
-    size = transition.shape[-1]
-    step = strip = transition.mT  # powers of A^T side by side, (F, N, k N)
-    while strip.shape[2] < group * size:
-        strip = torch.cat((strip, strip[..., -size:] @ strip), 2)
-    identity = torch.eye(size, dtype=strip.dtype, device=strip.device).expand_as(transition)
-    strip = flush(torch.cat((identity, strip), 2)[..., : (group + 1) * size])
-    carry = strip[..., : group * size]
-    late = pad(carry, (group * size, 0))
-    rows = [late[..., start * size : (start + group + 1) * size] for start in reversed(range(group))]
-    return Level(group, step, carry, strip[..., group * size :].mT, torch.stack(rows, 1).flatten(1, 2))
-
-
-class Levels:
-    """The levels of a scan, made as far up as they are needed."""
-
-    def __init__(self, transition: Tensor) -> None:
-        self.transition = transition
-        self.made: list[Level] = []
-        self.lock = threading.Lock()
-
-    def at(self, depth: int, count: int) -> Level:
-        """The level that scans ``count`` steps, or groups of them, ``depth`` levels up."""
-        group = min(max(2, GROUP_STATES // self.transition.shape[-1]), count)
-        with self.lock:
-            # A group that has become too small was the only one of its level: nothing above hangs on it.
-            if depth == len(self.made) or self.made[depth].group < group:
-                self.made[depth:] = [make_level(self.transition_at(depth), group)]
-            return self.made[depth]
-
-    def transition_at(self, depth: int) -> Tensor:
-        """What takes one step ``depth`` levels up."""
-        return self.made[depth - 1].over_group if depth else self.transition
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the levels made so far."""
-        return sum(matrix.nbytes for level in self.made for matrix in level[1:])
+def toeplitz(impulse: Tensor) -> Tensor:
+    """``[f, i, j] = impulse[f, j - i]`` for ``j >= i``, else 0: a row of inputs times this is a row of outputs."""
+    length = impulse.shape[-1]
+    return pad(impulse, (length - 1, 0)).unfold(-1, length, 1).flip(1)
 
 
 class Plan(NamedTuple):
     """All matrices of a batch of filters, or of the ``channels`` of it that are to be worked on."""
 
     blocks: Blocks
-    own: Tensor  # (F, L, L): Toeplitz matrix of the impulse response
-    levels: Levels  # of all channels
+    toeplitz: Tensor  # (F, L, L)
+    tree: scan.Tree  # of all channels
     channels: slice = slice(None)
 
     def of(self, channels: slice) -> Plan:
         """The plan of some of the channels."""
-        return Plan(Blocks(*(matrix[channels] for matrix in self.blocks)), self.own[channels], self.levels, channels)
+        return Plan(Blocks(*(matrix[channels] for matrix in self.blocks)), self.toeplitz[channels], self.tree, channels)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all matrices."""
-        return sum(matrix.nbytes for matrix in self.blocks) + self.own.nbytes + self.levels.nbytes
+        return sum(matrix.nbytes for matrix in self.blocks) + self.toeplitz.nbytes + self.tree.nbytes
 
 
 def make_plan(coef: Tensor, kind: str, order: int) -> Plan:
     """The plan of filters of :func:`tamt.ops.iir.iir`."""
-    exact = iir_blocks(coef.to(wide(coef)) if kind == "biquad" else coef, kind, order)
-    blocks = exact if kind != "biquad" else Blocks(*(flush_channels(matrix.to(coef.dtype)) for matrix in exact))
-    return Plan(blocks, toeplitz(blocks.impulse), Levels(exact.transitions[:, -1]))
-
-
-def wide(tensor: Tensor) -> torch.dtype:
-    """float64 where the device has it.
-
-    Rounded to float32, a block's transition moves poles by 1e-9 each sample, which is much to narrow bands: biquads
-    keep theirs in float64, and scan in it. Where that is missing, a band narrower than 1e-4 fs is good to 4 digits.
-    """
-    return tensor.dtype if tensor.device.type == "mps" else torch.float64
+    if not KINDS[kind].wide:
+        blocks = exact = iir_blocks(coef, kind, order)
+    else:
+        exact = iir_blocks(coef.to(wide(coef)), kind, order)
+        blocks = Blocks(*(flush_channels(matrix.to(coef.dtype)) for matrix in exact))
+    return Plan(blocks, toeplitz(blocks.impulse), scan.Tree(exact.transitions[:, -1]))
 
 
 _plans: Store[Plan] = Store(KEPT)
@@ -150,15 +120,26 @@ def iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[
     x, state = x.contiguous(), state.contiguous()  # what has another layout may round in another way
     y, final = x.new_empty(*state.shape[:2], x.shape[-1]), torch.empty_like(state)
     for rows, channels in parts(y.shape):
-        source = x[rows] if x.dim() == 2 else x[rows, channels]
-        start, out = state[rows, channels].transpose(0, 1), y[rows, channels]
-        (last,) = causal(Cascade(matrices.of(channels)), source, [start], out)
+        signal = x[rows, None] if x.dim() == 2 else x[rows, channels]
+        start = state[rows, channels].transpose(0, 1)
+        (last,) = causal(Cascade(matrices.of(channels)), signal, [start], y[rows, channels])
         final[rows, channels] = last.transpose(0, 1)
     return y, final
 
 
+def parts(shape: Sequence[int]) -> Iterator[tuple[slice, slice]]:
+    """Batch rows and channels of an output (B, F, T) whose block states are in work together: all channels first."""
+    batch, channels, length = shape
+    together = max(1, PART // max(1, length))
+    width = -(-channels // max(1, -(-channels // together)))  # parts of about equal size
+    rows = max(1, together // max(1, channels))
+    for b in range(0, batch, rows):
+        for f in range(0, channels, max(1, width)):
+            yield slice(b, min(b + rows, batch)), slice(f, min(f + width, channels))
+
+
 class Filter(Protocol):
-    """Filters ``x`` (B, T) or (B, F, T) to ``out`` (B, F, T), from states (F, B, N) to those at the end.
+    """Filters signals to ``out`` (B, F, T), from states to those at the end.
 
     ``stepwise`` scans blocks one by one: a number that overflows reaches nothing before its own block.
     """
@@ -177,9 +158,10 @@ class Cascade(NamedTuple):
         """See :class:`Filter`."""
         (last,) = states
         for piece, length in pieces(x.shape[-1]):
-            signal = blocked(x[..., piece], length)
+            signal, target = blocked(x[..., piece], length), out[..., piece].unflatten(-1, (-1, length))
             starts, last = block_states(signal, last, self.matrices, length, stepwise)
-            write_output(signal, starts, self.matrices, out[..., piece].unflatten(-1, (-1, length)))
+            for b, channels in slices(target):
+                write_slice(signal, starts, self.matrices, b, channels, target[b, channels])
         return [last]
 
 
@@ -196,7 +178,7 @@ def causal(run: Filter, x: Tensor, states: list[Tensor], out: Tensor) -> list[Te
     first = first_bad(x)
     x = filled_from(x, first, 0)
     spoilt = torch.stack([(~state.isfinite()).any(-1) for state in states]).any(0)  # (F, B)
-    first = (first if first.dim() == 2 else first[:, None]).masked_fill(spoilt.t(), 0)
+    first = first.masked_fill(spoilt.t(), 0)
     states = [state.clone().masked_fill_(spoilt[..., None], 0) for state in states]
     last = run(x, states, out, stepwise=False)
     if on_cpu(x) and not finite(*last):
@@ -210,24 +192,36 @@ def causal(run: Filter, x: Tensor, states: list[Tensor], out: Tensor) -> list[Te
     return [state.masked_fill(ended, torch.nan) for state in last]
 
 
-def pieces(length: int) -> Iterator[tuple[slice, int]]:
-    """The samples that make whole blocks, and what is left over, each with the length of its blocks."""
-    whole = length // BLOCK * BLOCK
-    if whole:
-        yield slice(whole), BLOCK
-    if whole < length:
-        yield slice(whole, length), length - whole
+def block_states(
+    signal: Tensor, state: Tensor, matrices: Plan, length: int, stepwise: bool = False
+) -> tuple[Tensor, Tensor]:
+    """States at the starts of the blocks of a piece, from ``state``, and the one at its end."""
+    if length < BLOCK:
+        rest = matrices.blocks.over(length)
+        last = state
+        for transition in rest.transitions.unbind(1):
+            last = last @ transition.mT
+        return state[:, :, None], last + _end_states(signal, rest.input)[:, :, 0]
+    ends = _end_states(signal, matrices.blocks.input)
+    if stepwise:
+        return scan.definition(ends, state, matrices.blocks.transitions[:, -1])
+    return scan.scan(ends, state, matrices.tree, matrices.channels)
 
 
-def parts(shape: Sequence[int]) -> Iterator[tuple[slice, slice]]:
-    """Batch rows and channels of an output (B, F, T) whose block states are in work together: all channels first."""
-    batch, channels, length = shape
-    together = max(1, PART // max(1, length))
-    width = -(-channels // max(1, -(-channels // together)))  # parts of about equal size
-    rows = max(1, together // max(1, channels))
-    for b in range(0, batch, rows):
-        for f in range(0, channels, max(1, width)):
-            yield slice(b, min(b + rows, batch)), slice(f, min(f + width, channels))
+def _end_states(signal: Tensor, krylov: Tensor) -> Tensor:
+    """What each block adds to the state at its end, by Krylov vectors (F, N, L)."""
+    if signal.shape[1] == 1:
+        ends = signal[:, 0] @ krylov.flatten(0, 1).t()
+        return ends.unflatten(-1, krylov.shape[:2]).permute(2, 0, 1, 3)
+    return _times(signal, krylov.mT)
+
+
+def _times(signal: Tensor, matrices: Tensor) -> Tensor:
+    """Blocks (B, F, K, L) times matrices (F, L, N): (F, B, K, N), without copies of either per batch row."""
+    products = [row @ matrices for row in signal]
+    return (
+        torch.stack(products, 1) if products else signal.new_zeros(len(matrices), 0, signal.shape[2], matrices.shape[2])
+    )
 
 
 def slices(out: Tensor) -> Iterator[tuple[int, slice]]:
@@ -238,30 +232,13 @@ def slices(out: Tensor) -> Iterator[tuple[int, slice]]:
             yield b, slice(f, f + channels)
 
 
-def block_states(signal: Tensor, state: Tensor, matrices: Plan, length: int, stepwise: bool) -> tuple[Tensor, Tensor]:
-    """States (F, B, K, N) at the starts of the blocks of a piece, from ``state`` (F, B, N), and the one at its end."""
-    if length == BLOCK:
-        ends = _block_ends(signal, matrices.blocks)
-        if stepwise:
-            return _scan_stepwise(ends, state, matrices.blocks.transitions[:, -1])
-        return _scan(ends, state, matrices.levels, matrices.channels)
-    rest = _shortened(matrices.blocks, length)
-    return state[:, :, None], advance(state, rest.transitions)[-1] + _block_ends(signal, rest)[:, :, 0]
-
-
-def write_output(signal: Tensor, starts: Tensor, matrices: Plan, out: Tensor, add: bool = False) -> None:
-    """Output of a piece, to ``out`` (B, F, K, L) or added to it: Toeplitz products and responses to the states."""
-    for b, channels in slices(out):
-        write_slice(signal, starts, matrices, b, channels, out[b, channels], add)
-
-
 def write_slice(
     signal: Tensor, starts: Tensor, matrices: Plan, b: int, channels: slice, out: Tensor, add: bool = False
 ) -> None:
-    """:func:`write_output` for some channels of one batch row, to ``out`` (C, K, L)."""
+    """Output of some channels of a batch row, to ``out`` (C, K, L) or added to it."""
     length = out.shape[-1]
     source = signal[b].expand_as(out) if signal.shape[1] == 1 else signal[b, channels]
-    torch.baddbmm(out, source, matrices.own[channels, :length, :length], beta=int(add), out=out)
+    torch.baddbmm(out, source, matrices.toeplitz[channels, :length, :length], beta=int(add), out=out)
     out.baddbmm_(starts[channels, b], matrices.blocks.output[channels, :length].mT)
 
 
@@ -279,185 +256,50 @@ def iir_backward(
     """Gradients to ``x``, ``state`` and the block matrices; those that are not needed are returned empty.
 
     The adjoint is the same kind of system run backwards in time: ``m_k = (A^L)^T m_{k+1} + C^T grad_y_k`` between
-    blocks, ``grad_x_k = H^T grad_y_k + B^T m_{k+1}`` inside. Gradients of the block matrices are sums of outer products
+    blocks, ``grad_x_k = H^T grad_y_k + E^T m_{k+1}`` inside. Gradients of the block matrices are sums of outer products
     over all blocks.
     """
     matrices = plan(coef, kind, order)
-    blocks = matrices.blocks
-    whole = x.shape[-1] // BLOCK * BLOCK
-    signal, grad = blocked(x[..., :whole]), blocked(grad_y[..., :whole])
-    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
-    grad_blocks = Blocks(*(m.new_zeros(m.shape) if need_coef else x.new_empty(0) for m in blocks))
-    starts = last = state.transpose(0, 1)
-    if need_coef:
-        starts, last = _scan(_block_ends(signal, blocks), last, matrices.levels)
+    signal = x[:, None] if x.dim() == 2 else x
+    grad_x = signal.new_empty(signal.shape if need_x else (0, 0, 0))
+    grad_blocks = Blocks(*(m.new_zeros(m.shape) if need_coef else m.new_empty(0) for m in matrices.blocks))
+    cut = list(pieces(x.shape[-1]))
+    starts, last = [], state.transpose(0, 1)
+    for piece, length in cut if need_coef else ():
+        begun, last = block_states(blocked(signal[..., piece], length), last, matrices, length)
+        starts.append(begun)
     adjoint = grad_final.transpose(0, 1)  # of the state at the end of what is done
-    if whole < x.shape[-1]:
-        adjoint = tail_backward(
-            grad_y[..., whole:], adjoint, x[..., whole:], last, blocks, grad_x[..., whole:], grad_blocks
-        )
-    leaving, adjoint = _scan_backward(_pulled_back(grad, blocks), adjoint, matrices.levels)
-    if need_x:
-        _write_signal_gradient(grad, leaving, matrices.own, blocks.input, grad_x[..., :whole])
-    if need_coef:
-        add_block_gradients(grad_blocks, grad, leaving, signal, starts)
-        grad_blocks.transitions[:, -1] += outer(leaving, starts)
-    return grad_x, adjoint.transpose(0, 1).clone(memory_format=torch.contiguous_format), grad_blocks
+    for piece, length in reversed(cut):
+        block, grad = matrices.blocks.over(length), blocked(grad_y[..., piece], length)
+        begun = starts.pop() if need_coef else adjoint[:, :, None]
+        observed = _times(grad, block.output)
+        if length == BLOCK:
+            leaving, adjoint = scan.adjoint(observed, adjoint, matrices.tree)
+            if need_coef:
+                grad_blocks.transitions[:, -1] += outer(leaving, begun)
+        else:
+            leaving = adjoint[:, :, None]
+            adjoint = observed[:, :, 0] + add_power_gradients(
+                grad_blocks.transitions, length, begun[:, :, 0], adjoint, matrices.blocks.transitions
+            )
+        if need_x:
+            own = matrices.toeplitz[:, :length, :length]
+            _write_signal_gradient(grad, leaving, own, block.input, grad_x[..., piece])
+        if need_coef:
+            add_block_gradients(grad_blocks.over(length), grad, leaving, blocked(signal[..., piece], length), begun)
+    grad_state = adjoint.transpose(0, 1).clone(memory_format=torch.contiguous_format)
+    return grad_x.reshape(x.shape if need_x else 0), grad_state, grad_blocks
 
 
-def tail_backward(
-    grad_y: Tensor, adjoint: Tensor, x: Tensor, state: Tensor, blocks: Blocks, grad_x: Tensor, grad_blocks: Blocks
-) -> Tensor:
-    """Backward of the last, short block: returns the adjoint (F, B, N) of ``state`` (F, B, N), the state it began with.
-
-    ``adjoint`` belongs to the final state. ``grad_x`` is written and ``grad_blocks`` added to, unless they are empty.
-    """
-    length = x.shape[-1]
-    rest = _shortened(blocks, length)
-    grad, signal = blocked(grad_y, length), blocked(x, length)
-    if grad_x.numel():
-        _write_signal_gradient(grad, adjoint[:, :, None], toeplitz(rest.impulse), rest.input, grad_x)
-    if grad_blocks.impulse.numel():
-        add_block_gradients(_shortened(grad_blocks, length), grad, adjoint[:, :, None], signal, state[:, :, None])
-    adjoint = add_power_gradients(grad_blocks.transitions, length, state, adjoint, blocks.transitions)
-    return adjoint + _pulled_back(grad, rest)[:, :, 0]
-
-
-def _shortened(blocks: Blocks, length: int) -> Blocks:
-    """Matrices of a block of ``length < BLOCK`` samples, with only those powers of ``A`` whose product is needed."""
-    return Blocks(
-        blocks.impulse[:, :length],
-        blocks.output[:, :length],
-        blocks.input[:, :, BLOCK - length :],
-        blocks.transitions[:, powers_in(length)],
-    )
-
-
-def advance(state: Tensor, transitions: Tensor) -> list[Tensor]:
-    """``state`` (F, B, N), then what is left of it after each of ``transitions`` (F, I, N, N) in turn."""
-    states = [state]
-    for transition in transitions.unbind(1):
-        states.append(states[-1] @ transition.mT)
-    return states
-
-
-def toeplitz(impulse: Tensor) -> Tensor:
-    """``[f, i, j] = impulse[f, j - i]`` for ``j >= i``, else 0: a row of inputs times this is a row of outputs."""
-    length = impulse.shape[-1]
-    return pad(impulse, (length - 1, 0)).unfold(-1, length, 1).flip(1)
-
-
-def _block_ends(signal: Tensor, blocks: Blocks) -> Tensor:
-    """What each block adds to the state at its end: (F, B, K, N)."""
-    if signal.shape[1] == 1:
-        ends = signal[:, 0] @ blocks.input.flatten(0, 1).t()
-        return ends.unflatten(-1, blocks.input.shape[:2]).permute(2, 0, 1, 3)
-    return _row_by_row(signal, blocks.input.mT)
-
-
-def _scan(
-    ends: Tensor, state: Tensor, levels: Levels, of: slice = slice(None), depth: int = 0
-) -> tuple[Tensor, Tensor]:
-    """``s_{k+1} = A s_k + e_k`` from ``s_0 = state`` (F, B, N): all states ``s_k`` (F, B, K, N), and the last one.
-
-    ``of`` are the channels that the first dimension stands for.
-    """
-    channels, batch, count, size = ends.shape
-    if ends.numel() == 0:
-        return ends, state
-    if ends.dtype != levels.transition.dtype:
-        states, last = _scan(ends.to(levels.transition.dtype), state.to(levels.transition.dtype), levels, of)
-        return states.to(ends.dtype), last.to(ends.dtype)
-    if count <= STEPS:
-        return _scan_stepwise(ends, state, levels.transition_at(depth)[of])
-    level = levels.at(depth, count).of(of)
-    groups = -(-count // level.group)
-    if groups == 1:
-        inside = torch.bmm(ends.reshape(channels, batch, -1), level.band[:, : count * size, : count * size])
-        states = torch.baddbmm(inside, state, level.carry[..., : count * size])
-    else:
-        width = level.group * size
-        padded = pad(ends, (0, 0, 0, groups * level.group - count)).reshape(channels, batch * groups, width)
-        inside = torch.bmm(padded, level.band)
-        first, _ = _scan(inside[..., width:].unflatten(1, (batch, groups)), state, levels, of, depth + 1)
-        states = torch.baddbmm(inside[..., :width], first.reshape(channels, batch * groups, size), level.carry)
-    states = states.reshape(channels, batch, -1, size)[:, :, :count]
-    return states, torch.baddbmm(ends[:, :, -1], states[:, :, -1], level.step)
-
-
-def _scan_stepwise(ends: Tensor, state: Tensor, transition: Tensor) -> tuple[Tensor, Tensor]:
-    """:func:`_scan`, one step after the other."""
-    step, visited = transition.mT, [state]
-    for end in ends.unbind(2):
-        visited.append(torch.baddbmm(end, visited[-1], step))
-    return torch.stack(visited[:-1], 2), visited[-1]
-
-
-def _scan_backward(grad_states: Tensor, grad_last: Tensor, levels: Levels, depth: int = 0) -> tuple[Tensor, Tensor]:
-    """Adjoint of :func:`_scan`, step by step from its end: gradients of ``ends`` (F, B, K, N) and of ``state``.
-
-    The gradient of what a block adds to the state at its end is that of this state itself.
-    """
-    channels, batch, count, size = grad_states.shape
-    if grad_states.numel() == 0:
-        return grad_states, grad_last
-    if grad_states.dtype != levels.transition.dtype:
-        wide_states, wide_last = (grad.to(levels.transition.dtype) for grad in (grad_states, grad_last))
-        ends, state = _scan_backward(wide_states, wide_last, levels)
-        return ends.to(grad_states.dtype), state.to(grad_last.dtype)
-    if count <= STEPS:
-        transition, adjoints = levels.transition_at(depth), [grad_last]
-        for grad in reversed(grad_states.unbind(2)):
-            adjoints.append(torch.baddbmm(grad, adjoints[-1], transition))
-        return torch.stack(adjoints[-2::-1], 2), adjoints[-1]
-    level = levels.at(depth, count)
-    groups = -(-count // level.group)
-    grad_states = grad_states.clone(memory_format=torch.contiguous_format)
-    grad_states[:, :, -1] += grad_last @ level.step.mT
-    if groups == 1:
-        flat = grad_states.reshape(channels, batch, -1)
-        grad_ends = torch.bmm(flat, level.band[:, : count * size, : count * size].mT)
-        grad_state = torch.bmm(flat, level.carry[..., : count * size].mT)
-    else:
-        width = level.group * size
-        padded = pad(grad_states, (0, 0, 0, groups * level.group - count)).reshape(channels, batch * groups, width)
-        first = torch.bmm(padded, level.carry.mT).unflatten(1, (batch, groups))
-        group_ends, grad_state = _scan_backward(first, torch.zeros_like(grad_last), levels, depth + 1)
-        whole = torch.cat((padded, group_ends.reshape(channels, batch * groups, size)), 2)
-        grad_ends = torch.bmm(whole, level.band.mT)
-    grad_ends = grad_ends.reshape(channels, batch, -1, size)[:, :, :count]
-    grad_ends[:, :, -1] += grad_last
-    return grad_ends, grad_state
-
-
-def _outputs(signal: Tensor, starts: Tensor, blocks: Blocks) -> Tensor:
-    """(B, F, K L): Toeplitz product of each block plus the response to the state at its start."""
-    own = torch.einsum("bfki,fij->bfkj", signal.expand(-1, starts.shape[0], -1, -1), toeplitz(blocks.impulse))
-    return (own + torch.einsum("fbkn,fjn->bfkj", starts, blocks.output)).flatten(2)
-
-
-def _pulled_back(grad: Tensor, blocks: Blocks) -> Tensor:
-    """``C^T grad_y`` of each block: (F, B, K, N)."""
-    return _row_by_row(grad, blocks.output)
-
-
-def _row_by_row(signal: Tensor, matrices: Tensor) -> Tensor:
-    """Blocks (B, F, K, L) times matrices (F, L, N): (F, B, K, N), without copies of either per batch row."""
-    products = [row @ matrices for row in signal]
-    return (
-        torch.stack(products, 1) if products else signal.new_zeros(len(matrices), 0, signal.shape[2], matrices.shape[2])
-    )
-
-
-def _write_signal_gradient(grad: Tensor, leaving: Tensor, own: Tensor, ends: Tensor, out: Tensor) -> None:
-    """``out`` (B, T) or (B, F, T): adjoint of :func:`_block_ends` and :func:`_outputs` in the signal."""
+def _write_signal_gradient(grad: Tensor, leaving: Tensor, own: Tensor, krylov: Tensor, out: Tensor) -> None:
+    """``out`` (B, 1 or F, T), from gradients of the output and of the states at the blocks' ends."""
     own = own.mT
-    if out.dim() == 2:  # shared by the channels: the sum over channels is part of the product
-        own, ends = own.flatten(0, 1), ends.flatten(0, 1)
+    if out.shape[1] == 1:  # shared by the channels: the sum over channels is part of the product
+        own, krylov = own.flatten(0, 1), krylov.flatten(0, 1)
         for b in range(out.shape[0]):
             row = grad[b].transpose(0, 1).flatten(1) @ own
-            row.addmm_(leaving[:, b].transpose(0, 1).flatten(1), ends)
-            out[b] = row.flatten()
+            row.addmm_(leaving[:, b].transpose(0, 1).flatten(1), krylov)
+            out[b, 0] = row.flatten()
     else:
         for b in range(out.shape[0]):
-            out[b] = torch.baddbmm(grad[b] @ own, leaving[:, b], ends).flatten(1)
+            out[b] = torch.baddbmm(grad[b] @ own, leaving[:, b], krylov).flatten(1)

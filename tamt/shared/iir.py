@@ -1,4 +1,4 @@
-"""Blocks of the IIR engine: what a filter does over so many samples, as matrices."""
+"""What the IIR engine's filters are: kinds, and their matrices of blocks of samples."""
 
 from __future__ import annotations
 
@@ -6,21 +6,71 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from tamt.design.rows import BiquadSection, Feedback, ModalSection, OnepoleRow
+
 BLOCK = 64  # samples per block, a power of two
 
 
-class Blocks(NamedTuple):
-    """A linear system with ``N`` states, seen over a block of ``L = BLOCK`` samples.
+class Kind(NamedTuple):
+    """A kind of filter: the columns of its rows of coefficients, ``common`` ones before those ``of_section``."""
 
-    ``y[t] = sum_{i<=t} impulse[t-i] x[i] + output[t] . s`` and ``s_end = A^L s + sum_k input[:, k] x[k]``. A block of
-    ``r < L`` samples has the first ``r`` entries of ``impulse`` and ``output``, the last ``r`` columns of ``input``,
-    and ``A^r``, a product of powers of two.
+    name: str
+    common: tuple[str, ...]
+    of_section: tuple[str, ...]
+    wide: bool = False  # whether block matrices need float64
+
+    def columns(self, order: int) -> int:
+        """Length of a row of ``order`` sections."""
+        return len(self.common) + order * len(self.of_section)
+
+    def order(self, coef: Tensor) -> int:
+        """Sections of rows (F, P); for kinds whose columns tell it."""
+        return (coef.shape[1] - len(self.common)) // len(self.of_section)
+
+    def states(self, order: int) -> int:
+        """Numbers of state of ``order`` sections."""
+        return 2 * order
+
+    def sections(self, coef: Tensor) -> tuple[Tensor, ...]:
+        """Rows (F, P) as the columns of their sections, (F, order) each."""
+        return coef[:, len(self.common) :].unflatten(1, (-1, len(self.of_section))).unbind(-1)
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("onepole", OnepoleRow._fields, ()),
+        Kind("biquad", (), BiquadSection._fields, wide=True),
+        Kind("allpole", OnepoleRow._fields, Feedback._fields),
+        Kind("modal", (), ModalSection._fields),
+    )
+}
+
+
+class Blocks(NamedTuple):
+    """A linear system with ``N`` states, ``s' = A s + b x``, ``y = c s + d x``, seen over a block of ``L`` samples.
+
+    ``y[t] = sum_{i<=t} impulse[t-i] x[i] + output[t] . s`` and ``s_end = A^L s + sum_k input[:, k] x[k]``.
     """
 
-    impulse: Tensor  # (F, L)
-    output: Tensor  # (F, L, N)
-    input: Tensor  # (F, N, L)
+    impulse: Tensor  # (F, L): d, c b, c A b, ...
+    output: Tensor  # (F, L, N): observability rows c, c A, c A^2, ...
+    input: Tensor  # (F, N, L): Krylov vectors, that of the last sample last: ... A^2 b, A b, b
     transitions: Tensor  # (F, 1 + log2 L, N, N): A^1, A^2, A^4 ... A^L
+
+    def over(self, length: int) -> Blocks:
+        """The matrices over ``length <= L`` samples, of the transitions those whose product is ``A^length``."""
+        return Blocks(
+            self.impulse[:, :length],
+            self.output[:, :length],
+            self.input[:, :, self.input.shape[2] - length :],
+            self.transitions[:, powers_in(length)],
+        )
+
+
+def powers_in(length: int) -> list[int]:
+    """Which of ``A^1, A^2, A^4 ... A^BLOCK`` have ``A^length`` for their product."""
+    return [i for i in range(BLOCK.bit_length()) if length >> i & 1]
 
 
 def block_shapes(channels: int, states: int) -> tuple[tuple[int, ...], ...]:

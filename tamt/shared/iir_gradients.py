@@ -9,12 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tamt.shared.iir import BLOCK, Blocks
-
-
-def powers_in(length: int) -> list[int]:
-    """Which of ``A^1, A^2, A^4 ... A^BLOCK`` have ``A^length`` for their product."""
-    return [i for i in range(BLOCK.bit_length()) if length >> i & 1]
+from tamt.shared.iir import BLOCK, Blocks, powers_in
 
 
 def blocked(x: Tensor, length: int = BLOCK) -> Tensor:

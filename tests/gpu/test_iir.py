@@ -8,7 +8,7 @@ from helpers import assert_close, example_operands
 
 from tamt.ops.iir import iir
 from tamt.reference import iir as reference
-from tamt.reference.blocks import iir_blocks
+from tamt.reference.blocks import definition as iir_blocks
 
 pytestmark = pytest.mark.gpu
 KINDS = ("onepole", "biquad", "allpole", "modal")

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from asv_bench.staged.device import Device
 from tamt.ops import (
+    blocks,
     broken_stick,
     compaction,
-    doubling,
     drnl,
     drnl_sections,
     fft_drnl,
@@ -156,9 +156,8 @@ def of_spreading(shape: Shape) -> Case:
     return Case(lambda levels, slopes: spreading.spreading_rows(levels, slopes, 0.25), [levels, slopes], 2, 1e-4)
 
 
-def of_doubled(shape: Shape) -> Case:
-    step, b, c = 0.3 * random(shape.channels, 4, 4), random(shape.channels, 4), random(shape.channels, 4)
-    return Case(lambda *t: doubling.doubled(*t, 16), [step, b, c], 3, 1e-4)
+def of_blocks(shape: Shape) -> Case:
+    return Case(lambda coef: blocks.iir_blocks(coef, "modal", 2), [example_coef("modal", 2, shape.channels)], 1, 1e-4)
 
 
 def of_frames(name: str, shape: Shape) -> Case:
@@ -213,7 +212,7 @@ CASES: dict[str, Callable[[Shape], Case]] = {
     "roex_level": of_level,
     "roex_excitation": of_excitation,
     "spreading": of_spreading,
-    "doubled": of_doubled,
+    "iir_blocks": of_blocks,
     "product": lambda shape: Case(
         product._product, [random(2, shape.rows, shape.length), random(1, shape.length, 5).expand(2, -1, -1)], 2
     ),

@@ -16,7 +16,7 @@ from scipy.signal import butter, sosfilt
 
 from tamt.design.sections import biquad_sections
 from tamt.reference import iir as reference
-from tamt.reference.blocks import iir_blocks
+from tamt.reference.blocks import definition as iir_blocks
 from tamt.shared.iir import Blocks, block_shapes
 from tamt.triton_kernels.iir import Tiling, iir_backward, iir_forward
 from tamt.triton_kernels.iir import launch as engine
