@@ -10,6 +10,7 @@ from torch import Tensor
 from tamt.excitation.moore2016 import Moore2016ExcitationPattern
 from tamt.ops import roex as ops
 from tamt.reference import roex as reference
+from tamt.shared.roex import rate
 
 pytestmark = pytest.mark.gpu
 dtypes = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
@@ -47,12 +48,14 @@ def test_operators_against_the_reference(dtype: torch.dtype, tolerance: float) -
     f, intensity = f.clamp_min(20), torch.where(f > 0, 10 ** (level / 10), 0.0)
     steepness = 1.5 * torch.rand_like(f) - 0.2
     fc = torch.logspace(1.7, 4.1, 150, dtype=torch.float64)
-    p = 4 * fc * reference.rate(fc) / 4
+    p = fc * rate(fc)
     for ratio in (2.0, 16.0):
         here = [t.to(dtype) for t in (f, intensity, steepness, fc, p)]
         there = [t.cuda() for t in here]
         wide = [t.double() for t in here]
-        assert_close(ops.roex_level_rows(*there[:2], ratio).cpu(), reference.level(*wide[:2], ratio), tolerance, dtype)
+        assert_close(
+            ops.roex_level_rows(*there[:2], ratio).cpu(), reference.power_per_erb(*wide[:2], ratio), tolerance, dtype
+        )
         assert_close(
             ops.roex_excitation_rows(*there, ratio).cpu(), reference.excitation(*wide, ratio), tolerance, dtype
         )
