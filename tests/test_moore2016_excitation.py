@@ -389,7 +389,7 @@ def test_bad_types() -> None:
         module(freqs, levels.to(torch.complex128))
     with pytest.raises(TypeError, match=re.escape("freqs must be a torch.Tensor, got list")):
         module([1000.0], levels)
-    with pytest.raises(ValueError, match=re.escape("the same shape (C,) and (..., C), got (5,) and (4,)")):
+    with pytest.raises(ValueError, match=re.escape("(C,) and (..., C), got (5,) and (4,)")):
         module(freqs, levels[1:])
     with pytest.raises(ValueError, match=re.escape("freqs must not exceed 100000 Hz, got 2e+06 Hz")):
         module(torch.full_like(freqs, 2e6), levels)
