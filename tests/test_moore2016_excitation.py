@@ -65,6 +65,17 @@ def test_amt(recur: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (error > 1e-6).sum() <= 2
 
 
+def test_amt_of_shared_frequencies() -> None:
+    """AMT's cases as levels on all their frequencies."""
+    f, level = amt(False)
+    shared = f[f > 0].unique()
+    levels = torch.full((len(f), len(shared)), -math.inf, dtype=torch.float64)
+    for case, count in enumerate(GOLDEN["count"]):
+        levels[case, torch.searchsorted(shared, f[case, :count])] = level[case, :count]
+    out = pattern(spreading_limit_octaves=10)(shared, levels)
+    assert np.abs(out.numpy() - GOLDEN["E"])[GOLDEN["E"] > 0].max() < 2e-6
+
+
 def test_amt_levels_per_erb() -> None:
     f, level = amt(False)
     for case, count in enumerate(GOLDEN["count"]):
@@ -198,6 +209,24 @@ def test_shapes(lead: tuple[int, ...]) -> None:
         assert_close(out[index], module(freqs[index], levels[index]), 1e-12)
 
 
+def test_shared_frequencies() -> None:
+    """The same as when each row is given them; they may change, in place as well, and so may the limit."""
+    freqs, levels = sounds(20)[0], sounds(2, 3, 20)[1]
+    levels[..., ::3] = -math.inf
+    module = few()
+    for _ in range(2):
+        out = module(freqs, levels)
+        assert out.shape == (2, 3, 12)
+        assert_within(out, module(freqs.expand(2, 3, 20), levels), 1e-9)
+        freqs *= 1.1
+        module.spreading_limit_octaves = 1.0
+    for lead in ((0,), (2, 0), (1,)):
+        assert module(freqs, levels.new_zeros(*lead, 20)).shape == (*lead, 12)
+    assert (module(freqs[:0], levels[..., :0]) == -120).all()
+    with pytest.raises(ValueError, match=re.escape("freqs must not exceed 100000 Hz, got 2e+06 Hz")):
+        module(torch.full_like(freqs, 2e6), levels)
+
+
 def test_slices_are_one() -> None:
     freqs, levels = sounds(40, 60)
     module = pattern()
@@ -227,6 +256,9 @@ def test_nan_stays_in_its_row() -> None:
     out = module(freqs, levels)
     assert torch.isnan(out[1]).all()
     assert torch.equal(out[::2], clean[::2])
+    shared = module(freqs[0], levels)
+    assert torch.isnan(shared[1]).all()
+    assert torch.isfinite(shared[::2]).all()
     levels[1, 2] = levels[1, 3] = 0
     freqs[1, 3], levels[1, 2] = 0, math.nan  # padding may hold anything
     assert torch.isfinite(module(freqs, levels)).all()
@@ -251,6 +283,25 @@ def test_autocast() -> None:
             grads.append(torch.autograd.grad(outs[-1].sum(), module.level_dep_factor)[0])
     assert torch.equal(*outs)
     assert torch.equal(*grads)
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_compile_of_shared_frequencies(learnable: bool) -> None:
+    """One graph for every number of rows, forward and backward."""
+    torch._dynamo.reset()
+    module = few(learnable=learnable)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True, dynamic=True)
+    freqs = sounds(30)[0]
+    compiled(freqs, sounds(2, 3, 30)[1].requires_grad_()).sum().backward()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        levels = sounds(4, 5, 30)[1]
+        levels[..., ::4] = -math.inf
+        inputs = levels.requires_grad_(), *module.parameters()
+        outs = compiled(freqs, levels), module(freqs, levels)
+        assert_close(outs[0].detach(), outs[1].detach(), 1e-12)
+        weights = torch.randn_like(outs[0])
+        for a, e in zip(*(torch.autograd.grad(out, inputs, weights) for out in outs), strict=True):
+            assert_within(a, e, 1e-9 * e.abs().max())
 
 
 @compiled_by("learnable", [], [(False,), (True,)])
