@@ -18,6 +18,11 @@ __all__ = ["audfiltbw", "erb2fc", "erbrate2f", "erbspacebw", "f2erb", "f2erbrate
 
 FloatOrTensor = TypeVar("FloatOrTensor", float, Tensor)
 
+# ERB-rate and bandwidth of the loudness models: de/df is 1/ERB(f), but for the rounding of these numbers.
+ERB_RATE_PER_DECADE = 21.366
+ERB_GROWTH = 4.368e-3  # per Hz
+ERB_AT_0 = 24.673  # Hz
+
 # Largest x for which exp(x) is a finite double.
 _MAX_EXPONENT = 709.0
 
@@ -154,7 +159,7 @@ def f2erbrate(f: FloatOrTensor) -> FloatOrTensor:
        sounds incorporating binaural inhibition", Trends in Hearing 20, 2016.
     """
     f = _operand("f", f, "Hz")
-    return (21.366 / math.log(10.0)) * _log1p(4.368e-3 * f)
+    return (ERB_RATE_PER_DECADE / math.log(10.0)) * _log1p(ERB_GROWTH * f)
 
 
 def erbrate2f(e: FloatOrTensor) -> FloatOrTensor:
@@ -177,7 +182,77 @@ def erbrate2f(e: FloatOrTensor) -> FloatOrTensor:
     .. [1] See :func:`f2erbrate`.
     """
     e = _operand("e", e, "Cam")
-    return _expm1((math.log(10.0) / 21.366) * e) / 4.368e-3
+    return _expm1((math.log(10.0) / ERB_RATE_PER_DECADE) * e) / ERB_GROWTH
+
+
+def erb_bandwidth(f: FloatOrTensor) -> FloatOrTensor:
+    """Bandwidth of the auditory filter centred at a frequency, in the form of the loudness models.
+
+    ``24.673 (4.368 f / 1000 + 1)``
+
+    Parameters
+    ----------
+    f : Tensor or float
+        Frequency in Hz, of any shape.
+
+    Returns
+    -------
+    Tensor or float
+        Equivalent rectangular bandwidth in Hz, in the form of the input; see :func:`audfiltbw`.
+
+    References
+    ----------
+    .. [1] See :func:`f2erbrate`.
+    """
+    f = _operand("f", f, "Hz")
+    return ERB_AT_0 * (ERB_GROWTH * f + 1.0)
+
+
+def roex_slope(f: FloatOrTensor) -> FloatOrTensor:
+    """Slope of the rounded-exponential filter centred at a frequency, relative to that frequency.
+
+    ``4 f / erb_bandwidth(f)``, of the filter ``(1 + p |g|) exp(-p |g|)`` that is one ERB wide.
+
+    Parameters
+    ----------
+    f : Tensor or float
+        Frequency in Hz, of any shape.
+
+    Returns
+    -------
+    Tensor or float
+        Slope p, in the form of the input; see :func:`audfiltbw`.
+
+    References
+    ----------
+    .. [1] See :func:`f2erbrate`.
+    """
+    return 4 * f / erb_bandwidth(f)
+
+
+def erbrate_positions(f_min: float, f_max: float, erb_step: float) -> Tensor:
+    """Positions at equal distances on the scale of :func:`f2erbrate`.
+
+    Parameters
+    ----------
+    f_min, f_max : float
+        Lowest frequency and the one that the highest reaches at least, in Hz, ``0 <= f_min < f_max``.
+    erb_step : float
+        Distance of neighbours in Cam, greater than 0.
+
+    Returns
+    -------
+    Tensor
+        Positions in Cam in rising order, shape ``(n,)``, float64 on the CPU.
+    """
+    if not 0 <= f_min < f_max < math.inf:
+        raise ValueError(f"f_min and f_max must satisfy 0 <= f_min < f_max < inf, got {f_min} and {f_max} Hz")
+    if not 0 < erb_step < math.inf:
+        raise ValueError(f"erb_step must be positive and finite, got {erb_step}")
+    low, high = f2erbrate(float(f_min)), f2erbrate(float(f_max))
+    # The tolerance keeps rounding from adding a position where the range is a whole number of steps.
+    steps = math.ceil((high - low) / erb_step - 1e-9)
+    return low + erb_step * torch.arange(steps + 1, dtype=torch.float64, device="cpu")
 
 
 def erbspacebw(

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from helpers import assert_close
+from helpers import assert_close, assert_within
 from torch import Tensor, nn
 
 import tamt
@@ -44,7 +44,15 @@ def sound(kind: type, samples: int, batch: int = 2) -> Tensor:
     return 1e-2 * torch.randn(batch, samples) if kind is Glasberg2002 else 1e-2 * torch.randn(batch, 2, samples)
 
 
-both = pytest.mark.parametrize("kind", [Glasberg2002, Moore2016])
+class DenseMoore2016(Moore2016):
+    """The same without lists: every bin of the spectrum in every frame."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        freqs, left_levels, right_levels = self.spectrum.dense(x)
+        return torch.stack((self.pattern(freqs, left_levels), self.pattern(freqs, right_levels)))
+
+
+every = pytest.mark.parametrize("kind", [Glasberg2002, Moore2016, DenseMoore2016])
 
 
 def test_a_tone_excites_its_channel() -> None:
@@ -70,7 +78,24 @@ def test_a_tone_excites_its_channel() -> None:
         assert level - 3 < found <= level + 0.1
 
 
-@both
+@pytest.mark.parametrize("learnable", [False, True])
+def test_lists_and_all_bins_are_one(learnable: bool) -> None:
+    """Levels, and gradients of the sound and of every number; an ear that hears nothing, and loud beside faint."""
+    lists, bins = (kind(learnable).double() for kind in (Moore2016, DenseMoore2016))
+    lists.spectrum.max_components = None
+    x = (sound(Moore2016, 4000).double() * torch.tensor([[[1.0], [1e-4]], [[30.0], [0.0]]])).requires_grad_()
+    outs = lists(x), bins(x)
+    assert_within(outs[1], outs[0], 1e-9)
+    weights = torch.randn_like(outs[0])
+    grads = [
+        torch.autograd.grad(out, (x, *module.parameters()), weights)
+        for out, module in zip(outs, (lists, bins), strict=True)
+    ]
+    for expected, actual in zip(*grads, strict=True):
+        assert_close(actual.reshape(1, -1), expected.reshape(1, -1), 1e-10)
+
+
+@every
 @pytest.mark.parametrize("learnable", [False, True])
 def test_gradients_reach_the_sound_and_every_number(kind: type, learnable: bool) -> None:
     module = kind(learnable)
@@ -83,7 +108,7 @@ def test_gradients_reach_the_sound_and_every_number(kind: type, learnable: bool)
         assert parameter.grad.abs().sum() > 0, name
 
 
-@both
+@every
 def test_silence(kind: type) -> None:
     module = kind(True)
     x = torch.zeros_like(sound(kind, 4000)).requires_grad_()
@@ -94,7 +119,7 @@ def test_silence(kind: type) -> None:
     assert all(torch.isfinite(p.grad).all() for p in module.parameters())
 
 
-@both
+@every
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compile(kind: type, backend: str) -> None:
     """One graph without breaks for every length, forward and backward."""

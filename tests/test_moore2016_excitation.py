@@ -50,18 +50,30 @@ def amt(single: bool) -> tuple[Tensor, Tensor]:
     return (f.float(), level.float()) if single else (f, level)
 
 
-@pytest.mark.parametrize("least", [160, 1000])
-def test_amt(least: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With and without the grid's matrix.
+@pytest.mark.parametrize("recur", [True, False])
+def test_amt(recur: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With and without the matrix of frequencies that come up in many rows.
 
     AMT leaves out what a component passes on to more than five times its frequency; all but two of the channels do not
     notice.
     """
-    monkeypatch.setattr(reference, "GRID_LEAST", least)
+    if not recur:
+        monkeypatch.setattr(reference, "_recurring", lambda f: None)
     error = np.abs(pattern(spreading_limit_octaves=10)(*amt(False)).numpy() - GOLDEN["E"])[GOLDEN["E"] > 0]
     assert error.size > 1000
     assert error.max() < 2e-6
     assert (error > 1e-6).sum() <= 2
+
+
+def test_amt_of_shared_frequencies() -> None:
+    """AMT's cases as levels on all their frequencies."""
+    f, level = amt(False)
+    shared = f[f > 0].unique()
+    levels = torch.full((len(f), len(shared)), -math.inf, dtype=torch.float64)
+    for case, count in enumerate(GOLDEN["count"]):
+        levels[case, torch.searchsorted(shared, f[case, :count])] = level[case, :count]
+    out = pattern(spreading_limit_octaves=10)(shared, levels)
+    assert np.abs(out.numpy() - GOLDEN["E"])[GOLDEN["E"] > 0].max() < 2e-6
 
 
 def test_amt_levels_per_erb() -> None:
@@ -197,6 +209,24 @@ def test_shapes(lead: tuple[int, ...]) -> None:
         assert_close(out[index], module(freqs[index], levels[index]), 1e-12)
 
 
+def test_shared_frequencies() -> None:
+    """The same as when each row is given them; they may change, in place as well, and so may the limit."""
+    freqs, levels = sounds(20)[0], sounds(2, 3, 20)[1]
+    levels[..., ::3] = -math.inf
+    module = few()
+    for _ in range(2):
+        out = module(freqs, levels)
+        assert out.shape == (2, 3, 12)
+        assert_within(out, module(freqs.expand(2, 3, 20), levels), 1e-9)
+        freqs *= 1.1
+        module.spreading_limit_octaves = 1.0
+    for lead in ((0,), (2, 0), (1,)):
+        assert module(freqs, levels.new_zeros(*lead, 20)).shape == (*lead, 12)
+    assert (module(freqs[:0], levels[..., :0]) == -120).all()
+    with pytest.raises(ValueError, match=re.escape("freqs must not exceed 100000 Hz, got 2e+06 Hz")):
+        module(torch.full_like(freqs, 2e6), levels)
+
+
 def test_slices_are_one() -> None:
     freqs, levels = sounds(40, 60)
     module = pattern()
@@ -226,6 +256,9 @@ def test_nan_stays_in_its_row() -> None:
     out = module(freqs, levels)
     assert torch.isnan(out[1]).all()
     assert torch.equal(out[::2], clean[::2])
+    shared = module(freqs[0], levels)
+    assert torch.isnan(shared[1]).all()
+    assert torch.isfinite(shared[::2]).all()
     levels[1, 2] = levels[1, 3] = 0
     freqs[1, 3], levels[1, 2] = 0, math.nan  # padding may hold anything
     assert torch.isfinite(module(freqs, levels)).all()
@@ -250,6 +283,25 @@ def test_autocast() -> None:
             grads.append(torch.autograd.grad(outs[-1].sum(), module.level_dep_factor)[0])
     assert torch.equal(*outs)
     assert torch.equal(*grads)
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_compile_of_shared_frequencies(learnable: bool) -> None:
+    """One graph for every number of rows, forward and backward."""
+    torch._dynamo.reset()
+    module = few(learnable=learnable)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True, dynamic=True)
+    freqs = sounds(30)[0]
+    compiled(freqs, sounds(2, 3, 30)[1].requires_grad_()).sum().backward()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        levels = sounds(4, 5, 30)[1]
+        levels[..., ::4] = -math.inf
+        inputs = levels.requires_grad_(), *module.parameters()
+        outs = compiled(freqs, levels), module(freqs, levels)
+        assert_close(outs[0].detach(), outs[1].detach(), 1e-12)
+        weights = torch.randn_like(outs[0])
+        for a, e in zip(*(torch.autograd.grad(out, inputs, weights) for out in outs), strict=True):
+            assert_within(a, e, 1e-9 * e.abs().max())
 
 
 @compiled_by("learnable", [], [(False,), (True,)])
@@ -302,9 +354,8 @@ def test_everything_stays_on_its_device() -> None:
 @pytest.mark.parametrize("count", [30, 200])
 def test_float32_needs_neither_float64_nor_complex(count: int, mps_safe: type) -> None:
     module = few(learnable=True, dtype=torch.float32)
-    freqs = (reference.GRID_STEP * torch.arange(1.0, count + 1)).requires_grad_()
+    freqs = (15.625 * torch.arange(1.0, count + 1)).requires_grad_()
     levels = (60 * torch.rand(count)).requires_grad_()
-    reference._grid_weights.cache_clear()
     with mps_safe():
         out = module(freqs, levels)
     with mps_safe():
@@ -389,7 +440,7 @@ def test_bad_types() -> None:
         module(freqs, levels.to(torch.complex128))
     with pytest.raises(TypeError, match=re.escape("freqs must be a torch.Tensor, got list")):
         module([1000.0], levels)
-    with pytest.raises(ValueError, match=re.escape("the same shape (..., C), got (5,) and (4,)")):
+    with pytest.raises(ValueError, match=re.escape("(C,) and (..., C), got (5,) and (4,)")):
         module(freqs, levels[1:])
     with pytest.raises(ValueError, match=re.escape("freqs must not exceed 100000 Hz, got 2e+06 Hz")):
         module(torch.full_like(freqs, 2e6), levels)

@@ -69,6 +69,64 @@ def test_amt(case: str, max_components: int | None, dtype: torch.dtype, toleranc
             assert not expected[:, ear, width:].any()
 
 
+@pytest.mark.parametrize("learnable", [False, True])
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_dense_is_the_lists(case: str, joint: bool, learnable: bool) -> None:
+    """The same components at the same levels, and -inf where there is none, whatever the length of the lists."""
+    arguments = {"learnable": learnable, "joint_threshold": joint, "dtype": torch.float64}
+    db_max = float(GOLDEN[f"{case}_dBMax"])
+    out = Moore2016Spectrum(db_max=db_max, **arguments)(golden_signal(case))
+    freqs, *dense = Moore2016Spectrum(db_max=db_max, max_components=3, **arguments).dense(golden_signal(case))
+    assert torch.equal(freqs, BIN * torch.arange(1, 1025 if learnable else 961).double())
+    for levels, listed, listed_levels in zip(dense, out[::2], out[1::2], strict=True):
+        rows = torch.full((*levels.shape[:-1], len(freqs) + 1), -math.inf, dtype=torch.float64)
+        expected = rows.scatter_(-1, (listed / BIN).long(), listed_levels.detach())[..., 1:]
+        assert torch.equal(levels.isfinite(), expected.isfinite())
+        some = levels.isfinite()
+        assert_within(levels.detach()[some], expected[some], 1e-11)
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_gradcheck_of_dense(learnable: bool) -> None:
+    """To the relevant components, which a small step does not change."""
+    module = Moore2016Spectrum(learnable=learnable, dtype=torch.float64)
+    values = [getattr(module, name).detach() for name in NAMES]
+
+    def function(audio: Tensor, *offsets: Tensor) -> Tensor:
+        named = {name: v + o for name, v, o in zip(NAMES, values, offsets, strict=False)}
+        twin = copy.copy(module)
+        twin.forward = twin.dense
+        levels = torch.stack(torch.func.functional_call(twin, named, (0.03 * audio,))[1:])
+        return torch.where(levels.isfinite(), levels, 0.0)
+
+    given = [torch.randn(1, 2, 2048 + 40, dtype=torch.float64, requires_grad=True)]
+    if learnable:
+        given += [torch.zeros_like(v).requires_grad_() for v in values]
+    assert torch.autograd.gradcheck(function, given, fast_mode=True, atol=1e-4)
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_dense_of_silence_nan_and_nothing(learnable: bool) -> None:
+    module = Moore2016Spectrum(learnable=learnable)
+    audio = noise(4, dtype=torch.float32)
+    clean = module.dense(audio)
+    audio[0] = 0
+    audio[2, 0, 1100] = math.nan
+    freqs, left, right = module.dense(audio.requires_grad_())
+    assert (left[0] == -math.inf).all()
+    assert left[2].isnan().any()
+    for levels, expected in ((left[1::2], clean[1][1::2]), (right[1:], clean[2][1:])):
+        assert torch.equal(levels, expected)
+    (gradient,) = torch.autograd.grad(torch.where(left > 0, left, 0.0).sum(), audio)
+    assert torch.isfinite(gradient[[0, 1, 3]]).all()
+    assert not gradient[0].any()
+    left = module.dense(audio[:2])[1]
+    gradients = torch.autograd.grad(torch.where(left > -math.inf, left, 0.0).sum(), (audio, *module.parameters()))
+    assert all(torch.isfinite(g).all() for g in gradients)
+    assert [t.shape for t in module.dense(audio[:0])[1:]] == [(0, 5, len(freqs))] * 2
+
+
 @pytest.mark.parametrize("joint", [False, True])
 @pytest.mark.parametrize("case", CASES)
 def test_threshold_of_each_ear_or_of_both(case: str, joint: bool) -> None:
@@ -401,6 +459,8 @@ def test_float32_needs_neither_float64_nor_complex(learnable: bool, mps_safe: ty
         with mps_safe():
             out = module(audio)
             torch.autograd.grad(out[1].sum() + out[3].sum(), [audio, *module.parameters()])
+            levels = module.dense(audio)[1]
+            torch.autograd.grad(torch.where(levels > 0, levels, 0.0).sum(), [audio, *module.parameters()])
 
 
 @pytest.mark.parametrize("learnable", [False, True])

@@ -1,4 +1,4 @@
-"""The roex operators: definition, gradients, blocks, the grid's matrix, padding, limits, torch.compile, errors."""
+"""The roex operators: definition, gradients, tiles, matrices of shared frequencies, padding, limits, errors."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from torch import Tensor
 from tamt.ops import roex as ops
 from tamt.ops.roex import roex
 from tamt.reference import roex as reference
+from tamt.scales import roex_slope
+from tamt.shared.roex import LEAST_SLOPE
 
-P1000 = 4000 / (24.673 * 5.368)
-
-
-def slope(f: Tensor) -> Tensor:
-    return 4 * f / (24.673 * (0.004368 * f + 1))
+P1000 = roex_slope(1000.0)
 
 
 def channels(count: int = 12, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     fc = torch.logspace(1.8, 4.1, count, dtype=torch.float64)
-    return fc.to(dtype), slope(fc).to(dtype)
+    return fc.to(dtype), roex_slope(fc).to(dtype)
 
 
 def components(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -41,10 +39,9 @@ def rows(count: int, length: int, dtype: torch.dtype = torch.float64) -> tuple[T
     return torch.where(f > 0, f, 1000.0), torch.where(f > 0, 10 ** (level / 10), 0.0), steepness
 
 
-def on_grid(count: int, length: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Components of Moore2016Spectrum's grid, some of a row twice."""
-    index = torch.randint(1, reference.GRID_BINS + 1, (count, length))
-    f = (reference.GRID_STEP * index).to(dtype)
+def recurring(count: int, length: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Components of few frequencies that come up in many rows, some of a row twice."""
+    f = (12.5 * torch.randint(1, length + length // 2, (count, length))).to(dtype)
     return f, (10 ** (8 * torch.rand(count, length, dtype=torch.float64))).to(dtype)
 
 
@@ -89,7 +86,7 @@ def test_operators_and_their_gradients(ratio: float) -> None:
     f, intensity, steepness = (t.requires_grad_() for t in rows(3, 30))
     fc, p = channels()
     lists = (
-        (ops.roex_level_rows(f, intensity, ratio), reference.level_definition(f, intensity, ratio)),
+        (ops.roex_level_rows(f, intensity, ratio), reference.power_per_erb_definition(f, intensity, ratio)),
         (
             ops.roex_excitation_rows(f, intensity, steepness, fc, p, ratio),
             reference.excitation_definition(f, intensity, steepness, fc, p, ratio),
@@ -107,40 +104,40 @@ def test_operators_and_their_gradients(ratio: float) -> None:
 def test_the_clamp_of_the_slope_is_met_in_these_tests() -> None:
     _, _, steepness = rows(3, 30)
     _, p = channels()
-    clamped = steepness[..., None] * p < reference.LEAST_SLOPE
+    clamped = steepness[..., None] * p < LEAST_SLOPE
     assert 0.05 < clamped.double().mean() < 0.5
 
 
-@pytest.mark.parametrize("block", [1, 400, 3000, 1 << 20])
-def test_blocks_are_one(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [1, 400, 3000, 1 << 20])
+def test_tiles_are_one(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     f, intensity, steepness = rows(3, 23)
     fc, p = channels()
     grad = torch.randn(3, 23, dtype=torch.float64), torch.randn(3, 12, dtype=torch.float64)
 
     def everything() -> list[Tensor]:
         return [
-            reference.level(f, intensity, 16.0),
-            *reference.level_backward(grad[0], f, intensity, 16.0),
+            reference.power_per_erb(f, intensity, 16.0),
+            *reference.power_per_erb_backward(grad[0], f, intensity, 16.0),
             reference.excitation(f, intensity, steepness, fc, p, 16.0),
             *reference.excitation_backward(grad[1], f, intensity, steepness, fc, p, 16.0),
         ]
 
     whole = everything()
-    monkeypatch.setattr(reference, "BLOCK_BYTES", block)
-    blocks = reference._Blocks(f.sort(1).values, f.sort(1).values, f, 16.0, 1)
-    assert len(list(blocks)) == {1: 69, 400: 36, 3000: 6, 1 << 20: 1}[block]
+    monkeypatch.setattr(reference, "TILE_BYTES", size)
+    tiles = reference._Tiles(f.sort(1).values, f.sort(1).values, f, 16.0, 1)
+    assert len(list(tiles)) == {1: 69, 400: 36, 3000: 6, 1 << 20: 1}[size]
     for actual, expected in zip(everything(), whole, strict=True):
         assert_close(actual, expected, 1e-12)
 
 
-@pytest.mark.parametrize("block", [400, 1 << 20])
+@pytest.mark.parametrize("size", [400, 1 << 20])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 @pytest.mark.parametrize("ratio", [1.1, 16.0, 2.0**60])
-def test_what_a_block_need_not_look_at(
-    ratio: float, dtype: torch.dtype, tolerance: float, block: int, monkeypatch: pytest.MonkeyPatch
+def test_what_a_tile_need_not_look_at(
+    ratio: float, dtype: torch.dtype, tolerance: float, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of one block whose components lie apart, in no order, some of them equal or exactly at the limit."""
-    monkeypatch.setattr(reference, "BLOCK_BYTES", block)
+    """Rows of one tile whose components lie apart, in no order, some of them equal or exactly at the limit."""
+    monkeypatch.setattr(reference, "TILE_BYTES", size)
     low, high = 2 + 60 * torch.rand(30).double(), 14000 + 1000 * torch.rand(30).double()
     spread = 20 * 800 ** torch.rand(30).double()
     spread[3:8] = spread[9] = 500.0
@@ -150,13 +147,13 @@ def test_what_a_block_need_not_look_at(
     fc, p = channels(dtype=dtype)
     wide = [t.double().clone().requires_grad_() for t in (f, intensity, steepness)]
     expected = (
-        reference.level_definition(*wide[:2], ratio),
+        reference.power_per_erb_definition(*wide[:2], ratio),
         reference.excitation_definition(*wide, fc.double(), p.double(), ratio),
     )
-    actual = reference.level(f, intensity, ratio), reference.excitation(f, intensity, steepness, fc, p, ratio)
+    actual = reference.power_per_erb(f, intensity, ratio), reference.excitation(f, intensity, steepness, fc, p, ratio)
     grad = [torch.rand_like(t) for t in actual]
     gradients = (
-        *reference.level_backward(grad[0], f, intensity, ratio),
+        *reference.power_per_erb_backward(grad[0], f, intensity, ratio),
         *reference.excitation_backward(grad[1], f, intensity, steepness, fc, p, ratio),
     )
     wanted = [
@@ -170,50 +167,122 @@ def test_what_a_block_need_not_look_at(
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 @pytest.mark.parametrize("ratio", [16.0, 2.0**60])
-def test_the_grid_is_the_pairs(
+def test_recurring_frequencies_are_pairs(
     dtype: torch.dtype, tolerance: float, ratio: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both ways agree, forward and backward; components off the grid take the other way."""
-    f, intensity = on_grid(5, 200, dtype)
-    grad = torch.rand(5, 200, dtype=dtype)
-    assert reference._grid_index(f) is not None
-    monkeypatch.setattr(reference, "SLICE", 2)
-    fast = reference.level(f, intensity, ratio), *reference.level_backward(grad, f, intensity, ratio)
-    monkeypatch.setattr(reference, "GRID_LEAST", 201)
-    assert reference._grid_index(f) is None
-    for actual, expected in zip(
-        fast, (reference.level(f, intensity, ratio), *reference.level_backward(grad, f, intensity, ratio)), strict=True
-    ):
+    """One matrix and pairs agree, forward and backward."""
+    f, intensity = recurring(20, 60, dtype)
+    f[11, :5] = torch.tensor([7.0, 3.5, 15015.625, 90, 7])  # that no other row has
+    grad = torch.rand(20, 60, dtype=dtype)
+    found = reference._recurring(f)
+    assert found is not None
+    assert torch.equal(found.f[found.place], f)
+    assert torch.equal(found.f, f.unique())
+    monkeypatch.setattr(reference, "SLICE", 7)
+
+    def everything() -> list[Tensor]:
+        power = reference.power_per_erb(f, intensity, ratio)
+        return [power, *reference.power_per_erb_backward(grad, f, intensity, ratio)]
+
+    by_matrix = everything()
+    monkeypatch.setattr(reference, "_recurring", lambda f: None)
+    for actual, expected in zip(by_matrix, everything(), strict=True):
         assert_close(actual, expected, tolerance)
 
 
-@pytest.mark.parametrize("off", [15.5, 15000.1, 15015.625])
-def test_what_is_not_on_the_grid(off: float) -> None:
-    f, intensity = on_grid(2, 200)
-    f[1, 7] = off
-    assert reference._grid_index(f) is None
-    assert_close(ops.roex_level_rows(f, intensity, 16.0), reference.level_definition(f, intensity, 16.0), 1e-12)
+def test_what_does_not_recur() -> None:
+    """Too many frequencies for the rows there are, in all rows or in one that the first look misses."""
+    f, _ = recurring(40, 60)
+    assert reference._recurring(f) is not None
+    assert reference._recurring(f[:3]) is None
+    assert reference._recurring(f[:, :0]) is None
+    assert reference._recurring(torch.rand(40, 60)) is None
+    f[1::2] = torch.rand(20, 60)
+    assert reference._recurring(f) is None
 
 
-def test_grid_and_pairs_in_the_whole() -> None:
-    f, intensity = on_grid(3, 300)
-    f[:, 250:] = 0
-    level = 10 * torch.log10(intensity)
+def shared(count: int, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """As :func:`rows`, of frequencies that all rows share, in no order."""
+    f, _ = components(length, dtype=dtype)
+    _, intensity, steepness = rows(count, length, dtype)
+    return torch.where(f > 0, f, 1000.0).expand(count, -1), intensity, steepness
+
+
+@pytest.mark.parametrize("size", [1, 3000, 1 << 20])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+@pytest.mark.parametrize("ratio", [1.1, 16.0, 2.0**60])
+def test_shared_frequencies_are_pairs(
+    ratio: float, dtype: torch.dtype, tolerance: float, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal to the definition, and not only where exponents stay small or channels rise."""
+    monkeypatch.setattr(reference, "TILE_BYTES", size)
+    for order, factor in ((slice(None), 1), (torch.randperm(12), 40)):
+        f, intensity, steepness = shared(5, 40, dtype)
+        fc, p = (t[order] for t in channels(dtype=dtype))
+        fc[3] = f[0, 3]
+        steepness = factor * steepness
+        given = f, intensity, steepness
+        assert reference._shared(f)
+        wide = [t.double().clone().requires_grad_() for t in given]
+        expected = reference.excitation_definition(*wide, fc.double(), p.double(), ratio)
+        grad = torch.rand_like(expected)
+        wanted = torch.autograd.grad(expected, wide, grad)
+        actual = reference.excitation(*given, fc, p, ratio)
+        gradients = reference.excitation_backward(grad.to(dtype), *given, fc, p, ratio)
+        for a, e in zip((actual, *gradients), (expected, *wanted), strict=True):
+            assert_close(a, e.detach(), tolerance, dtype)
+        assert reference.excitation(*given, fc[:0], p[:0], ratio).shape == (5, 0)
+
+
+@pytest.mark.parametrize("lead", [(7,), (2, 3), (1,), (0,)])
+def test_shared_and_given_to_each_row(lead: tuple[int, ...]) -> None:
+    """The same excitation and gradients, padding, silence and NaN among the components."""
+    freqs, _ = components(40)
+    _, levels = components(*lead, 40)
+    levels[..., 3:9] = -math.inf
+    if lead == (7,):
+        levels[2, 7] = math.nan
+        levels[3, 2] = math.nan  # padding
+        levels[4, 11] = math.inf
+        levels[5] = -math.inf
+    fc, p = channels()
+    given = freqs.requires_grad_(), levels.requires_grad_(), torch.tensor(0.35).double().requires_grad_()
+    one = roex(*given[:2], fc, p, given[2], P1000, 4)
+    each = roex(freqs.expand(levels.shape), levels, fc, p, given[2], P1000, 4)
+    assert one.shape == (*lead, 12)
+    torch.testing.assert_close(one, each, rtol=0, atol=1e-9, equal_nan=True)
+    weights = torch.randn_like(one)
+    if lead == (7,):
+        assert one.isnan().all(1).tolist() == one.isnan().any(1).tolist() == [i in (2, 4) for i in range(7)]
+        weights[2] = weights[4] = 0
+    wanted = torch.autograd.grad(torch.where(weights == 0, 0, each), given, weights)
+    for a, e in zip(torch.autograd.grad(torch.where(weights == 0, 0, one), given, weights), wanted, strict=True):
+        assert torch.isfinite(a).all()
+        assert_close(a.reshape(1, -1), e.reshape(1, -1), 1e-11)
+
+
+def test_frequencies_of_a_row_that_is_read() -> None:
+    """Weights that were made before are used, and padding has none that matter."""
+    freqs, _ = components(40)
+    _, levels = components(3, 40)
     fc, p = channels()
     factor = torch.tensor(0.35, dtype=torch.float64)
-    whole = roex(f, level, fc, p, factor, P1000, 4)
-    halves = roex(f[:, 100:250], level[:, 100:250], fc, p, factor, P1000, 4)
-    assert (whole > halves - 1e-9).all()
-    extra = torch.cat((f, torch.full((3, 1), 1e5, dtype=torch.float64)), 1)  # off the grid, and out of reach
-    level = torch.cat((level, torch.full((3, 1), -200.0, dtype=torch.float64)), 1)
-    assert_within(roex(extra, level, fc, p, factor, P1000, 4), whole, 1e-9)
+    weights = ops.roex_weights(freqs, 4)
+    assert_close(weights.diagonal(), torch.ones(40, dtype=torch.float64), 1e-14)
+    out = roex(freqs, levels, fc, p, factor, P1000, 4)
+    assert torch.equal(roex(freqs, levels, fc, p, factor, P1000, 4, weights=weights), out)
+    assert not torch.equal(roex(freqs, levels, fc, p, factor, P1000, 4, weights=0.5 * weights), out)
 
 
-def test_gradcheck() -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_gradcheck(shared: bool) -> None:
     """Away from clamps and from coincident frequencies; padding included."""
     freqs = torch.tensor([[300.0, 480, 1000, 0, 4100], [700, 0, 0, 650, 90]], dtype=torch.float64)
     levels = torch.tensor([[60.0, 75, 50, 10, 40], [85, 0, 0, 70, 66]], dtype=torch.float64)
     fc, p = channels(6)
+    if shared:
+        freqs = freqs[0]
+        levels[1, 2] = -math.inf
     factor = torch.tensor(0.35, dtype=torch.float64, requires_grad=True)
 
     def function(scale: Tensor, levels: Tensor, factor: Tensor) -> Tensor:
@@ -259,7 +328,7 @@ def test_extreme_levels() -> None:
 
 
 def test_float32() -> None:
-    """950 components over 60 dB, of no grid: 1e-4 dB, and gradients to 1e-4 of their greatest."""
+    """950 components over 60 dB: 1e-4 dB, and gradients to 1e-4 of their greatest."""
     freqs = 15 + 14985 * torch.rand(4, 950)
     levels = 60 * torch.rand(4, 950)
     wide, outs, grads = torch.float64, [], []
@@ -277,7 +346,7 @@ def test_float32() -> None:
 def test_beyond_the_limit() -> None:
     """Exactly four octaves count; more do not, in either stage, and pass no gradient on."""
     fc = torch.tensor([4000.0], dtype=torch.float64)
-    p, factor = slope(fc), torch.tensor(0.35, dtype=torch.float64)
+    p, factor = roex_slope(fc), torch.tensor(0.35, dtype=torch.float64)
     loud = torch.tensor([120.0], dtype=torch.float64)
     assert roex(torch.tensor([250.0]).double(), loud, fc, p, factor, P1000, 4).item() > 50
     assert roex(torch.tensor([249.99]).double(), loud, fc, p, factor, P1000, 4).item() == -120
@@ -352,30 +421,33 @@ def test_layouts() -> None:
         assert_close(actual, expected, 1e-12)
 
 
-@pytest.mark.parametrize("length", [6, 170])
-def test_opcheck(length: int) -> None:
-    f, intensity, steepness = (t.requires_grad_() for t in rows(2, length))
-    if length > reference.GRID_LEAST:
-        f, intensity = (t.requires_grad_() for t in on_grid(2, length))
+@pytest.mark.parametrize("again", [False, True])
+def test_opcheck(again: bool) -> None:
+    count, length = (8, 5) if again else (2, 6)
+    f, intensity, steepness = (t.requires_grad_() for t in rows(count, length))
+    if again:
+        f, intensity = (t.requires_grad_() for t in recurring(count, length))
     fc, p = channels()
-    level_grad = torch.randn(2, length, dtype=torch.float64, requires_grad=True)
-    grad = torch.randn(2, 12, dtype=torch.float64, requires_grad=True)
+    level_grad = torch.randn(count, length, dtype=torch.float64, requires_grad=True)
+    grad = torch.randn(count, 12, dtype=torch.float64, requires_grad=True)
     for operator, given in (
         (ops.roex_level_rows, (f, intensity, 16.0)),
         (ops.roex_excitation_rows, (f, intensity, steepness, fc, p, 16.0)),
         (ops.roex_level_backward, (level_grad, f, intensity, 16.0)),
         (ops.roex_excitation_backward, (grad, f, intensity, steepness, fc, p, 16.0)),
     ):
-        more = ("test_aot_dispatch_dynamic",) if length == 6 else ()
+        more = () if again else ("test_aot_dispatch_dynamic",)
         torch.library.opcheck(operator, given, test_utils=QUICK + more)
 
 
-@pytest.mark.parametrize("length", [50, 200])
-def test_float32_needs_neither_float64_nor_complex(length: int, mps_safe: type) -> None:
-    freqs, intensity = on_grid(2, length, torch.float32)
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("count", [2, 20])
+def test_float32_needs_neither_float64_nor_complex(count: int, shared: bool, mps_safe: type) -> None:
+    freqs, intensity = recurring(count, 50, torch.float32)
+    freqs = freqs[0] if shared else freqs
     given = [freqs.requires_grad_(), intensity.log10().requires_grad_(), torch.tensor(0.35, requires_grad=True)]
     fc, p = channels(dtype=torch.float32)
-    reference._grid_weights.cache_clear()
+    reference._KEPT.clear()
     with mps_safe():
         torch.autograd.grad(roex(*given[:2], fc, p, given[2], P1000, 4).sum(), given)
 
@@ -384,10 +456,10 @@ def test_errors() -> None:
     freqs, levels = components(2, 5)
     fc, p = channels()
     factor = torch.tensor(0.35, dtype=torch.float64)
-    message = "freqs and levels must have the same shape (..., C), got (2, 5) and (5,)"
+    message = "must have the same shape (..., C), or the shapes (C,) and (..., C), got (2, 5) and (5,)"
     with pytest.raises(ValueError, match=re.escape(message)):
         roex(freqs, levels[0], fc, p, factor, P1000)
-    with pytest.raises(ValueError, match=re.escape("same shape (..., C), got () and ()")):
+    with pytest.raises(ValueError, match=re.escape("(C,) and (..., C), got () and ()")):
         roex(freqs[0, 0], levels[0, 0], fc, p, factor, P1000)
     with pytest.raises(ValueError, match=re.escape("fc and p must have the same shape (N,), got (12,) and (11,)")):
         roex(freqs, levels, fc, p[1:], factor, P1000)

@@ -12,7 +12,7 @@ from tamt._arguments import check_sampling_rate, default_device, register
 from tamt._base import Base, computing_type
 from tamt._memo import Memo, readable
 from tamt.ops.product import product
-from tamt.scales import erbrate2f, f2erbrate
+from tamt.scales import erb_bandwidth, erbrate2f, erbrate_positions
 
 REFERENCE_PRESSURE = 20e-6  # Pa at 0 dB SPL
 
@@ -111,14 +111,14 @@ class ERBIntegration(Base):
         self.learnable = learnable
         device = default_device(device)
         with torch.device("cpu"):  # the design is in float64, which not every device has
-            centres = erbrate2f(_band_positions(f_min, f_max, erb_step))
+            centres = erbrate2f(erbrate_positions(f_min, f_max, erb_step))
             one = torch.ones((), dtype=torch.float32)
             tensors = {"integration_weights": one.expand(len(centres)).clone(), "bandwidth_scale": one}
         self.n_erb_bands = len(centres)
         register(self, {name: t.to(device) for name, t in tensors.items()}, tensors if learnable else ())
         self.register_constant("fc_erb", centres, device, persistent=True)
         self.register_exact("centres", centres, device)
-        self.register_exact("halves", 0.5 * _erb(centres), device)
+        self.register_exact("halves", 0.5 * erb_bandwidth(centres), device)
         types = torch.float32, torch.float64
         self._grids: dict[torch.dtype, Memo[tuple[Tensor, Tensor]]] = {dtype: Memo() for dtype in types}
         self._tables: dict[torch.dtype, Memo[tuple[Tensor, Tensor]]] = {dtype: Memo() for dtype in types}
@@ -167,7 +167,7 @@ class ERBIntegration(Base):
 
     def get_erb_bandwidths(self) -> Tensor:
         """Bandwidths ``ERB(fc_erb)`` in Hz, without :attr:`bandwidth_scale`: (n_erb_bands,)."""
-        return _erb(self.fc_erb)
+        return erb_bandwidth(self.fc_erb)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
@@ -200,20 +200,3 @@ class ERBIntegration(Base):
         # Overlap of a bin and a band, at most the narrower of both.
         inside, most = half + 0.5 - distance, (2 * half).clamp(max=1)
         return torch.where(inside < most, inside, most).relu(), df
-
-
-def _band_positions(f_min: float, f_max: float, erb_step: float) -> Tensor:
-    """Checked positions of the bands' centres on the scale of ``f2erbrate``, float64."""
-    if not 0 <= f_min < f_max < math.inf:
-        raise ValueError(f"f_min and f_max must satisfy 0 <= f_min < f_max < inf, got {f_min} and {f_max} Hz")
-    if not 0 < erb_step < math.inf:
-        raise ValueError(f"erb_step must be positive and finite, got {erb_step}")
-    low, high = f2erbrate(float(f_min)), f2erbrate(float(f_max))
-    # The tolerance keeps rounding from adding a band where the range is a whole number of steps.
-    steps = math.ceil((high - low) / erb_step - 1e-9)
-    return low + erb_step * torch.arange(steps + 1, dtype=torch.float64)
-
-
-def _erb(fc: Tensor) -> Tensor:
-    """Equivalent rectangular bandwidth in Hz in the form of the loudness models."""
-    return 24.673 * (4.368e-3 * fc + 1)

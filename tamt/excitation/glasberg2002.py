@@ -9,9 +9,8 @@ from torch import Tensor
 
 from tamt._arguments import check_sampling_rate, default_device, register
 from tamt._base import Base, computing_type
-from tamt.excitation.erb_integration import _band_positions
 from tamt.ops.spreading import spreading
-from tamt.scales import erbrate2f
+from tamt.scales import erbrate2f, erbrate_positions
 from tamt.shared.spreading import MIN_SLOPE
 
 # dB/ERB at 60 dB SPL, and what 1 dB of level takes from them.
@@ -113,7 +112,7 @@ class ExcitationPattern(Base):
         self.learnable = learnable
         device = default_device(device)
         with torch.device("cpu"):  # the design is in float64, which not every device has
-            centres = _band_positions(f_min, f_max, erb_step)
+            centres = erbrate_positions(f_min, f_max, erb_step)
             frequencies = erbrate2f(centres)
         self.n_erb_bands = len(centres)
         tensors = {name: torch.tensor(value, dtype=torch.float32, device=device) for name, value in SLOPES.items()}

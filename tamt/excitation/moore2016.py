@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from tamt._arguments import computing_device, register
 from tamt._base import TypedBase
-from tamt.excitation.erb_integration import _erb
-from tamt.ops.roex import roex
-from tamt.scales import erbrate2f
+from tamt._memo import Memo
+from tamt.ops.roex import roex, roex_weights
+from tamt.scales import erbrate2f, roex_slope
 
 
 class Moore2016ExcitationPattern(TypedBase):
@@ -58,16 +59,16 @@ class Moore2016ExcitationPattern(TypedBase):
     ------
     ValueError
         ``erb_lower`` outside (0, ``erb_upper``), ``erb_step`` or ``spreading_limit_octaves`` not above 0; at the call,
-        frequencies and levels of different shapes, and (on the CPU, outside of ``torch.compile``) a frequency above
-        100 kHz.
+        frequencies and levels of shapes that do not belong together, and (on the CPU, outside of ``torch.compile``) a
+        frequency above 100 kHz.
     TypeError
         Frequencies or levels that are not floating, or an unsupported ``dtype``, also float64 on MPS.
 
     Notes
     -----
     :math:`X_j` sees each component through the filter at that component's own frequency, as AMT's
-    ``moore2016_excitationpattern`` does. Rows of the input do not influence each other: one with a NaN, an infinite
-    level or (on a GPU or compiled) a frequency above 100 kHz gives NaN in all channels of that row only.
+    ``moore2016_excitationpattern`` does. Rows of the input do not influence each other: one with a NaN, a level of
+    +inf or (on a GPU or compiled) a frequency above 100 kHz gives NaN in all channels of that row only.
 
     References
     ----------
@@ -81,6 +82,9 @@ class Moore2016ExcitationPattern(TypedBase):
     >>> freqs, levels = torch.tensor([1000.0, 2000.0, 0.0]), torch.tensor([60.0, 50.0, 0.0])
     >>> pattern(freqs, levels).shape
     torch.Size([150])
+    >>> freqs, levels_left, levels_right = tamt.Moore2016Spectrum().dense(1e-3 * torch.randn(3, 2, 4000))
+    >>> pattern(freqs, levels_left).shape
+    torch.Size([3, 61, 150])
     """
 
     level_dep_factor: Tensor
@@ -115,14 +119,15 @@ class Moore2016ExcitationPattern(TypedBase):
         self.spreading_limit_octaves = spreading_limit_octaves
         self.learnable = learnable
         self.n_channels = math.floor((erb_upper - erb_lower) / erb_step + 1e-9) + 1
-        self.p1000 = float(_roex_slope(torch.tensor(1000.0, dtype=torch.float64, device="cpu")))
+        self.p1000 = roex_slope(1000.0)
         # In float64, which not every device has, then rounded once.
         erb = erb_lower + erb_step * torch.arange(self.n_channels, dtype=torch.float64, device="cpu")
         fc = erbrate2f(erb)
-        for name, channels in (("erb_channels", erb), ("fc_channels", fc), ("p_channels", _roex_slope(fc))):
+        for name, channels in (("erb_channels", erb), ("fc_channels", fc), ("p_channels", roex_slope(fc))):
             self.register_constant(name, channels, device, dtype)
         factor = torch.tensor(0.35, dtype=dtype, device=device)
         register(self, {"level_dep_factor": factor}, ("level_dep_factor",) if learnable else ())
+        self._weights: Memo[Tensor] = Memo()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -130,23 +135,38 @@ class Moore2016ExcitationPattern(TypedBase):
         return self.fc_channels.dtype
 
     def forward(self, freqs: Tensor, levels: Tensor) -> Tensor:
-        """Excitation levels (..., N) in dB of components with ``freqs`` in Hz and ``levels`` in dB, both (..., C).
+        """Excitation of components.
 
-        Components may come in any order. Where a frequency is 0 or below there is none.
+        Parameters
+        ----------
+        freqs : Tensor (..., C) or (C,)
+            Frequencies in Hz, in any order: of each row, or shared by all of them, which takes less time. Where a
+            frequency is 0 or below there is no component.
+        levels : Tensor (..., C)
+            Levels in dB; -inf is silence.
+
+        Returns
+        -------
+        Tensor (..., N)
+            Excitation levels in dB.
         """
         for name, given in (("freqs", freqs), ("levels", levels)):
             if not isinstance(given, Tensor):
                 raise TypeError(f"{name} must be a torch.Tensor, got {type(given).__name__}")
             if not given.is_floating_point():
                 raise TypeError(f"{name} must be of a floating type, got {given.dtype}")
+        freqs, limit, weights = freqs.to(self.dtype), self.spreading_limit_octaves, None
+        if freqs.dim() == 1 < levels.dim():
+            weights = self._weights.get(partial(roex_weights, limit=limit), freqs)
         return roex(
-            freqs.to(self.dtype),
+            freqs,
             levels.to(self.dtype),
             self.fc_channels,
             self.p_channels,
             self.level_dep_factor.clamp(0, 1),
             self.p1000,
-            self.spreading_limit_octaves,
+            limit,
+            weights=weights,
         )
 
     def extra_repr(self) -> str:
@@ -155,8 +175,3 @@ class Moore2016ExcitationPattern(TypedBase):
             f"{self.n_channels} channels {self.erb_lower:g} ... {self.erb_upper:g} ERB in steps of {self.erb_step:g}, "
             f"spreading_limit_octaves={self.spreading_limit_octaves:g}, learnable={self.learnable}, dtype={self.dtype}"
         )
-
-
-def _roex_slope(fc: Tensor) -> Tensor:
-    """Slope ``p`` of a rounded-exponential filter as wide as the ERB, relative to its frequency."""
-    return 4 * fc / _erb(fc)

@@ -41,7 +41,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         )
     if b.dim() == 3:
         return _products(a, b)
-    return _product(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
+    rows = a[None] if a.dim() == 1 else a.flatten(0, -2)
+    return _product(rows, b).reshape(*a.shape[:-1], b.shape[-1])
 
 
 def _check(a: Tensor, b: Tensor) -> None:

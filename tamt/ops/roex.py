@@ -12,6 +12,9 @@ With :math:`\mathrm{ERB}(f) = 24.673 (0.004368 f + 1)`, :math:`p(f) = 4 f / \mat
 Pairs of which one frequency is more than ``ratio`` times the other do not count. For the operators ``f``,
 ``intensity`` and the relative steepness ``steepness`` :math:`s` are (R, C), positive frequencies only, ``fc`` and ``p``
 (N,); results are (R, C) and (R, N).
+
+Where all rows have the same frequencies the first is a product with one matrix, and the second is given the one row of
+frequencies as many (``expand``), of which the CPU makes use; the kernels get a copy of it for each row.
 """
 
 from __future__ import annotations
@@ -24,13 +27,13 @@ from torch import Tensor
 from tamt._memo import readable
 from tamt.ops._checks import check_same_kind
 from tamt.ops._register import Backward, backward_of, register
+from tamt.ops.product import product
 from tamt.reference import roex as reference
+from tamt.shared.roex import octaves_as_ratio, power_weights
 
 HIGHEST = 1e5  # Hz
 FLOOR = 1e-12  # excitation of silence
 REFERENCE_LEVEL = 51.0  # dB per ERB, where both sides of a filter are equally steep
-_MOST_OCTAVES = 60.0  # as good as no limit, and float32 can still hold the ratio
-_PADDING = 1000.0  # Hz; where a component of no intensity stands
 
 
 def roex(
@@ -41,6 +44,8 @@ def roex(
     factor: Tensor,
     p1000: float,
     limit: float = math.inf,
+    *,
+    weights: Tensor | None = None,
 ) -> Tensor:
     r"""Excitation level of each channel.
 
@@ -50,9 +55,11 @@ def roex(
 
     Parameters
     ----------
-    freqs, levels : Tensor (..., C)
-        Frequencies in Hz and levels in dB of the components, float32 or float64, in any order. Frequencies of 0 and
-        below mark padding.
+    freqs : Tensor (..., C) or (C,)
+        Frequencies in Hz of the components, float32 or float64, in any order; (C,) are those of all rows. Frequencies
+        of 0 and below mark padding.
+    levels : Tensor (..., C)
+        In dB; -inf is silence.
     fc, p : Tensor (N,)
         Frequencies of the channels in Hz and slopes of their high-frequency sides. No gradient.
     factor : Tensor ()
@@ -61,16 +68,19 @@ def roex(
         Slope of the filter at 1 kHz.
     limit : float
         Pairs further apart, in octaves, do not count.
+    weights : Tensor (C, C), optional
+        ``roex_weights(freqs, limit)`` of frequencies of all rows, to be kept between calls; made here if not given.
 
     Returns
     -------
     Tensor (..., N)
-        In dB; -120 without components. A row with a level or a frequency that is NaN, an infinite level or a frequency
+        In dB; -120 without components. A row with a level or a frequency that is NaN, a level of +inf or a frequency
         above 100 kHz is NaN; frequencies above 100 kHz are a ValueError on the CPU, outside of ``torch.compile``.
     """
-    if freqs.dim() < 1 or freqs.shape != levels.shape:
+    if freqs.dim() < 1 or freqs.shape not in (levels.shape, levels.shape[-1:]):
         raise ValueError(
-            f"freqs and levels must have the same shape (..., C), got {tuple(freqs.shape)} and {tuple(levels.shape)}"
+            "freqs and levels must have the same shape (..., C), or the shapes (C,) and (..., C), got "
+            f"{tuple(freqs.shape)} and {tuple(levels.shape)}"
         )
     if fc.dim() != 1 or fc.shape != p.shape:
         raise ValueError(f"fc and p must have the same shape (N,), got {tuple(fc.shape)} and {tuple(p.shape)}")
@@ -83,20 +93,41 @@ def roex(
         wrong = freqs.detach()[freqs > HIGHEST]
         if wrong.numel():
             raise ValueError(f"freqs must not exceed {HIGHEST:g} Hz, got {wrong[0].item():g} Hz")
-    ratio = 2.0 ** min(limit, _MOST_OCTAVES)
+    ratio = octaves_as_ratio(limit)
+    shared = freqs.dim() < levels.dim()
     f, level = (t[None] if t.dim() == 1 else t.flatten(0, -2) for t in (freqs, levels))
-    valid = (f > 0) & (f <= HIGHEST) & (level < math.inf)
+    heard = (f > 0) & (f <= HIGHEST)
+    valid = heard & (level < math.inf)
     unknown = ~valid & ~(f <= 0)
-    f = torch.where(valid, f, _PADDING)
+    # Padding stands above all others: components in rising frequency stay so.
+    f = torch.where(heard if shared else valid, f, HIGHEST)
     intensity = torch.where(valid, 10 ** (torch.where(valid, level, 0.0) / 10), 0.0)
-    power = roex_level_rows(f, intensity, ratio).clamp_min(torch.finfo(f.dtype).tiny)
+    if shared:
+        power = product(intensity, roex_weights(freqs, limit) if weights is None else weights)
+        f = f.expand(intensity.shape)
+    else:
+        power = roex_level_rows(f, intensity, ratio)
+    power = power.clamp_min(torch.finfo(f.dtype).tiny)
     steepness = 1 - factor / p1000 * (torch.where(valid, 10 * torch.log10(power), REFERENCE_LEVEL) - REFERENCE_LEVEL)
     total = roex_excitation_rows(f, intensity, steepness, fc.detach(), p.detach(), ratio)
     excitation = (10 * torch.log10(total + FLOOR)).masked_fill(unknown.any(1, keepdim=True), math.nan)
-    return excitation.reshape(*freqs.shape[:-1], fc.shape[0])
+    return excitation.reshape(*levels.shape[:-1], fc.shape[0])
 
 
-def _check_level(f: Tensor, intensity: Tensor, ratio: float) -> None:
+def roex_weights(freqs: Tensor, limit: float = math.inf) -> Tensor:
+    r"""Weights :math:`W(p(f_j), (f_i - f_j)/f_j)` (C, C) of the filter at component j, in rows, for component i.
+
+    Parameters
+    ----------
+    freqs : Tensor (C,)
+        Frequencies in Hz, float32 or float64. What is not in (0, 100 kHz] is padding.
+    limit : float
+        Pairs further apart, in octaves, have no weight.
+    """
+    return power_weights(torch.where((freqs > 0) & (freqs <= HIGHEST), freqs, HIGHEST), octaves_as_ratio(limit))
+
+
+def _check_components(f: Tensor, intensity: Tensor, ratio: float) -> None:
     torch._check_value(
         f.dim() == 2 and intensity.dim() == 2 and f.shape[0] == intensity.shape[0] and f.shape[1] == intensity.shape[1],
         lambda: f"f and intensity must have the same shape (R, C), got {tuple(f.shape)} and {tuple(intensity.shape)}",
@@ -104,7 +135,7 @@ def _check_level(f: Tensor, intensity: Tensor, ratio: float) -> None:
 
 
 def _check_excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float) -> None:
-    _check_level(f, intensity, ratio)
+    _check_components(f, intensity, ratio)
     torch._check_value(
         steepness.dim() == 2 and steepness.shape[0] == f.shape[0] and steepness.shape[1] == f.shape[1],
         lambda: f"steepness must have the shape {tuple(f.shape)}, got {tuple(steepness.shape)}",
@@ -118,11 +149,11 @@ def _check_excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tenso
 roex_level_rows = register(
     "roex_level",
     "(Tensor f, Tensor intensity, float ratio) -> Tensor",
-    definition=reference.level_definition,
-    forward=reference.level,
-    launcher="roex:level",
-    backward=Backward(reference.level_backward, of="f intensity", launcher="roex:level_backward"),
-    check=_check_level,
+    definition=reference.power_per_erb_definition,
+    forward=reference.power_per_erb,
+    launcher="roex:power_per_erb",
+    backward=Backward(reference.power_per_erb_backward, of="f intensity", launcher="roex:power_per_erb_backward"),
+    check=_check_components,
     shapes=lambda f, *_: f.shape,
     linear="intensity",
     rows="f intensity",

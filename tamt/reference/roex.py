@@ -1,16 +1,19 @@
 """Roex excitation in plain torch. Definitions and shapes: :mod:`tamt.ops.roex`.
 
-Pairs are weighted in blocks that stay in the cache, filters or channels as rows and components as columns. A block
+Pairs are weighted in tiles that stay in the cache, filters or channels as rows and components as columns. A tile
 holds exponents ``-u`` and their exponentials. Numbers below the smallest normal one take a CPU fifty times longer, so
 exponents stop early enough for these not to come up, and what stopped there, pairs too far apart included, is 0.
 
-A CPU, whose data can be looked at, takes the components in rising frequency: then those that a block can see at all
-are neighbours, and most blocks have neither exponents to stop nor pairs to leave out.
+A CPU, whose data can be looked at, takes the components in rising frequency: then those that a tile can see at all
+are neighbours, and most tiles have neither exponents to stop nor pairs to leave out.
+
+Weights that do not depend on level are those of all rows that have the same frequencies: one matrix. Power per ERB is
+such a product where few frequencies come up again and again, and in the excitation of components whose frequencies all
+rows share so are the high-frequency sides of the channels.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -18,55 +21,41 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BLOCK_BYTES = 1 << 19  # of one temporary of a block
-SLICE = 256  # rows that go through the matrices of the grid at a time
+from tamt._memo import Store, bits
+from tamt.shared.roex import ERB_PER_HZ, LEAST_SLOPE, apart, last_exponent, power_weights, rate, weight
 
-# Moore2016Spectrum's components lie on a grid: there the weights of all pairs are one matrix.
-GRID_STEP = 15.625  # Hz
-GRID_BINS = 960
-GRID_LEAST = 160  # components; the matrix takes longer than the pairs of fewer
-
-ERB_AT_0, ERB_SLOPE = 24.673, 24.673 * 0.004368  # ERB in Hz, and Hz per Hz
-LEAST_SLOPE = 0.1  # of a filter's low-frequency side
+TILE_BYTES = 1 << 19  # of one temporary of a tile
+SLICE = 256  # rows that go through a matrix at a time
+KEPT_BYTES = 1 << 26  # of matrices between calls
+SAMPLE = 8  # rows that are looked at for frequencies that come up again
+CHANNELS = 16  # of a tile of components with shared frequencies, at most: more leave out too many pairs
 
 
-def level_definition(f: Tensor, intensity: Tensor, ratio: float) -> Tensor:
+def power_per_erb_definition(f: Tensor, intensity: Tensor, ratio: float) -> Tensor:
     """Power sums (R, C) of the filters of all components at each component, all pairs at once."""
-    d = f[:, None] - f[:, :, None]
-    apart = (f[:, None] > f[:, :, None] * ratio) | (f[:, :, None] > f[:, None] * ratio)
-    return (intensity[:, None] @ _weight(d.abs() * rate(f)[..., None], apart))[:, 0]
+    row, column = f[:, :, None], f[:, None]
+    return (intensity[:, None] @ weight((column - row).abs() * rate(row), apart(row, column, ratio)))[:, 0]
 
 
 def excitation_definition(
     f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
 ) -> Tensor:
     """Power sums (R, N) of the channels over all components, all pairs at once."""
-    centre = fc[:, None]
-    d = f[:, None] - centre
+    centre, column = fc[:, None], f[:, None]
+    d = column - centre
     lower = (steepness[:, None] * (p / fc)[:, None]).clamp_min(LEAST_SLOPE / centre)
-    apart = (f[:, None] > centre * ratio) | (centre > f[:, None] * ratio)
-    weight = _weight(d.abs() * torch.where(d < 0, lower, (p / fc)[:, None]), apart)
-    return (weight @ intensity[..., None])[..., 0]
+    weights = weight(d.abs() * torch.where(d < 0, lower, (p / fc)[:, None]), apart(centre, column, ratio))
+    return (weights @ intensity[..., None])[..., 0]
 
 
-def rate(f: Tensor) -> Tensor:
-    """Steepness ``p(f)/f = 4/ERB(f)`` of the filter at ``f``, per Hz."""
-    return 4 / (ERB_AT_0 + ERB_SLOPE * f)
-
-
-def _stop(dtype: torch.dtype, backward: bool) -> float:
-    """Where exponents stop; earlier in the backward pass, with its small factors."""
-    return (87.0 if dtype == torch.float32 else 700.0) * (0.8 if backward else 1)
-
-
-def _steep(steepness: Tensor, p: Tensor, stop: float) -> bool:
+def _steep(steepness: Tensor, p: Tensor, most: float) -> bool:
     """Whether exponents of the channels' low-frequency sides may have to stop. Only a CPU is asked for its data."""
     if steepness.device.type != "cpu" or not steepness.numel() or not p.numel():
         return True
-    return not bool(steepness.amax() * p.amax() < stop)
+    return not bool(steepness.amax() * p.amax() < most)
 
 
-class _Block(NamedTuple):
+class _Tile(NamedTuple):
     """Pairs (rows, outer, columns) that are weighted together."""
 
     rows: slice
@@ -78,11 +67,11 @@ class _Block(NamedTuple):
     buffers: list[Tensor]
 
 
-class _Blocks:
-    """The :class:`_Block` s of components ``f`` (R, C) and of filters or channels at ``centre``, (R, O) or (1, O).
+class _Tiles:
+    """The :class:`_Tile` s of components ``f`` (R, C) and of filters or channels at ``centre``, (R, O) or (1, O).
 
     ``reach`` is how far above its centre each of these sees anything, ``count`` the number of temporaries that all
-    blocks share; ``steep`` says that exponents may have to stop below the centre too. On a CPU ``f`` must be sorted.
+    tiles share; ``steep`` says that exponents may have to stop below the centre too. On a CPU ``f`` must be sorted.
     """
 
     def __init__(
@@ -90,7 +79,7 @@ class _Blocks:
     ) -> None:
         rows, inner = f.shape
         self.shape = rows, centre.shape[1], inner
-        cells = max(1, BLOCK_BYTES // f.element_size())
+        cells = max(1, TILE_BYTES // f.element_size())
         pieces = -(-self.shape[1] // max(1, cells // max(1, inner))) or 1
         self.outer = max(1, -(-self.shape[1] // pieces))
         self.rows = max(1, min(rows, cells // max(1, self.shape[1] * inner)))
@@ -114,7 +103,7 @@ class _Blocks:
         stop = torch.searchsorted(f, pieces(end, torch.amin)) * (not steep)
         return torch.stack((first, last, near, far.long(), stop), -1).tolist()
 
-    def __iter__(self) -> Iterator[_Block]:
+    def __iter__(self) -> Iterator[_Tile]:
         rows, outer, _ = self.shape
         for r in range(0, rows, self.rows):
             for piece, o in enumerate(range(0, outer, self.outer)):
@@ -122,7 +111,7 @@ class _Blocks:
                 first, last, near, far, stop = self._view(slice(r, r + taken[0]), piece)
                 shape = *taken, last - first
                 size = math.prod(shape)
-                yield _Block(
+                yield _Tile(
                     slice(r, r + taken[0]),
                     slice(o, o + taken[1]),
                     slice(first, last),
@@ -139,32 +128,34 @@ class _Blocks:
         return min(first), max(last), max(near), any(far), min(stop)
 
 
-def _exp(v: Tensor, out: Tensor, stop: float) -> Tensor:
-    """Exponentials of ``v``, which stops at ``-stop``."""
-    torch.exp(v.clamp_min_(-stop), out=out)
-    return torch.threshold_(out, math.exp(-stop) * (1 + 1e-5), 0)
+def _exp(v: Tensor, out: Tensor, most: float) -> Tensor:
+    """Exponentials of ``v``, which stops at ``-most``."""
+    torch.exp(v.clamp_min_(-most), out=out)
+    return torch.threshold_(out, math.exp(-most) * (1 + 1e-5), 0)
 
 
-def _seen(block: _Block, v: Tensor, e: Tensor, stop: float, row: Tensor, column: Tensor, ratio: float) -> None:
+def _seen(tile: _Tile, v: Tensor, e: Tensor, most: float, row: Tensor, column: Tensor, ratio: float) -> None:
     """Exponentials ``e`` of ``v``, 0 for frequencies of a row and a column more than ``ratio`` apart."""
-    if block.stop == 0:
-        _exp(v, e, stop)
-    elif block.stop >= v.shape[-1]:
+    if tile.stop == 0:
+        _exp(v, e, most)
+    elif tile.stop >= v.shape[-1]:
         torch.exp(v, out=e)
     else:
-        v[..., block.stop :].clamp_min_(-stop)
+        v[..., tile.stop :].clamp_min_(-most)
         torch.exp(v, out=e)
-        torch.threshold_(e[..., block.stop :], math.exp(-stop) * (1 + 1e-5), 0)
-    if block.near:
-        e[..., : block.near].mul_(column[..., : block.near] * ratio >= row)
-    if block.far:
+        torch.threshold_(e[..., tile.stop :], math.exp(-most) * (1 + 1e-5), 0)
+    if tile.near:
+        e[..., : tile.near].mul_(column[..., : tile.near] * ratio >= row)
+    if tile.far:
         e.mul_(row * ratio >= column)
 
 
 def _in_order(f: Tensor, *others: Tensor) -> tuple[Tensor | None, list[Tensor]]:
-    """Components in rising frequency, for a CPU, and the places that they come from; elsewhere as they are."""
+    """Components in rising frequency, for a CPU, and the places that they come from; None where that is as they are."""
     if f.device.type != "cpu":
         return None, [f, *others]
+    if bool((f[:, 1:] >= f[:, :-1]).all()):
+        return None, [f.contiguous(), *others]
     f, order = f.sort(1)
     return order, [f, *(t.gather(1, order) for t in others)]
 
@@ -174,113 +165,144 @@ def _put_back(order: Tensor | None, values: Tensor) -> Tensor:
     return values if order is None else torch.empty_like(values).scatter_(1, order, values)
 
 
-def _grid_index(f: Tensor) -> Tensor | None:
-    """Places on the grid of components that all lie on it. Only a CPU is asked for its data."""
-    if f.device.type != "cpu" or f.shape[1] < GRID_LEAST or not f.numel():
+class _Recurring(NamedTuple):
+    """Few frequencies that the components of many rows have."""
+
+    f: Tensor  # (U,), rising
+    place: Tensor  # of each component, (R, C)
+
+    def spread(self, values: Tensor, rows: slice) -> Tensor:
+        """Values (R, C) of some rows, added up at their frequencies."""
+        place = self.place[rows]
+        return values.new_zeros(place.shape[0], self.f.shape[0]).scatter_add_(1, place, values[rows])
+
+    def slices(self) -> Iterator[slice]:
+        """Some rows at a time."""
+        return (slice(r, r + SLICE) for r in range(0, self.place.shape[0], SLICE))
+
+
+def _recurring(f: Tensor) -> _Recurring | None:
+    """Frequencies that come up so often that a matrix of their pairs is worth it. Only a CPU is asked for its data."""
+    rows, count = f.shape
+    # The matrix takes a few times what its pairs take in a tile, and a product with it a tenth of what its rows take.
+    most = int(count * min(4.0, math.sqrt(rows) / 2))
+    if f.device.type != "cpu" or most < count or not f.numel():
         return None
-    place = f / GRID_STEP
-    index = place.round()
-    if bool((place == index).all()) and bool((index >= 1).all()) and bool((index <= GRID_BINS).all()):
-        return index.long() - 1
-    return None
+    distinct = f[:: -(-rows // SAMPLE)].unique()
+    if distinct.shape[0] > most:
+        return None
+    f = f.contiguous()
+    place = torch.searchsorted(distinct, f).clamp_max_(distinct.shape[0] - 1)
+    new = f[distinct[place] != f]
+    if new.numel():
+        distinct = torch.cat((distinct, new)).unique()
+        if distinct.shape[0] > most:
+            return None
+        place = torch.searchsorted(distinct, f)
+    return _Recurring(distinct, place)
 
 
-@functools.lru_cache(maxsize=4)
-def _grid_weights(dtype: torch.dtype, ratio: float) -> tuple[Tensor, Tensor, Tensor]:
-    """``W[i, j]`` of the filter at i and the component at j, its derivative to f_i, and that to f_j."""
-    f = GRID_STEP * torch.arange(1, GRID_BINS + 1, dtype=dtype, device="cpu")
-    q = rate(f)[:, None]
-    d = f - f[:, None]
-    v = -q * d.abs()
-    e = _exp(v, torch.empty_like(v), _stop(dtype, backward=True))
-    e.masked_fill_((f > f[:, None] * ratio) | (f[:, None] > f * ratio), 0)
-    fall = d * e * q.square()
-    return (1 - v) * e, fall * (1 + ERB_SLOPE / 4 * q * d), -fall
+class _Weights(NamedTuple):
+    """What is kept of the matrices of frequencies."""
+
+    matrices: tuple[Tensor, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(matrix.nbytes for matrix in self.matrices)
 
 
-def level(f: Tensor, intensity: Tensor, ratio: float) -> Tensor:
+_KEPT: Store[_Weights] = Store(KEPT_BYTES)
+
+
+def _weights(f: Tensor, ratio: float) -> Tensor:
+    """:func:`power_weights` of recurring frequencies."""
+    key = "weights", ratio, *bits(f)
+    return _KEPT.get(key, lambda: _Weights((power_weights(f, ratio),))).matrices[0]
+
+
+def _slopes(f: Tensor, ratio: float) -> tuple[Tensor, ...]:
+    """Derivatives of :func:`power_weights` to the frequency of the filter, in rows, and to that of the component."""
+
+    def compute() -> _Weights:
+        row, q = f[:, None], rate(f)[:, None]
+        d = f - row
+        u = d.abs() * q
+        left_out = apart(row, f, ratio) | (u > last_exponent(f.dtype, small=True))
+        fall = (d * q.square() * torch.exp(-u)).masked_fill_(left_out, 0)
+        return _Weights((fall * (1 + ERB_PER_HZ / 4 * q * d), -fall))
+
+    return _KEPT.get(("slopes", ratio, *bits(f)), compute).matrices
+
+
+def power_per_erb(f: Tensor, intensity: Tensor, ratio: float) -> Tensor:
     """Power sums (R, C) of the filters of all components at each component."""
     power = torch.zeros_like(f, memory_format=torch.contiguous_format)
-    index = _grid_index(f)
-    if index is not None:
-        weights = _grid_weights(f.dtype, ratio)[0]
-        for rows in _row_slices(f):
-            torch.gather(_on_grid(intensity[rows], index[rows]) @ weights, 1, index[rows], out=power[rows])
+    recurring = _recurring(f)
+    if recurring is not None:
+        weights = _weights(recurring.f, ratio)
+        for rows in recurring.slices():
+            torch.gather(recurring.spread(intensity, rows) @ weights, 1, recurring.place[rows], out=power[rows])
         return power
     order, (f, intensity) = _in_order(f, intensity)
-    fall, stop = -rate(f), _stop(f.dtype, backward=False)
-    for block in _Blocks(f, f, stop / -fall, ratio, 2):
-        rows, filters, columns, (v, e) = block.rows, block.outer, block.columns, block.buffers
+    fall, most = -rate(f), last_exponent(f.dtype, small=False)
+    for tile in _Tiles(f, f, most / -fall, ratio, 2):
+        rows, filters, columns, (v, e) = tile.rows, tile.outer, tile.columns, tile.buffers
         row, column = f[rows, filters, None], f[rows, None, columns]
         torch.sub(row, column, out=v).abs_().mul_(fall[rows, filters, None])
-        _seen(block, v, e, stop, row, column, ratio)
+        _seen(tile, v, e, most, row, column, ratio)
         power[rows, None, columns].baddbmm_(intensity[rows, None, filters], e.addcmul_(v, e, value=-1))
     return _put_back(order, power)
 
 
-def level_backward(grad: Tensor, f: Tensor, intensity: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
+def power_per_erb_backward(grad: Tensor, f: Tensor, intensity: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
     """Gradients of frequencies and intensities."""
-    index = _grid_index(f)
-    if index is not None:
-        return _level_backward_on_grid(grad, f, intensity, index, ratio)
     grad_f = torch.zeros_like(f, memory_format=torch.contiguous_format)
     grad_i = torch.zeros_like(f, memory_format=torch.contiguous_format)
+    recurring = _recurring(f)
+    if recurring is not None:
+        weights, (of_filter, of_component) = _weights(recurring.f, ratio), _slopes(recurring.f, ratio)
+        for rows in recurring.slices():
+            at, g = recurring.place[rows], recurring.spread(grad, rows)
+            torch.gather(g @ weights.t(), 1, at, out=grad_i[rows])
+            torch.gather(g @ of_filter.t(), 1, at, out=grad_f[rows]).mul_(intensity[rows])
+            received = recurring.spread(intensity, rows) @ of_component
+            grad_f[rows].addcmul_(grad[rows], torch.gather(received, 1, at))
+        return grad_f, grad_i
     order, (f, intensity, grad) = _in_order(f, intensity, grad)
-    q, stop = rate(f), _stop(f.dtype, backward=True)
-    for block in _Blocks(f, f, stop / q, ratio, 3):
-        rows, filters, columns, (d, v, e) = block.rows, block.outer, block.columns, block.buffers
+    q, most = rate(f), last_exponent(f.dtype, small=True)
+    for tile in _Tiles(f, f, most / q, ratio, 3):
+        rows, filters, columns, (d, v, e) = tile.rows, tile.outer, tile.columns, tile.buffers
         row, column, slope = f[rows, filters, None], f[rows, None, columns], q[rows, filters, None]
         torch.sub(column, row, out=d)
         torch.abs(d, out=v).mul_(-slope)
-        _seen(block, v, e, stop, row, column, ratio)
+        _seen(tile, v, e, most, row, column, ratio)
         g, own = grad[rows, columns, None], intensity[rows, filters]
         torch.addcmul(e, v, e, value=-1, out=v)
         grad_i[rows, filters] = torch.bmm(v, g)[..., 0]
         e.mul_(d)
         scale = own * slope[..., 0].square()
         grad_f[rows, columns] -= g[..., 0] * torch.bmm(scale[:, None], e)[:, 0]
-        towards = torch.bmm(e, g) + ERB_SLOPE / 4 * slope * torch.bmm(d.mul_(e), g)
+        towards = torch.bmm(e, g) + ERB_PER_HZ / 4 * slope * torch.bmm(d.mul_(e), g)
         grad_f[rows, filters] += scale * towards[..., 0]
     return _put_back(order, grad_f), _put_back(order, grad_i)
 
 
-def _level_backward_on_grid(
-    grad: Tensor, f: Tensor, intensity: Tensor, index: Tensor, ratio: float
-) -> tuple[Tensor, Tensor]:
-    grad_f = torch.empty_like(f, memory_format=torch.contiguous_format)
-    grad_i = torch.empty_like(f, memory_format=torch.contiguous_format)
-    weights, of_filter, of_component = _grid_weights(f.dtype, ratio)
-    for rows in _row_slices(f):
-        at = index[rows]
-        g = _on_grid(grad[rows], at)
-        torch.gather(g @ weights.t(), 1, at, out=grad_i[rows])
-        torch.gather(g @ of_filter.t(), 1, at, out=grad_f[rows]).mul_(intensity[rows])
-        received = _on_grid(intensity[rows], at) @ of_component
-        grad_f[rows].addcmul_(grad[rows], torch.gather(received, 1, at))
-    return grad_f, grad_i
-
-
-def _row_slices(f: Tensor) -> Iterator[slice]:
-    return (slice(r, r + SLICE) for r in range(0, f.shape[0], SLICE))
-
-
-def _on_grid(values: Tensor, index: Tensor) -> Tensor:
-    return values.new_zeros(values.shape[0], GRID_BINS).scatter_add_(1, index, values)
-
-
 def excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float) -> Tensor:
     """Power sums (R, N) of the channels over all components."""
+    if _shared(f):
+        return _excitation_of_shared(f[0], intensity, steepness, fc, p, ratio)
     power = f.new_zeros(f.shape[0], fc.shape[0])
     _, (f, intensity, steepness) = _in_order(f, intensity, steepness)
-    stop = _stop(f.dtype, backward=False)
-    steep = _steep(steepness, p, stop)
+    most = last_exponent(f.dtype, small=False)
+    steep = _steep(steepness, p, most)
     upper, least = (p / fc)[:, None], (LEAST_SLOPE / fc)[:, None]
-    for block in _Blocks(f, fc[None], (stop * fc / p)[None], ratio, 3, steep=steep):
-        rows, channels, columns, (d, v, e) = block.rows, block.outer, block.columns, block.buffers
+    for tile in _Tiles(f, fc[None], (most * fc / p)[None], ratio, 3, steep=steep):
+        rows, channels, columns, (d, v, e) = tile.rows, tile.outer, tile.columns, tile.buffers
         _exponents(f[rows, None, columns], steepness[rows, None, columns], fc, upper, least, channels, d, v)
         # One of the two is at most 0, and which one depends on the side.
         torch.minimum(v.mul_(d), d.mul_(-upper[channels]), out=v)
-        _seen(block, v, e, stop, fc[channels, None], f[rows, None, columns], ratio)
+        _seen(tile, v, e, most, fc[channels, None], f[rows, None, columns], ratio)
         power[rows, channels] = torch.bmm(e.addcmul_(v, e, value=-1), intensity[rows, columns, None])[..., 0]
     return power
 
@@ -305,19 +327,21 @@ def excitation_backward(
     grad: Tensor, f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of frequencies, intensities and steepnesses."""
+    if _shared(f):
+        return _backward_of_shared(grad, f[0], intensity, steepness, fc, p, ratio)
     grad_f, grad_i, grad_s = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (f, f, f))
     order, (f, intensity, steepness) = _in_order(f, intensity, steepness)
-    stop = _stop(f.dtype, backward=True)
-    steep = _steep(steepness, p, stop)
+    most = last_exponent(f.dtype, small=True)
+    steep = _steep(steepness, p, most)
     upper, least = (p / fc)[:, None], (LEAST_SLOPE / fc)[:, None]
-    for block in _Blocks(f, fc[None], (stop * fc / p)[None], ratio, 5, steep=steep):
-        rows, channels, columns, (d, v, e, slope, below) = block.rows, block.outer, block.columns, block.buffers
+    for tile in _Tiles(f, fc[None], (most * fc / p)[None], ratio, 5, steep=steep):
+        rows, channels, columns, (d, v, e, slope, below) = tile.rows, tile.outer, tile.columns, tile.buffers
         _exponents(f[rows, None, columns], steepness[rows, None, columns], fc, upper, least, channels, d, slope)
         torch.clamp_max(d, 0, out=below)
         d.sub_(below)
         a = upper[channels]
         torch.mul(slope, below, out=v).addcmul_(d, -a)
-        _seen(block, v, e, stop, fc[channels, None], f[rows, None, columns], ratio)
+        _seen(tile, v, e, most, fc[channels, None], f[rows, None, columns], ratio)
         g, own = grad[rows, None, channels], intensity[rows, columns]
         torch.addcmul(e, v, e, value=-1, out=v)
         grad_i[rows, columns] += torch.bmm(g, v)[:, 0]
@@ -331,5 +355,126 @@ def excitation_backward(
     return _put_back(order, grad_f), _put_back(order, grad_i), _put_back(order, grad_s)
 
 
-def _weight(u: Tensor, apart: Tensor) -> Tensor:
-    return ((1 + u) * torch.exp(-u)).masked_fill(apart, 0)
+def _shared(f: Tensor) -> bool:
+    """Whether the rows are one row, given as many, whose data may be looked at."""
+    return f.device.type == "cpu" and f.shape[0] > 1 and f.shape[1] > 0 and f.stride(0) == 0
+
+
+class _Pairs(NamedTuple):
+    """Pairs (rows, channels, columns) of channels and components below them."""
+
+    rows: slice
+    channels: slice
+    columns: slice  # components
+    v: Tensor  # exponents
+    e: Tensor  # their exponentials, 0 for pairs that do not count
+    spare: Tensor
+
+
+class _Below:
+    """Channels and the components below them within ``ratio``, of sorted frequencies (C,) that all rows share."""
+
+    def __init__(self, f: Tensor, fc: Tensor, p: Tensor, ratio: float) -> None:
+        centre = fc[:, None]
+        self.p, self.ratio = p, ratio
+        self.f, self.centres = f, fc.tolist()
+        distance = f - centre
+        self.inside = (distance < 0) & ~apart(centre, f, ratio)
+        self.distance = distance.masked_fill_(~self.inside, 0)  # in Hz (N, C)
+        self.fall = self.distance * (p[:, None] / centre)  # exponents for a steepness of 1
+        self.least = self.distance * (LEAST_SLOPE / centre)  # and for the least slope
+
+    def __call__(self, steepness: Tensor, most: float) -> Iterator[_Pairs]:
+        """All pairs of rows with ``steepness`` (R, C), exponents not below ``-most``."""
+        rows, steep = steepness.shape[0], _steep(steepness, self.p, most)
+        cells = TILE_BYTES // self.f.element_size()
+        mean = int(self.inside.sum()) // max(1, len(self.centres))
+        step = max(1, min(CHANNELS, cells // max(1, rows * mean)))
+        buffers = [self.f.new_empty(max(cells, step * self.f.shape[0])) for _ in range(3)]
+        for n, (first, near, top, last) in zip(range(0, len(self.centres), step), self._views(step), strict=True):
+            channels, columns = slice(n, n + step), slice(first, last)
+            fall, least, inside = (t[channels, columns] for t in (self.fall, self.least, self.inside))
+            taken = buffers[0].numel() // max(1, fall.numel())
+            for r in range(0, rows if fall.numel() else 0, taken):
+                some = slice(r, min(r + taken, rows))
+                shape = some.stop - r, *fall.shape
+                v, e, spare = (b[: math.prod(shape)].view(shape) for b in buffers)
+                torch.mul(steepness[some, None, columns], fall, out=v)
+                torch.minimum(v, least, out=v)
+                if steep:
+                    _exp(v, e, most)
+                else:
+                    torch.exp(v, out=e)
+                for edge in (slice(0, near - first), slice(max(0, top - first), last - first)):
+                    e[..., edge].mul_(inside[:, edge])
+                yield _Pairs(some, channels, columns, v, e, spare)
+
+    def _views(self, step: int) -> list[list[int]]:
+        """For ``step`` channels at a time: first column, those between which all pairs count, and the last."""
+        groups = [self.centres[n : n + step] for n in range(0, len(self.centres), step)]
+        more = 1 + 8 * torch.finfo(self.f.dtype).eps  # rounding must leave nothing out
+        ends = [(min(c) / (self.ratio * more), max(c) / self.ratio * more, min(c), max(c)) for c in groups]
+        found: list[list[int]] = torch.searchsorted(self.f, self.f.new_tensor(ends).reshape(-1, 4)).tolist()
+        return found
+
+
+def _above(f: Tensor, fc: Tensor, p: Tensor, ratio: float, most: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Slopes per Hz (N, 1), exponents and their exponentials (N, C) of components that are not below the channels."""
+    centre = fc[:, None]
+    slope = p[:, None] / centre
+    d = f - centre
+    v = d.mul(-slope)
+    e = _exp(v, torch.empty_like(v), most).masked_fill_(apart(centre, f, ratio) | (d < 0), 0)
+    return slope, v, e
+
+
+def _excitation_of_shared(
+    f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
+) -> Tensor:
+    """:func:`excitation` of components whose frequencies (C,) are those of all rows."""
+    _, (f, intensity, steepness) = _shared_in_order(f, intensity, steepness)
+    most = last_exponent(f.dtype, small=False)
+    _, v, e = _above(f, fc, p, ratio, most)
+    power = intensity @ e.addcmul_(v, e, value=-1).t()
+    for rows, channels, columns, v, e, _ in _Below(f, fc, p, ratio)(steepness, most):
+        sums = torch.bmm(e.addcmul_(v, e, value=-1), intensity[rows, columns, None])
+        power[rows, channels] += sums[..., 0]
+    return power
+
+
+def _backward_of_shared(
+    grad: Tensor, f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`excitation_backward` likewise; the gradients of the frequencies are each row's own."""
+    order, (f, intensity, steepness) = _shared_in_order(f, intensity, steepness)
+    most = last_exponent(f.dtype, small=True)
+    slope, v, e = _above(f, fc, p, ratio, most)
+    grad_i = grad @ torch.addcmul(e, v, e, value=-1)
+    # Along f the weight changes by slope v e above the channel, by -(v/d) v e below it.
+    grad_f = grad @ v.mul_(e).mul_(slope)
+    grad_s = torch.zeros_like(grad_f)
+    below = _Below(f, fc, p, ratio)
+    inverse = below.distance.clamp_max(-torch.finfo(f.dtype).tiny).reciprocal()
+    for rows, channels, columns, v, e, ve in below(steepness, most):
+        g = grad[rows, None, channels]
+        torch.mul(v, e, out=ve)
+        grad_i[rows, columns] += torch.bmm(g, e.sub_(ve))[:, 0]
+        torch.mul(v, ve, out=e).mul_(inverse[channels, columns])
+        grad_f[rows, columns] -= torch.bmm(g, e)[:, 0]
+        # Along the steepness by -v e times the exponent for a steepness of 1, where the slope is not the least.
+        ve.masked_fill_(v >= below.least[channels, columns], 0).mul_(below.fall[channels, columns])
+        grad_s[rows, columns] -= torch.bmm(g, ve)[:, 0]
+    grads = grad_f.mul_(intensity), grad_i, grad_s.mul_(intensity)
+    return _shared_back(order, grads[0]), _shared_back(order, grads[1]), _shared_back(order, grads[2])
+
+
+def _shared_in_order(f: Tensor, *rows: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+    """:func:`_in_order` of components with frequencies ``f`` (C,) in all rows."""
+    if bool((f[1:] >= f[:-1]).all()):
+        return None, [f.contiguous(), *rows]
+    f, order = f.sort()
+    return order, [f, *(t[:, order] for t in rows)]
+
+
+def _shared_back(order: Tensor | None, values: Tensor) -> Tensor:
+    return values if order is None else torch.empty_like(values).index_copy_(1, order, values)

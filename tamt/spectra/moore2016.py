@@ -154,6 +154,43 @@ class Moore2016Spectrum(TypedBase):
         freqs_left, levels_left, freqs_right, levels_right : Tensor (B, S, C)
             S = (N - 2048) // hop frames. Components in rising frequency, then 0 Hz and 0 dB.
         """
+        intensity, threshold, peak = self._analysed(audio)
+        freqs, levels = compaction(intensity, self._frequencies, threshold, self.max_components)
+        if self.learnable:
+            levels = torch.where(freqs > 0, self._smoothly_limited(levels, peak), 0.0)
+        return freqs[0], levels[0], freqs[1], levels[1]
+
+    def dense(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All components of ``audio`` (B, 2, N): the lists' without their lengths, and without ``max_components``.
+
+        :class:`Moore2016ExcitationPattern` takes them as they are.
+
+        Returns
+        -------
+        freqs : Tensor (F,)
+            In Hz, the same for all frames.
+        levels_left, levels_right : Tensor (B, S, F)
+            In dB, of S = (N - 2048) // hop frames; -inf where a component is not relevant.
+        """
+        intensity, threshold, peak = self._analysed(audio)
+        # As in the lists NaN is relevant, and so is everything beside a threshold of NaN.
+        relevant = ~(intensity.detach() <= threshold.detach()[..., None])
+        levels = 10 * torch.log10(torch.where(relevant, intensity, 1.0))
+        if self.learnable:
+            levels = self._smoothly_limited(levels, peak)
+        left, right = torch.where(relevant, levels, -math.inf)
+        return self._frequencies.clone(), left, right
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return (
+            f"fs={self.fs}, segment_duration={self.segment_duration}, db_max={self.db_max}, "
+            f"learnable={self.learnable}, dtype={self.dtype}, max_components={self.max_components}, "
+            f"joint_threshold={self.joint_threshold}"
+        )
+
+    def _analysed(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Intensities (2, B, S, F) of both ears, what relevant ones are above, and the largest (2, B, S)."""
         audio = as_signal(audio, self.dtype)
         if audio.dim() != 3 or audio.shape[1] != 2:
             raise ValueError(f"audio must have shape (B, 2, N), got {tuple(audio.shape)}")
@@ -172,20 +209,7 @@ class Moore2016Spectrum(TypedBase):
             peak = peak.amax(0, keepdim=True).expand(peak.shape)
         threshold = torch.maximum(peak * 10 ** (-self.threshold_max_minus / 10), 10 ** (self.threshold_absolute / 10))
         threshold = threshold.clamp_max(torch.finfo(self.dtype).max)  # what is infinite is above it
-        if self.learnable:
-            freqs, levels = compaction(intensity, self._frequencies, MARGIN * threshold, self.max_components)
-            levels = torch.where(freqs > 0, self._smoothly_limited(levels, peak), 0.0)
-        else:
-            freqs, levels = compaction(intensity, self._frequencies, threshold, self.max_components)
-        return freqs[0], levels[0], freqs[1], levels[1]
-
-    def extra_repr(self) -> str:
-        """Arguments, for ``print``."""
-        return (
-            f"fs={self.fs}, segment_duration={self.segment_duration}, db_max={self.db_max}, "
-            f"learnable={self.learnable}, dtype={self.dtype}, max_components={self.max_components}, "
-            f"joint_threshold={self.joint_threshold}"
-        )
+        return intensity, MARGIN * threshold if self.learnable else threshold, peak
 
     def _band_weights(self) -> Tensor:
         """Weights (6, 1024) of the bins in the bands of the windows."""

@@ -9,13 +9,17 @@ import torch
 import triton
 import triton.language as tl
 
+from tamt import scales
+from tamt.shared import roex as shared
+
 from ._common import LAUNCH, on_device_of
 
 LN2 = tl.constexpr(0.6931471805599453)
-ERB_AT_0 = tl.constexpr(24.673)
-ERB_SLOPE = tl.constexpr(0.107771664)  # Hz per Hz
 LOG2E = tl.constexpr(1.4426950408889634)
-BLOCK = tl.constexpr(1024)  # components looked through at once for the end of a row
+ERB_AT_0 = tl.constexpr(scales.ERB_AT_0)
+ERB_PER_HZ = tl.constexpr(shared.ERB_PER_HZ)
+LEAST_SLOPE = tl.constexpr(shared.LEAST_SLOPE)
+LOOKED_THROUGH = tl.constexpr(1024)  # components looked through at once for the end of a row
 VANISHING = {torch.float32: 127.0, torch.float64: 1100.0}  # bits below 1 at which a power of 2 counts as 0
 # Tiles of a program, rows by what it loops over, in float32.
 LEVEL_TILE, LEVEL_WARPS = (32, 32), 1  # one warp: no barrier where a tile's extent is found
@@ -25,15 +29,15 @@ LEVEL_BACKWARD_TILE, LEVEL_BACKWARD_WARPS = (64, 32), 4
 @triton.jit
 def steepness_of(b_f):
     """``4 log2(e) / ERB(f)``."""
-    return 5.7707801635558535 / (b_f * ERB_SLOPE + ERB_AT_0)
+    return 4 * LOG2E / (b_f * ERB_PER_HZ + ERB_AT_0)
 
 
 @triton.jit
-def filled(p_intensity, C, BLOCK: tl.constexpr):
+def filled(p_intensity, C, WIDTH: tl.constexpr):
     """How far the components of a row reach, padding at its end left out."""
-    o_j = tl.arange(0, BLOCK)
-    b_end = tl.zeros([BLOCK], tl.int32)
-    for first in range(0, C, BLOCK):
+    o_j = tl.arange(0, WIDTH)
+    b_end = tl.zeros([WIDTH], tl.int32)
+    for first in range(0, C, WIDTH):
         b_intensity = tl.load(p_intensity + first + o_j, mask=first + o_j < C, other=0.0)
         b_end = tl.where(b_intensity != 0, first + o_j + 1, b_end)
     return tl.max(b_end, axis=0)
@@ -93,7 +97,7 @@ def roex_level_kernel(p_f, p_intensity, p_power, C, ratio, VANISHING: tl.constex
     b_f = tl.load(p_f + o_row + tl.minimum(o_i, C - 1))
     i_low, i_high = extent(b_f)
     b_sum = tl.zeros([BI, BJ], p_f.dtype.element_ty)
-    for first in range(0, filled(p_intensity + o_row, C, BLOCK), BJ):
+    for first in range(0, filled(p_intensity + o_row, C, LOOKED_THROUGH), BJ):
         o_j = first + tl.arange(0, BJ)
         b_fj = tl.load(p_f + o_row + tl.minimum(o_j, C - 1))
         b_intensity = tl.load(p_intensity + o_row + o_j, mask=o_j < C, other=0.0)
@@ -110,7 +114,7 @@ def roex_level_kernel(p_f, p_intensity, p_power, C, ratio, VANISHING: tl.constex
 @triton.jit
 def centre_terms(b_of_i, b_centre, b_f, b_rate, b_fj, b_gj, ratio, EXCLUDE: tl.constexpr):
     """The sums of :func:`roex_level_backward_kernel` for components as the centres of filters, and their terms."""
-    b_widening = b_rate * (ERB_SLOPE * LN2 / 4)
+    b_widening = b_rate * (ERB_PER_HZ * LN2 / 4)
     b_d = b_fj[None, :] - b_f[:, None]
     b_u = tl.abs(b_d) * b_rate[:, None]
     b_e = tl.exp2(-b_u)
@@ -163,7 +167,7 @@ def roex_level_backward_kernel(
     b_of_i = tl.zeros([BI, BJ], p_f.dtype.element_ty)
     b_centre = tl.zeros([BI, BJ], p_f.dtype.element_ty)
     b_received = tl.zeros([BI, BJ], p_f.dtype.element_ty)
-    end = tl.maximum(filled(p_intensity + o_row, C, BLOCK), filled(p_grad + o_row, C, BLOCK))
+    end = tl.maximum(filled(p_intensity + o_row, C, LOOKED_THROUGH), filled(p_grad + o_row, C, LOOKED_THROUGH))
     for first in range(0, end, BJ):
         o_j = first + tl.arange(0, BJ)
         b_fj = tl.load(p_f + o_row + tl.minimum(o_j, C - 1))
@@ -192,7 +196,7 @@ def load_channels(p_fc, p_p, o_n, N):
     """Frequencies, slopes of the high-frequency sides and least slopes of the others, both log2(e) times per Hz."""
     b_fc = tl.load(p_fc + o_n, mask=o_n < N, other=1.0)
     b_p = tl.load(p_p + o_n, mask=o_n < N, other=0.0)
-    return b_fc, b_p * LOG2E / b_fc, 0.14426950408889634 / b_fc
+    return b_fc, b_p * LOG2E / b_fc, LEAST_SLOPE * LOG2E / b_fc
 
 
 @triton.jit
@@ -210,7 +214,7 @@ def roex_excitation_kernel(
     o_n = (tl.program_id(0) % n_tiles) * BN + tl.arange(0, BN)
     b_fc, b_upper, b_least = load_channels(p_fc, p_p, o_n, N)
     b_sum = tl.zeros([BN, BJ], p_f.dtype.element_ty)
-    for first in range(0, filled(p_intensity + o_row, C, BLOCK), BJ):
+    for first in range(0, filled(p_intensity + o_row, C, LOOKED_THROUGH), BJ):
         o_j = first + tl.arange(0, BJ)
         b_f = tl.load(p_f + o_row + o_j, mask=o_j < C, other=1.0)
         b_intensity = tl.load(p_intensity + o_row + o_j, mask=o_j < C, other=0.0)
@@ -286,7 +290,7 @@ def _tile(like: torch.Tensor, rows: int, columns: int) -> tuple[int, int]:
     return rows if like.element_size() == 4 else rows // 4, columns
 
 
-def level(f: torch.Tensor, intensity: torch.Tensor, ratio: float) -> torch.Tensor:
+def power_per_erb(f: torch.Tensor, intensity: torch.Tensor, ratio: float) -> torch.Tensor:
     """Power sums (R, C) of the filters of all components at each component."""
     R, C = f.shape
     power = f.new_empty(f.shape)
@@ -308,7 +312,7 @@ def level(f: torch.Tensor, intensity: torch.Tensor, ratio: float) -> torch.Tenso
     return power
 
 
-def level_backward(
+def power_per_erb_backward(
     grad: torch.Tensor, f: torch.Tensor, intensity: torch.Tensor, ratio: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of frequencies and intensities."""

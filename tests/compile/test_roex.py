@@ -9,7 +9,7 @@ from helpers import some_slow
 pytest.importorskip("triton")
 
 from asv_bench.machine_code import TARGETS, compiled
-from tamt.triton_kernels.roex import excitation, excitation_backward, level, level_backward
+from tamt.triton_kernels.roex import excitation, excitation_backward, power_per_erb, power_per_erb_backward
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
 
@@ -28,8 +28,8 @@ def launch(dtype: torch.dtype, rows: int, components: int, channels: int) -> Non
     """Forward and backward on tensors without memory."""
     new = torch.empty(0, dtype=dtype, device="meta").new_empty
     f, fc = new(rows, components), new(channels)
-    level(f, f, 16.0)
-    level_backward(f, f, f, 16.0)
+    power_per_erb(f, f, 16.0)
+    power_per_erb_backward(f, f, f, 16.0)
     excitation(f, f, f, fc, fc, 16.0)
     excitation_backward(new(rows, channels), f, f, f, fc, fc, 16.0)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from tamt.excitation.moore2016 import Moore2016ExcitationPattern
 from tamt.ops import roex as ops
 from tamt.reference import roex as reference
+from tamt.shared.roex import rate
 
 pytestmark = pytest.mark.gpu
 dtypes = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
@@ -42,17 +43,37 @@ def test_against_the_cpu(shape: tuple[int, ...], limit: float, dtype: torch.dtyp
 
 
 @dtypes
+def test_shared_frequencies_against_the_cpu(dtype: torch.dtype, tolerance: float) -> None:
+    freqs, levels = 15.625 * torch.arange(1, 961, dtype=torch.float64), 60 * torch.rand(5, 3, 960, dtype=torch.float64)
+    levels[:, 1, 100:400] = -torch.inf
+    exact, module = (
+        Moore2016ExcitationPattern(learnable=True, dtype=t, device=device)
+        for t, device in ((torch.float64, "cpu"), (dtype, "cuda"))
+    )
+    given, moved = levels.clone().requires_grad_(), levels.to("cuda", dtype).requires_grad_()
+    expected, out = exact(freqs, given), module(freqs.to("cuda", dtype), moved)
+    assert (out.cpu().double() - expected).abs().max() < tolerance
+    weights = torch.rand_like(expected)
+    wanted = torch.autograd.grad(expected, [given, exact.level_dep_factor], weights)
+    actual = torch.autograd.grad(out, [moved, module.level_dep_factor], weights.to("cuda", dtype))
+    for a, w in zip(actual, wanted, strict=True):
+        assert (a.cpu().double() - w).abs().max() <= 10 * tolerance * w.abs().max()
+
+
+@dtypes
 def test_operators_against_the_reference(dtype: torch.dtype, tolerance: float) -> None:
     f, level = sounds(3, 700)
     f, intensity = f.clamp_min(20), torch.where(f > 0, 10 ** (level / 10), 0.0)
     steepness = 1.5 * torch.rand_like(f) - 0.2
     fc = torch.logspace(1.7, 4.1, 150, dtype=torch.float64)
-    p = 4 * fc * reference.rate(fc) / 4
+    p = fc * rate(fc)
     for ratio in (2.0, 16.0):
         here = [t.to(dtype) for t in (f, intensity, steepness, fc, p)]
         there = [t.cuda() for t in here]
         wide = [t.double() for t in here]
-        assert_close(ops.roex_level_rows(*there[:2], ratio).cpu(), reference.level(*wide[:2], ratio), tolerance, dtype)
+        assert_close(
+            ops.roex_level_rows(*there[:2], ratio).cpu(), reference.power_per_erb(*wide[:2], ratio), tolerance, dtype
+        )
         assert_close(
             ops.roex_excitation_rows(*there, ratio).cpu(), reference.excitation(*wide, ratio), tolerance, dtype
         )

@@ -78,6 +78,28 @@ def test_module(max_components: int | None, learnable: bool, joint: bool, dtype:
         assert_close(a.cpu().reshape(1, -1), e.reshape(1, -1), limit, dtype)
 
 
+@pytest.mark.parametrize("learnable", [False, True])
+def test_dense(learnable: bool) -> None:
+    """Levels on all bins against the CPU, -inf at the same ones but for a few at the threshold."""
+    audio = 0.1 * torch.randn(3, 2, 5000, dtype=torch.float64)
+    given, wide = audio.cuda().requires_grad_(), audio.clone().requires_grad_()
+    levels, expected = (
+        torch.stack(Moore2016Spectrum(dtype=torch.float64, device=x.device, learnable=learnable).dense(x)[1:])
+        for x in (given, wide)
+    )
+    some = levels.isfinite().cpu() & expected.isfinite()
+    assert (levels.isfinite().cpu() != expected.isfinite()).sum() <= 3
+    assert (levels.cpu() - expected)[some].abs().max() < 1e-7
+    weights = torch.randn_like(expected) * some
+    for t in (levels, expected):
+        assert torch.isfinite(torch.where(weights.to(t.device) == 0, 0.0, t)).all()
+    actual, wanted = (
+        torch.autograd.grad(torch.where(w == 0, 0.0, t), x, w)[0].cpu()
+        for t, x, w in ((levels, given, weights.cuda()), (expected, wide, weights))
+    )
+    assert_close(actual.reshape(1, -1), wanted.reshape(1, -1), 1e-7)
+
+
 def test_the_kernels_are_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     from tamt.triton_kernels import compaction as second
     from tamt.triton_kernels import windowed_dft as first

@@ -11,6 +11,8 @@ pytest.importorskip("triton")
 from helpers import assert_within
 
 from tamt.reference import roex as reference
+from tamt.scales import roex_slope
+from tamt.shared.roex import rate
 from tamt.triton_kernels import roex as kernels
 
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
@@ -25,7 +27,7 @@ def operands(rows: int, components: int, channels: int, dtype: torch.dtype) -> t
         end = components - row * components // (2 * rows)
         f[row, end:], intensity[row, end:], steepness[row, end:] = 1000, 0, 1
     fc = torch.logspace(1.7, 4.1, channels, dtype=dtype)
-    return f, intensity, steepness, fc, 4 * fc / (24.673 * (0.004368 * fc + 1))
+    return f, intensity, steepness, fc, roex_slope(fc)
 
 
 def assert_near(actual: Tensor, expected: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
@@ -54,14 +56,14 @@ ratios = pytest.mark.parametrize("ratio", [2.0, 2.0**60])
 def test_level(rows: int, components: int, channels: int, ratio: float, dtype: torch.dtype) -> None:
     f, intensity, *_ = operands(rows, components, channels, dtype)
     exact = f.double().requires_grad_(), intensity.double().requires_grad_()
-    expected = reference.level_definition(*exact, ratio)
-    assert_near(kernels.level(f, intensity, ratio), expected.detach(), expected.detach(), dtype)
+    expected = reference.power_per_erb_definition(*exact, ratio)
+    assert_near(kernels.power_per_erb(f, intensity, ratio), expected.detach(), expected.detach(), dtype)
     grad = torch.randn(rows, components, dtype=dtype)
-    actual = kernels.level_backward(grad, f, intensity, ratio)
+    actual = kernels.power_per_erb_backward(grad, f, intensity, ratio)
     wanted = torch.autograd.grad(expected, exact, grad.double())
-    sizes = reference.level_backward(grad.double().abs(), *(t.detach() for t in exact), ratio)
+    sizes = reference.power_per_erb_backward(grad.double().abs(), *(t.detach() for t in exact), ratio)
     assert_near(actual[1], wanted[1], sizes[1], dtype)
-    steepness = reference.rate(exact[0].detach())
+    steepness = rate(exact[0].detach())
     reach = steepness * (intensity * sizes[1] + grad.abs() * expected.detach())
     assert_near(actual[0], wanted[0], reach.detach(), dtype)
 
@@ -92,11 +94,11 @@ def test_excitation(rows: int, components: int, channels: int, ratio: float, dty
 def test_silence(dtype: torch.dtype) -> None:
     f, intensity, steepness, fc, p = operands(2, 40, 7, dtype)
     nothing = torch.zeros_like(intensity)
-    assert not kernels.level(f, nothing, 16.0).any()
+    assert not kernels.power_per_erb(f, nothing, 16.0).any()
     assert not kernels.excitation(f, nothing, steepness, fc, p, 16.0).any()
     # The gradients of the intensities do not depend on the intensities.
     grad = torch.rand(2, 40, dtype=dtype)
-    ends = [kernels.level_backward(grad, f, i, 16.0)[1] for i in (intensity, nothing)]
+    ends = [kernels.power_per_erb_backward(grad, f, i, 16.0)[1] for i in (intensity, nothing)]
     assert torch.equal(*ends)
     of_f, of_i, of_s = kernels.excitation_backward(torch.rand(2, 7, dtype=dtype), f, nothing, steepness, fc, p, 16.0)
     assert not of_f.any()
@@ -109,14 +111,14 @@ def test_layouts(dtype: torch.dtype) -> None:
     f, intensity, steepness, fc, p = operands(2, 40, 7, dtype)
     strided = [t.repeat_interleave(2, -1)[..., ::2] for t in (f, intensity, steepness, fc, p)]
     assert not strided[0].is_contiguous()
-    assert torch.equal(kernels.level(*strided[:2], 16.0), kernels.level(f, intensity, 16.0))
+    assert torch.equal(kernels.power_per_erb(*strided[:2], 16.0), kernels.power_per_erb(f, intensity, 16.0))
     given = f, intensity, steepness, fc, p
     assert torch.equal(kernels.excitation(*strided, 16.0), kernels.excitation(*given, 16.0))
     ones = torch.ones((), dtype=dtype).expand(2, 40), torch.ones((), dtype=dtype).expand(2, 7)
     for actual, expected in (
         (
-            kernels.level_backward(ones[0], *strided[:2], 16.0),
-            kernels.level_backward(ones[0].clone(), *given[:2], 16.0),
+            kernels.power_per_erb_backward(ones[0], *strided[:2], 16.0),
+            kernels.power_per_erb_backward(ones[0].clone(), *given[:2], 16.0),
         ),
         (
             kernels.excitation_backward(ones[1], *strided, 16.0),
@@ -129,8 +131,8 @@ def test_layouts(dtype: torch.dtype) -> None:
 def test_nothing_to_do() -> None:
     f, _, _, fc, p = operands(2, 40, 7, torch.float32)
     empty = f[:, :0]
-    assert kernels.level(empty, empty, 16.0).shape == (2, 0)
+    assert kernels.power_per_erb(empty, empty, 16.0).shape == (2, 0)
     assert torch.equal(kernels.excitation(empty, empty, empty, fc, p, 16.0), torch.zeros(2, 7))
-    assert all(g.shape == (2, 0) for g in kernels.level_backward(empty, empty, empty, 16.0))
+    assert all(g.shape == (2, 0) for g in kernels.power_per_erb_backward(empty, empty, empty, 16.0))
     gradients = kernels.excitation_backward(torch.ones(0, 7), f[:0], f[:0], f[:0], fc, p, 16.0)
     assert [g.shape for g in gradients] == [(0, 40)] * 3
