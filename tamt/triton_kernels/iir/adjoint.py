@@ -10,7 +10,7 @@ import triton.language as tl
 
 from tamt.triton_kernels._common import join_columns, load_columns, select, split_columns
 
-from .output import BORDER, load_states, states_at_rest, store_states
+from .output import load_states, states_at_rest, store_states
 from .sections import adjoint_states, adjoint_step, correlate_step, load_phase, load_row, vary
 
 
@@ -67,6 +67,7 @@ def iir_adjoint_kernel(
     WIDTH: tl.constexpr,
     POLES: tl.constexpr,
     S: tl.constexpr,
+    BORDER: tl.constexpr,
     STEP: tl.constexpr,
     R: tl.constexpr,
     BF: tl.constexpr,

@@ -10,12 +10,9 @@ length not divisible by 16 is done by a small kernel of its own.
 import triton
 import triton.language as tl
 
-from tamt.shared.iir import BLOCK
 from tamt.triton_kernels._common import join_columns, load_columns, select, split_columns
 
 from .sections import forward_step, load_phase, load_row, vary
-
-BORDER = tl.constexpr(BLOCK)  # samples from one state that is kept for the gradients to the next
 
 
 @triton.jit
@@ -153,13 +150,12 @@ def store_finals(
 ):
     """Of :func:`recur`: states of the first cascades to p_finals after sample ``end`` of the one lane in m_last.
 
-    given = (..., p_finals, end, m_last)
+    given = (..., p_finals, end, m_last, ...)
     """
-    _, p_finals, end, m_last = given
-    if k + STEP == end:
-        for n in tl.static_range(len(p_finals)):
+    if k + STEP == given[2]:
+        for n in tl.static_range(len(given[1])):
             if len(b_states[n]) > 0:
-                store_final(p_finals[n], b_states[n], m_last, R, len(b_states[n]), NPS[n])
+                store_final(given[1][n], b_states[n], given[3], R, len(b_states[n]), NPS[n])
     return b_states
 
 
@@ -169,9 +165,10 @@ def store_borders(
 ):
     """Of :func:`recur`: the cascade's states that enter each BORDER samples to p_border (lanes, S / BORDER, NP).
 
-    given = (p_border, ...)
+    given = (p_border, ..., BORDER)
     """
     NP: tl.constexpr = NPS[0]
+    BORDER: tl.constexpr = given[4]
     if k % BORDER == 0:
         o_border = (tl.arange(0, R) * (S // BORDER * NP))[:, None] + tl.arange(0, NP)[None, :]
         store_states(given[0] + (k // BORDER * NP) + o_border, b_states[0], m_trip[:, None], R, len(b_states[0]), NP)
@@ -200,6 +197,7 @@ def iir_forward_kernel(
     WIDTH: tl.constexpr,
     POLES: tl.constexpr,
     S: tl.constexpr,
+    BORDER: tl.constexpr,
     STEP: tl.constexpr,
     R: tl.constexpr,
     PER_LANE: tl.constexpr,
@@ -236,7 +234,7 @@ def iir_forward_kernel(
             recur(p_signals, b_states, b_c, given, length, filter_sample, FORM, (NP,), S, STEP, R, AFTER=store_output)
         else:
             o_border = (o_f * B + o_b) * ((n_samples + BORDER - 1) // BORDER) + o_tile // BORDER
-            given = (p_out + o_border * NP,) + finals
+            given = (p_out + o_border * NP,) + finals + (BORDER,)
             recur(
                 p_signals,
                 b_states,
