@@ -16,20 +16,50 @@ import torch
 import triton
 import triton.language as tl
 
-from ._common import LAUNCH, join_columns, lanes_per_warp, load_columns, on_amd, on_device_of
+from ._common import LAUNCH, lanes_per_warp, on_amd, on_device_of
 from .broken_stick import broken_stick_gain, load_stick
 from .iir.launch import DEFAULT, Run, Tiling, aligned, begin, enter, scanned, uses_product
 from .iir.output import (
     load_starts,
     load_states,
     locate,
+    recur,
     states_at_rest,
-    store_final,
+    store_output,
     store_states,
 )
 from .iir.sections import forward_step, load_row, vary
 
 STEP = 8  # samples of a lane in registers at once; 16 leave fewer lanes on a processor
+
+
+@triton.jit
+def front_sample(b_x, b_s, b_front, b_stick, FRONT: tl.constexpr):
+    """(w, states after) of ``w = NL(front(x))``."""
+    b_v, b_s = forward_step(b_x, b_s, b_front, "modal", FRONT, 0, 1)
+    return b_v * broken_stick_gain(b_v, b_stick[0], b_stick[1], b_stick[2]), b_s
+
+
+@triton.jit
+def front_and_back_sample(b_u, b_states, b_c, PHASE: tl.constexpr, FORM: tl.constexpr):
+    """Of :func:`recur`: w from x, and the back cascade's states; FORM = (FRONT, BACK)."""
+    b_w, b_s = front_sample(b_u[0], b_states[0], b_c[0], b_c[2], FORM[0])
+    _, b_e = forward_step(b_w, b_states[1], b_c[1], "modal", FORM[1], 0, 1)
+    return b_w, (b_s, b_e)
+
+
+@triton.jit
+def back_sample(b_u, b_states, b_c, PHASE: tl.constexpr, FORM: tl.constexpr):
+    """Of :func:`recur`: ``back(w) + linear(x)`` from w and x; FORM = (BACK, LINEAR), 0 for one that is left out."""
+    b_y = b_u[0]
+    b_e = b_states[0]
+    b_s = b_states[1]
+    if FORM[0] > 0:
+        b_y, b_e = forward_step(b_y, b_e, b_c[0], "modal", FORM[0], 0, 1)
+    if FORM[1] > 0:
+        b_l, b_s = forward_step(b_u[1], b_s, b_c[1], "modal", FORM[1], 0, 1)
+        b_y += b_l
+    return b_y, (b_e, b_s)
 
 
 @triton.jit(do_not_specialize=["n_super", "B", "F"])
@@ -66,36 +96,31 @@ def drnl_front_kernel(
     -> w (B, F, T), final (B, F, 2 FRONT) = front's state after n_samples, and end (F, B, n_super, NP_BACK) = back's end
     states; those of the last superblock are not valid.
     """
-    N: tl.constexpr = 2 * FRONT
-    o_f, o_b, tile = locate(n_super, F, R)
-    o_channel = vary(o_f, F, R, PER_LANE)
-    o_tile = tile.to(tl.int64) * (R * S)
+    o_f, o_b, first, o_tile, length, end = locate(n_samples, n_super, F, S, R)
     lane = tl.arange(0, R)
-    o_j = tile * R + lane
-    o_trip = (lane * S)[:, None] + tl.arange(0, STEP)[None, :]
+    o_j = first + lane
     m_row = o_j < n_super
-    length = tl.minimum(n_samples - o_tile, R * S).to(tl.int32)
-    b_front = load_row(p_front, o_channel, 5 * FRONT)
-    b_back = load_row(p_back, o_channel, 5 * BACK)
-    b_a, b_b, b_c = load_stick(p_stick, o_channel)
     o_row = o_b * F + o_f
-    o_super = (o_f * B + o_b) * n_super + tile * R
-    b_s = load_starts(p_start + o_super * NP_FRONT, p_state + o_row * N, m_row, o_j, R, N, NP_FRONT)
-    b_e = states_at_rest(p_back, R, 2 * BACK)
-    for k in range(0, S, STEP):
-        m_trip = lane * S + k < length
-        b_x = load_columns(p_x + (o_b * x_stride_b + o_tile + k), lane * S, m_trip, R, STEP)
-        b_w = ()
-        for i in tl.static_range(STEP):
-            b_v, b_s = forward_step(b_x[i], b_s, b_front, "modal", FRONT, 0, 1)
-            b_v = b_v * broken_stick_gain(b_v, b_a, b_b, b_c)
-            _, b_e = forward_step(b_v, b_e, b_back, "modal", BACK, 0, 1)
-            b_w = b_w + (b_v,)
-        tl.store(p_w + (o_row * T + o_tile) + o_trip + k, join_columns(b_w, R, STEP), mask=m_trip[:, None])
-        if (tile == (n_super - 1) // R) & (k + STEP == n_samples - (n_super - 1) * S):
-            store_final(p_final + o_row * N, b_s, o_j == n_super - 1, R, N, NP_FRONT)
+    o_super = (o_f * B + o_b) * n_super + first
+    o_channel = vary(o_f, F, R, PER_LANE)
+    b_c = (
+        load_row(p_front, o_channel, 5 * FRONT),
+        load_row(p_back, o_channel, 5 * BACK),
+        load_stick(p_stick, o_channel),
+    )
+    p_state += o_row * (2 * FRONT)
+    p_start += o_super * NP_FRONT
+    b_s = load_starts(p_start, p_state, m_row, o_j, R, 2 * FRONT, NP_FRONT)
+    p_signals = (p_x + (o_b * x_stride_b + o_tile),)
+    b_states = (b_s, states_at_rest(p_back, R, 2 * BACK))
+    given = (p_w + (o_row * T + o_tile), (p_final + o_row * (2 * FRONT),), end, o_j == n_super - 1)
+    FORM: tl.constexpr = (FRONT, BACK)
+    NPS: tl.constexpr = (NP_FRONT, NP_BACK)
+    b_states = recur(
+        p_signals, b_states, b_c, given, length, front_and_back_sample, FORM, NPS, S, STEP, R, AFTER=store_output
+    )
     p_tile = p_end + o_super * NP_BACK + (lane[:, None] * NP_BACK + tl.arange(0, NP_BACK)[None, :])
-    store_states(p_tile, b_e, m_row[:, None], R, 2 * BACK, NP_BACK)
+    store_states(p_tile, b_states[1], m_row[:, None], R, 2 * BACK, NP_BACK)
 
 
 @triton.jit(do_not_specialize=["n_super", "B", "F"])
@@ -132,46 +157,44 @@ def drnl_back_kernel(
     Shapes as in :func:`drnl_front_kernel`. In place, because a program alone touches its superblocks, and a trip has
     all its samples in registers before the first of its outputs is stored.
     """
-    o_f, o_b, tile = locate(n_super, F, R)
-    o_channel = vary(o_f, F, R, PER_LANE)
-    o_tile = tile.to(tl.int64) * (R * S)
-    lane = tl.arange(0, R)
-    o_j = tile * R + lane
-    o_trip = (lane * S)[:, None] + tl.arange(0, STEP)[None, :]
+    o_f, o_b, first, o_tile, length, end = locate(n_samples, n_super, F, S, R)
+    o_j = first + tl.arange(0, R)
     m_row = o_j < n_super
-    length = tl.minimum(n_samples - o_tile, R * S).to(tl.int32)
     o_row = o_b * F + o_f
-    o_super = (o_f * B + o_b) * n_super + tile * R
+    o_super = (o_f * B + o_b) * n_super + first
+    o_channel = vary(o_f, F, R, PER_LANE)
+    b_back = ()
+    b_e = ()
     if DO_BACK:
         b_back = load_row(p_back, o_channel, 5 * BACK)
         p_back_start += o_super * NP_BACK
         b_e = load_starts(p_back_start, p_back_state + o_row * (2 * BACK), m_row, o_j, R, 2 * BACK, NP_BACK)
+    b_linear = ()
+    b_s = ()
     if DO_LINEAR:
         b_linear = load_row(p_linear, o_channel, 5 * LINEAR)
         p_linear_start += o_super * NP_LINEAR
         b_s = load_starts(p_linear_start, p_linear_state + o_row * (2 * LINEAR), m_row, o_j, R, 2 * LINEAR, NP_LINEAR)
-    for k in range(0, S, STEP):
-        m_trip = lane * S + k < length
-        p_trip = p_y + (o_row * T + o_tile + k)
-        b_w = load_columns(p_trip, lane * S, m_trip, R, STEP)
-        if DO_LINEAR:
-            b_x = load_columns(p_x + (o_b * x_stride_b + o_tile + k), lane * S, m_trip, R, STEP)
-        b_y = ()
-        for i in tl.static_range(STEP):
-            b_yi = b_w[i]
-            if DO_BACK:
-                b_yi, b_e = forward_step(b_yi, b_e, b_back, "modal", BACK, 0, 1)
-            if DO_LINEAR:
-                b_li, b_s = forward_step(b_x[i], b_s, b_linear, "modal", LINEAR, 0, 1)
-                b_yi += b_li
-            b_y = b_y + (b_yi,)
-        tl.store(p_trip + o_trip, join_columns(b_y, R, STEP), mask=m_trip[:, None])
-        if (tile == (n_super - 1) // R) & (k + STEP == n_samples - (n_super - 1) * S):
-            m_last = o_j == n_super - 1
-            if DO_BACK:
-                store_final(p_back_final + o_row * (2 * BACK), b_e, m_last, R, 2 * BACK, NP_BACK)
-            if DO_LINEAR:
-                store_final(p_linear_final + o_row * (2 * LINEAR), b_s, m_last, R, 2 * LINEAR, NP_LINEAR)
+    p_tile = p_y + (o_row * T + o_tile)
+    p_signals = (p_tile, p_x + (o_b * x_stride_b + o_tile))
+    p_finals = (p_back_final + o_row * (2 * BACK), p_linear_final + o_row * (2 * LINEAR))
+    given = (p_tile, p_finals, end, o_j == n_super - 1)
+    FORM: tl.constexpr = (BACK * DO_BACK, LINEAR * DO_LINEAR)
+    NPS: tl.constexpr = (NP_BACK, NP_LINEAR)
+    recur(
+        p_signals,
+        (b_e, b_s),
+        (b_back, b_linear),
+        given,
+        length,
+        back_sample,
+        FORM,
+        NPS,
+        S,
+        STEP,
+        R,
+        AFTER=store_output,
+    )
 
 
 @triton.jit(do_not_specialize=["T", "length", "B", "F", "x_stride_b"])
@@ -221,13 +244,12 @@ def drnl_tail_kernel(
     b_s = load_states(p_front_state + o_front, m_front, R, 2 * FRONT, NP_FRONT)
     b_e = load_states(p_back_state + o_back, m_back, R, 2 * BACK, NP_BACK)
     for i in range(0, length):
-        b_a, b_b, b_c = load_stick(p_stick, o_f)
         b_x = tl.load(p_xrow + i, mask=m_q, other=0.0)
-        b_v, b_s = forward_step(b_x, b_s, load_row(p_front, o_f, 5 * FRONT), "modal", FRONT, 0, 1)
-        b_v = b_v * broken_stick_gain(b_v, b_a, b_b, b_c)
-        b_v, b_e = forward_step(b_v, b_e, load_row(p_back, o_f, 5 * BACK), "modal", BACK, 0, 1)
-        b_y, b_l = forward_step(b_x, b_l, load_row(p_linear, o_f, 5 * LINEAR), "modal", LINEAR, 0, 1)
-        tl.store(p_yrow + i, b_v + b_y, mask=m_q)
+        b_w, b_s = front_sample(b_x, b_s, load_row(p_front, o_f, 5 * FRONT), load_stick(p_stick, o_f), FRONT)
+        b_c = (load_row(p_back, o_f, 5 * BACK), load_row(p_linear, o_f, 5 * LINEAR))
+        b_y, b_states = back_sample((b_w, b_x), (b_e, b_l), b_c, 0, (BACK, LINEAR))
+        b_e, b_l = b_states
+        tl.store(p_yrow + i, b_y, mask=m_q)
     store_states(p_linear_final + o_linear, b_l, m_linear, R, 2 * LINEAR, NP_LINEAR)
     store_states(p_front_final + o_front, b_s, m_front, R, 2 * FRONT, NP_FRONT)
     store_states(p_back_final + o_back, b_e, m_back, R, 2 * BACK, NP_BACK)
@@ -282,21 +304,29 @@ def drnl(
             whole_trips(*runs, stick, finals)
         if length:
             lanes = lanes_per_warp()
+            linear_run, front_run, back_run = runs
+            before = finals if n_samples else tuple(run.state for run in runs)
             drnl_tail_kernel[(triton.cdiv(B * F, lanes),)](
-                x,
-                *(run.system.table for run in runs),
-                stick,
-                *(finals if n_samples else (run.state for run in runs)),
-                *finals,
-                y,
-                T,
-                length,
-                B,
-                F,
-                x.stride(0),
+                p_x=x,
+                p_linear=linear_run.system.table,
+                p_front=front_run.system.table,
+                p_back=back_run.system.table,
+                p_stick=stick,
+                p_linear_state=before[0],
+                p_front_state=before[1],
+                p_back_state=before[2],
+                p_linear_final=finals[0],
+                p_front_final=finals[1],
+                p_back_final=finals[2],
+                p_y=y,
+                T=T,
+                length=length,
+                B=B,
+                F=F,
+                x_stride_b=x.stride(0),
                 R=lanes,
                 num_warps=1,
-                **orders(LINEAR=runs[0], FRONT=runs[1], BACK=runs[2]),
+                **orders(LINEAR=linear_run, FRONT=front_run, BACK=back_run),
                 **LAUNCH,
             )
     return y, finals[0], finals[1], finals[2]
@@ -308,21 +338,32 @@ def whole_trips(linear: Run, front: Run, back: Run, stick: torch.Tensor, finals:
     B, F, T = y.shape
     lanes = lanes_per_warp()
     grid = (F * B * triton.cdiv(front.n_super, lanes),)
-    sizes = T, front.n_samples, front.n_super, B, F, x.stride(0)
-    options = {"S": front.tiling.superblock, "STEP": STEP, "R": lanes, "PER_LANE": on_amd(), "num_warps": 1, **LAUNCH}
+    options = {
+        "T": T,
+        "n_samples": front.n_samples,
+        "n_super": front.n_super,
+        "B": B,
+        "F": F,
+        "x_stride_b": x.stride(0),
+        "S": front.tiling.superblock,
+        "STEP": STEP,
+        "R": lanes,
+        "PER_LANE": on_amd(),
+        "num_warps": 1,
+        **LAUNCH,
+    }
     linear_final, front_final, back_final = finals
     ends = y.new_empty(F, B * front.n_super, back.system.constants["NP"])
     drnl_front_kernel[grid](
-        x,
-        front.system.table,
-        front.state,
-        front.start,
-        front_final,
-        stick,
-        back.system.table,
-        ends,
-        y,
-        *sizes,
+        p_x=x,
+        p_front=front.system.table,
+        p_state=front.state,
+        p_start=front.start,
+        p_final=front_final,
+        p_stick=stick,
+        p_back=back.system.table,
+        p_end=ends,
+        p_w=y,
         **orders(FRONT=front, BACK=back),
         **options,
     )
@@ -331,19 +372,18 @@ def whole_trips(linear: Run, front: Run, back: Run, stick: torch.Tensor, finals:
     # Both cascades in double precision do not fit the registers.
     for do_back, do_linear in ((True, True),) if y.dtype == torch.float32 else ((True, False), (False, True)):
         drnl_back_kernel[grid](
-            x,
-            linear.system.table,
-            linear.state,
-            linear.start,
-            linear_final,
-            back.system.table,
-            back.state,
-            back.start,
-            back_final,
-            y,
-            *sizes,
-            **orders(LINEAR=linear, BACK=back),
+            p_x=x,
+            p_linear=linear.system.table,
+            p_linear_state=linear.state,
+            p_linear_start=linear.start,
+            p_linear_final=linear_final,
+            p_back=back.system.table,
+            p_back_state=back.state,
+            p_back_start=back.start,
+            p_back_final=back_final,
+            p_y=y,
             DO_BACK=do_back,
             DO_LINEAR=do_linear,
+            **orders(LINEAR=linear, BACK=back),
             **options,
         )

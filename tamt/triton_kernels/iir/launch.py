@@ -18,7 +18,7 @@ Of few short signals stages 2 to 4 are one launch forward (short.py).
 The kinds of filter and their states are described in :mod:`tamt.triton_kernels.iir.sections`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -61,10 +61,10 @@ VJP_WARPS = 4  # of the kernel that pulls gradients of matrices back
 class System(NamedTuple):
     """A batch of filters as the kernels see it: what :func:`iir_design_kernel` finds, and the constants of the kind."""
 
-    table: torch.Tensor
-    transition: torch.Tensor
-    response: torch.Tensor
-    constants: dict
+    table: torch.Tensor  # (F, WIDTH): what a lane has in registers
+    transition: torch.Tensor  # (F, NP, NP) or (F, levels, NP, NP), float64: over a superblock, two, four ...
+    response: torch.Tensor  # (samples of a superblock, F NP): of the end state to each sample, or empty
+    constants: dict[str, Any]  # KIND, ORDER, N, NP, WIDTH, POLES
 
 
 def n_states(kind: str, order: int) -> int:
@@ -102,8 +102,8 @@ def uses_product(x: torch.Tensor) -> bool:
     return shares_signal(x) and x.dtype == torch.float32
 
 
-def design(coef: torch.Tensor, kind: str, order: int, steps: int, response: bool, levels: int = 1) -> System:
-    """Table, transition over ``steps`` samples and, if asked, response to each of them, of every channel.
+def describe(coef: torch.Tensor, kind: str, order: int, steps: int, response: bool, levels: int = 1) -> System:
+    """The system of coef (F, P): table, transition over ``steps`` samples and, if asked, response to each of them.
 
     With more ``levels`` the transitions over twice as many samples, four times as many and so on follow.
     """
@@ -117,12 +117,12 @@ def design(coef: torch.Tensor, kind: str, order: int, steps: int, response: bool
     product = coef.new_empty(steps if response else 0, F * NP, dtype=torch.float32)
     constants = {"KIND": kind, "ORDER": order, "N": N, "NP": NP, "WIDTH": width, "POLES": poles}
     iir_design_kernel[(F,)](
-        coef.contiguous(),
-        table,
-        transition,
-        product,
-        F,
-        steps,
+        p_coef=coef.contiguous(),
+        p_table=table,
+        p_transition=transition,
+        p_response=product,
+        F=F,
+        steps=steps,
         P=P,
         LANES=triton.next_power_of_2(N + 1),
         COLUMNS=32 if steps % 32 == 0 else 1,
@@ -147,8 +147,10 @@ def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoin
     n_chunks = triton.cdiv(n, chunk)
     lanes = 8
     grid = (F * triton.cdiv(B * n_chunks, lanes),)
-    a_strides = (1, NP) if adjoint else (NP, 1)
+    sizes = {"n": n, "B": B, "F": F, "n_chunks": n_chunks, "chunk": chunk}
     options = {
+        "a_stride_out": 1 if adjoint else NP,
+        "a_stride_in": NP if adjoint else 1,
         "N": constants["N"],
         "NP": NP,
         "R": lanes,
@@ -159,24 +161,21 @@ def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoin
     if n_chunks > 1:
         leaving = ends.new_empty(F, B * n_chunks, NP, dtype=torch.float64)
         iir_scan_kernel[grid](
-            ends,
-            transition,
-            ends,
-            leaving,
-            n,
-            B,
-            F,
-            n_chunks,
-            chunk,
-            *a_strides,
-            0,
-            0,
+            p_e=ends,
+            p_transition=transition,
+            p_start=ends,
+            p_out=leaving,
+            start_stride_f=0,
+            start_stride_r=0,
             STATES=False,
             START=False,
+            **sizes,
             **options,
         )
         power = torch.empty_like(transition)
-        iir_power_kernel[(F,)](transition, power, NP=NP, SQUARINGS=chunk.bit_length() - 1, num_warps=4, **LAUNCH)
+        iir_power_kernel[(F,)](
+            p_in=transition, p_out=power, NP=NP, SQUARINGS=chunk.bit_length() - 1, num_warps=4, **LAUNCH
+        )
         # Chunks are already counted from the end, so the levels above run forward, with the transposed A still.
         if adjoint:
             power = power.transpose(1, 2).contiguous()
@@ -184,19 +183,15 @@ def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoin
         start_strides = (B * n_chunks * NP, NP)
     states = torch.empty_like(ends)
     iir_scan_kernel[grid](
-        ends,
-        transition,
-        ends if start is None else start,
-        states,
-        n,
-        B,
-        F,
-        n_chunks,
-        chunk,
-        *a_strides,
-        *start_strides,
+        p_e=ends,
+        p_transition=transition,
+        p_start=ends if start is None else start,
+        p_out=states,
+        start_stride_f=start_strides[0],
+        start_stride_r=start_strides[1],
         STATES=True,
         START=start is not None,
+        **sizes,
         **options,
     )
     return states
@@ -213,6 +208,18 @@ class Run(NamedTuple):
     system: System
     tiling: Tiling
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The arguments of most kernels that tell how large the signal is and where its parts are."""
+        B, F, _ = self.state.shape
+        x_stride_b, x_stride_f = signal_strides(self.x)
+        return {"T": self.x.shape[-1], "B": B, "F": F, "x_stride_b": x_stride_b, "x_stride_f": x_stride_f}
+
+    @property
+    def whole(self) -> dict[str, int]:
+        """:attr:`sizes` with those of the whole trips."""
+        return {"n_samples": self.n_samples, "n_super": self.n_super, **self.sizes}
+
 
 def step_of(system: System, adjoint: bool = False) -> int:
     """Samples of a lane in registers at once: half a trip where states, or numbers, take many registers themselves.
@@ -226,30 +233,43 @@ def step_of(system: System, adjoint: bool = False) -> int:
 
 def recur(task: str, run: Run, out: torch.Tensor, final: torch.Tensor) -> None:
     """Launches :func:`iir_forward_kernel` for one of its tasks."""
-    x, state, start, n_samples, n_super, system, tiling = run
-    B, F, _ = state.shape
+    B, F, _ = run.state.shape
     lanes = lanes_per_warp()
-    iir_forward_kernel[(F * B * triton.cdiv(n_super, lanes),)](
-        x,
-        system.table,
-        state,
-        start,
-        out,
-        final,
-        x.shape[-1],
-        n_samples,
-        n_super,
-        B,
-        F,
-        *signal_strides(x),
-        S=tiling.superblock,
+    iir_forward_kernel[(F * B * triton.cdiv(run.n_super, lanes),)](
+        p_x=run.x,
+        p_table=run.system.table,
+        p_state=run.state,
+        p_start=run.start,
+        p_out=out,
+        p_final=final,
+        S=run.tiling.superblock,
         BORDER=BORDER,
-        STEP=step_of(system),
+        STEP=step_of(run.system),
         R=lanes,
         PER_LANE=on_amd(),
         TASK=task,
         num_warps=1,
-        **system.constants,
+        **run.whole,
+        **run.system.constants,
+        **LAUNCH,
+    )
+
+
+def recur_tail(run: Run, state: torch.Tensor, y: torch.Tensor, final: torch.Tensor) -> None:
+    """Launches :func:`iir_forward_tail_kernel` for the samples after the whole trips, from the state before them."""
+    B, F, _ = state.shape
+    lanes = lanes_per_warp()
+    iir_forward_tail_kernel[(triton.cdiv(B * F, lanes),)](
+        p_x=run.x,
+        p_table=run.system.table,
+        p_state=state,
+        p_y=y,
+        p_final=final,
+        length=y.shape[-1] - run.n_samples,
+        R=lanes,
+        num_warps=1,
+        **run.sizes,
+        **run.system.constants,
         **LAUNCH,
     )
 
@@ -261,7 +281,7 @@ def begin(x, coef, state, kind, order, tiling, response) -> Run:
     x = aligned(x)
     state = state.contiguous()
     steps = tiling.superblock if n_super > 1 else 0
-    system = design(coef, kind, order, steps, response and n_super > 1)
+    system = describe(coef, kind, order, steps, response and n_super > 1)
     return Run(x, state, state, n_samples, n_super, system, tiling)
 
 
@@ -269,22 +289,21 @@ def enter(run: Run) -> Run:
     """Stages 2 and 3 of the forward pass: the states that enter the superblocks."""
     if run.n_super <= 1:
         return run
-    x, state, _, n_samples, n_super, system, tiling = run
-    B, F, _ = state.shape
-    NP = system.constants["NP"]
-    ends = x.new_empty(F, B * n_super, NP)
-    if system.response.numel():
-        tiles = triton.cdiv(n_super, END_ROWS) * triton.cdiv(F * NP, END_COLUMNS)
+    B, F, _ = run.state.shape
+    NP = run.system.constants["NP"]
+    ends = run.x.new_empty(F, B * run.n_super, NP)
+    if run.system.response.numel():
+        tiles = triton.cdiv(run.n_super, END_ROWS) * triton.cdiv(F * NP, END_COLUMNS)
         iir_end_state_kernel[(B * tiles,)](
-            x,
-            system.response,
-            ends,
-            n_samples,
-            n_super,
-            B,
-            F * NP,
-            x.stride(0),
-            S=tiling.superblock,
+            p_x=run.x,
+            p_response=run.system.response,
+            p_end=ends,
+            n_samples=run.n_samples,
+            n_super=run.n_super,
+            B=B,
+            columns=F * NP,
+            x_stride_b=run.x.stride(0),
+            S=run.tiling.superblock,
             NP=NP,
             BR=END_ROWS,
             BC=END_COLUMNS,
@@ -295,7 +314,7 @@ def enter(run: Run) -> Run:
             **LAUNCH,
         )
     else:
-        recur("ends", run, ends, state)
+        recur("ends", run, ends, run.state)
     return scanned(run, ends)
 
 
@@ -313,22 +332,23 @@ def short(x, coef, state, kind, order, y, final, tiling) -> Run:
     n_samples = x.shape[-1] // TRIP * TRIP
     x, state = aligned(x), state.contiguous()
     levels = tiling.short.bit_length() - 1
-    system = design(coef, kind, order, tiling.short, False, levels)
+    system = describe(coef, kind, order, tiling.short, False, levels)
     buffers = state.new_empty(B, F, 2, system.constants["N"], tiling.short, dtype=torch.float64)
-    n_super = triton.cdiv(n_samples, tiling.short)
+    run = Run(x, state, state, n_samples, triton.cdiv(n_samples, tiling.short), system, tiling)
     iir_short_kernel[(B * F,)](
-        x,
-        system.table,
-        system.transition,
-        state,
-        buffers,
-        y,
-        final,
-        x.shape[-1],
-        n_samples,
-        (n_super - 1).bit_length(),
-        F,
-        *signal_strides(x),
+        p_x=x,
+        p_table=system.table,
+        p_matrices=system.transition,
+        p_state=state,
+        p_buffers=buffers,
+        p_y=y,
+        p_final=final,
+        T=x.shape[-1],
+        n_samples=n_samples,
+        levels=(run.n_super - 1).bit_length(),
+        F=F,
+        x_stride_b=run.sizes["x_stride_b"],
+        x_stride_f=run.sizes["x_stride_f"],
         S=tiling.short,
         STEP=step_of(system),
         LEVELS=levels,
@@ -338,7 +358,7 @@ def short(x, coef, state, kind, order, y, final, tiling) -> Run:
         **system.constants,
         **LAUNCH,
     )
-    return Run(x, state, state, n_samples, n_super, system, tiling)
+    return run
 
 
 def iir_forward(
@@ -361,26 +381,8 @@ def iir_forward(
             run = enter(begin(x, coef, state, kind, order, tiling, uses_product(x)))
             if run.n_samples:
                 recur("output", run, y, final)
-        system = run.system
-        length = T - run.n_samples
-        if length:
-            lanes = lanes_per_warp()
-            iir_forward_tail_kernel[(triton.cdiv(B * F, lanes),)](
-                run.x,
-                system.table,
-                final if run.n_samples else run.state,
-                y,
-                final,
-                T,
-                length,
-                B,
-                F,
-                *signal_strides(run.x),
-                R=lanes,
-                num_warps=1,
-                **system.constants,
-                **LAUNCH,
-            )
+        if run.n_samples < T:
+            recur_tail(run, final if run.n_samples else run.state, y, final)
     return y, final
 
 
@@ -427,45 +429,36 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, borders: bool, sums: bool) -> 
         cut = torch.empty_like(state) if n_samples else gstate
         zeroth = torch.empty_like(first) if n_samples else first
         iir_adjoint_tail_kernel[(groups * tail_tiles,)](
-            gy,
-            system.table,
-            gfinal,
-            gx,
-            cut,
-            x,
-            zeroth,
-            part[B * tiles :],
-            T,
-            T - n_samples,
-            B,
-            F,
-            *signal_strides(x),
+            p_gy=gy,
+            p_table=system.table,
+            p_gfinal=gfinal,
+            p_out=gx,
+            p_gstate=cut,
+            p_x=x,
+            p_zeroth=zeroth,
+            p_part=part[B * tiles :],
+            length=T - n_samples,
             GRAD_X=need_x,
             SUMS=sums,
+            **run.sizes,
             **options,
         )
         gfinal = cut
 
     def adjoint(task: str, start, out, grad_x: bool, borders: bool, sums: bool) -> None:
         iir_adjoint_kernel[(groups * B * tiles,)](
-            gy,
-            system.table,
-            gfinal,
-            start,
-            out,
-            gstate,
-            border,
-            x,
-            entering,
-            zeroth,
-            first,
-            part,
-            T,
-            n_samples,
-            n_super,
-            B,
-            F,
-            *(signal_strides(x) if sums else (0, 0)),  # or kernels would be told apart by what they do not use
+            p_gy=gy,
+            p_table=system.table,
+            p_gfinal=gfinal,
+            p_start=start,
+            p_out=out,
+            p_gstate=gstate,
+            p_border=border,
+            p_x=x,
+            p_entering=entering,
+            p_zeroth=zeroth,
+            p_first=first,
+            p_part=part,
             S=tiling.superblock,
             BORDER=BORDER,
             STEP=step_of(system, adjoint=True),
@@ -474,6 +467,8 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, borders: bool, sums: bool) -> 
             GRAD_X=grad_x,
             BORDERS=borders,
             SUMS=sums,
+            # Kernels would be told apart by what they do not use.
+            **(run.whole if sums else {**run.whole, "x_stride_b": 0, "x_stride_f": 0}),
             **options,
         )
 
@@ -489,30 +484,24 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, borders: bool, sums: bool) -> 
 
 def onepole_gradient(gfinal, run: Run, pulled: Pullback) -> torch.Tensor:
     """Gradient of the coefficients (F, 5) of one-pole cascades."""
-    x, state, start, _, n_super, system, tiling = run
-    B, F, _ = state.shape
-    out = x.new_empty(F, 5)
-    constants = {name: value for name, value in system.constants.items() if name != "KIND"}
-    iir_onepole_gradient_kernel[(F,)](
-        pulled.part,
-        pulled.first,
-        pulled.gstate,
-        gfinal,
-        x,
-        system.table,
-        state,
-        start,
-        out,
-        len(pulled.part),
-        x.shape[-1],
-        n_super,
-        B,
-        F,
-        *signal_strides(x),
-        S=tiling.superblock,
+    out = run.x.new_empty(run.state.shape[1], 5)
+    iir_onepole_gradient_kernel[(len(out),)](
+        p_part=pulled.part,
+        p_first=pulled.first,
+        p_gstate=pulled.gstate,
+        p_gfinal=gfinal,
+        p_x=run.x,
+        p_table=run.system.table,
+        p_state=run.state,
+        p_start=run.start,
+        p_out=out,
+        n_parts=len(pulled.part),
+        n_super=run.n_super,
+        S=run.tiling.superblock,
         R=lanes_per_warp(),
         num_warps=1,
-        **constants,
+        **run.sizes,
+        **{name: value for name, value in run.system.constants.items() if name != "KIND"},
         **LAUNCH,
     )
     return out
@@ -561,18 +550,14 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
         splits = max(1, min(GRADIENT_PROGRAMS // F, triton.cdiv(B * n_blocks, BQ)))
         part = x.new_empty(splits, F, (L + ND) ** 2)
         iir_gradient_kernel[(F * splits,)](
-            gy,
-            x,
-            states,
-            border,
-            part,
-            T,
-            n_blocks,
-            n_borders,
-            B,
-            F,
-            splits,
-            *signal_strides(x),
+            p_gy=gy,
+            p_x=x,
+            p_state=states,
+            p_adjoint=border,
+            p_out=part,
+            n_blocks=n_blocks,
+            n_states_row=n_borders,
+            n_splits=splits,
             NP=NP,
             ND=ND,
             L=L,
@@ -580,6 +565,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
             PRECISION=dot_precision(),
             num_warps=GRADIENT_WARPS,
             num_stages=GRADIENT_STAGES,
+            **run.sizes,
             **LAUNCH,
         )
         hh, he, hc, ha = part.sum(0).split((L * L, L * ND, L * ND, ND * ND), 1)
@@ -591,7 +577,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
         entering = states.unflatten(1, (B, n_borders))[:, :, -1, :N] if n_samples > whole else cut.transpose(0, 1)
         if not n_samples:
             entering = state.transpose(0, 1)
-        powers = design(coef, kind, order, 1, False, BORDER.bit_length()).transition[..., :N, :N].to(x.dtype)
+        powers = describe(coef, kind, order, 1, False, BORDER.bit_length()).transition[..., :N, :N].to(x.dtype)
         add_tail_gradients(grad, gy[..., whole:], gfinal, x[..., whole:], entering, powers)
     return grad
 
@@ -604,10 +590,13 @@ def coefficient_gradient(coef, grad: Blocks, kind: str, order: int) -> torch.Ten
     columns = max(1, 32 * VJP_WARPS // lanes)
     out = coef.new_empty(F, P)
     iir_blocks_vjp_kernel[(F * triton.cdiv(P, columns),)](
-        coef.contiguous(),
-        *grad,
-        out,
-        P,
+        p_coef=coef.contiguous(),
+        p_impulse=grad.impulse,
+        p_output=grad.output,
+        p_input=grad.input,
+        p_transitions=grad.transitions,
+        p_out=out,
+        P=P,
         KIND=kind,
         ORDER=order,
         N=N,

@@ -1,8 +1,10 @@
 """Stage 4 of the IIR engine: the recursion itself, one lane per superblock and channel, states in registers.
 
 Each trip takes STEP samples, 16 or 8: a tile (lanes, STEP) is loaded with vector loads, split into columns, stepped
-through, joined and stored. Only whole trips go through this loop, so its masks are per lane; what is left of a length
-not divisible by 16 is done by a small kernel of its own.
+through, joined and stored. Only whole trips go through :func:`recur`, so its masks are per lane; what is left of a
+length not divisible by 16 is done by a small kernel of its own.
+
+:func:`recur` walks; what happens to a sample, and before and after a trip, are functions that a kernel gives to it.
 """
 
 import triton
@@ -33,14 +35,19 @@ def store_states(p_tile, b_s, m_tile, R: tl.constexpr, N: tl.constexpr, NP: tl.c
 
 
 @triton.jit
-def locate(n_super, F, R: tl.constexpr):
-    """(channel, batch row, group of R superblocks) of a program that has a lane for each superblock of the group.
+def locate(n_samples, n_super, F, S: tl.constexpr, R: tl.constexpr):
+    """(channel, batch row, first superblock, its first sample, samples, end) of a program with a lane for each of R.
 
-    Channels run fastest over programs, so that a shared signal is read from DRAM once.
+    Channels run fastest over programs, so that a shared signal is read from DRAM once. ``end`` is the number of samples
+    of the batch row's last superblock, 0 where another program has it.
     """
     n_tiles = (n_super + R - 1) // R
     rest = tl.program_id(0) // F
-    return (tl.program_id(0) % F).to(tl.int64), (rest // n_tiles).to(tl.int64), rest % n_tiles
+    tile = rest % n_tiles
+    o_tile = tile.to(tl.int64) * (R * S)
+    length = tl.minimum(n_samples - o_tile, R * S).to(tl.int32)
+    end = tl.where(tile == n_tiles - 1, n_samples - (n_super - 1) * S, 0)
+    return (tl.program_id(0) % F).to(tl.int64), (rest // n_tiles).to(tl.int64), tile * R, o_tile, length, end
 
 
 @triton.jit
@@ -66,6 +73,106 @@ def store_final(p_final, b_s, m_last, R: tl.constexpr, N: tl.constexpr, NP: tl.c
     o_n = tl.arange(0, NP)
     p_last = p_final + tl.zeros([R, 1], tl.int32) + o_n[None, :]
     store_states(p_last, b_s, m_last[:, None] & (o_n < N)[None, :], R, N, NP)
+
+
+@triton.jit
+def recur(
+    p_signals,
+    b_states,
+    b_c,
+    given,
+    length,
+    SAMPLE: tl.constexpr,
+    FORM: tl.constexpr,
+    NPS: tl.constexpr,
+    S: tl.constexpr,
+    STEP: tl.constexpr,
+    R: tl.constexpr,
+    BEFORE: tl.constexpr = None,
+    AFTER: tl.constexpr = None,
+):
+    """The recursion: every one of R lanes takes S samples, STEP at a time; the states after them.
+
+    p_signals is a tuple of signals, the first sample of each: the lanes' samples follow one another, and in all
+    ``length``, a multiple of STEP, count. b_states holds the states of each cascade, and what else goes from sample to
+    sample. Functions do the rest:
+
+    SAMPLE(b_u, b_states, b_c, PHASE, FORM) -> (y, b_states): one sample of each signal, number PHASE of a trip.
+    BEFORE(k, (), b_states, m_trip, given, NPS, S, STEP, R) -> b_states: before the trip that begins with sample k of
+    every lane, of which m_trip has samples left; ``given`` is what the kernel gives it, NPS the cascades' NP.
+    AFTER(k, b_y, b_states, m_trip, given, NPS, S, STEP, R) -> b_states: after it, with the STEP outputs.
+
+    Beyond its base, every address is a lane's number times a constant, which costs no registers.
+    """
+    lane = tl.arange(0, R)
+    for k in range(0, S, STEP):
+        m_trip = lane * S + k < length  # one register for all lanes' lengths
+        if BEFORE is not None:
+            b_states = BEFORE(k, (), b_states, m_trip, given, NPS, S, STEP, R)
+        b_signals = ()
+        for n in tl.static_range(len(p_signals)):
+            b_signals = b_signals + (load_columns(p_signals[n] + k, lane * S, m_trip, R, STEP),)
+        b_y = ()
+        for i in tl.static_range(STEP):
+            b_u = ()
+            for n in tl.static_range(len(p_signals)):
+                b_u = b_u + (b_signals[n][i],)
+            b_yi, b_states = SAMPLE(b_u, b_states, b_c, i, FORM)
+            b_y = b_y + (b_yi,)
+        if AFTER is not None:
+            b_states = AFTER(k, b_y, b_states, m_trip, given, NPS, S, STEP, R)
+    return b_states
+
+
+@triton.jit
+def filter_sample(b_u, b_states, b_c, PHASE: tl.constexpr, FORM: tl.constexpr):
+    """Of :func:`recur`: one cascade of FORM = (KIND, ORDER, POLES)."""
+    b_y, b_s = forward_step(b_u[0], b_states[0], b_c, FORM[0], FORM[1], PHASE, FORM[2])
+    return b_y, (b_s,)
+
+
+@triton.jit
+def store_output(
+    k, b_y, b_states, m_trip, given, NPS: tl.constexpr, S: tl.constexpr, STEP: tl.constexpr, R: tl.constexpr
+):
+    """Of :func:`recur`: outputs to p_y, and states at the end of the signal as :func:`store_finals`.
+
+    given = (p_y, p_finals, end, m_last)
+    """
+    p_trip = given[0] + ((tl.arange(0, R) * S)[:, None] + tl.arange(0, STEP)[None, :])
+    tl.store(p_trip + k, join_columns(b_y, R, STEP), mask=m_trip[:, None])
+    return store_finals(k, b_y, b_states, m_trip, given, NPS, S, STEP, R)
+
+
+@triton.jit
+def store_finals(
+    k, b_y, b_states, m_trip, given, NPS: tl.constexpr, S: tl.constexpr, STEP: tl.constexpr, R: tl.constexpr
+):
+    """Of :func:`recur`: states of the first cascades to p_finals after sample ``end`` of the one lane in m_last.
+
+    given = (..., p_finals, end, m_last, ...)
+    """
+    if k + STEP == given[2]:
+        for n in tl.static_range(len(given[1])):
+            if len(b_states[n]) > 0:
+                store_final(given[1][n], b_states[n], given[3], R, len(b_states[n]), NPS[n])
+    return b_states
+
+
+@triton.jit
+def store_borders(
+    k, b_y, b_states, m_trip, given, NPS: tl.constexpr, S: tl.constexpr, STEP: tl.constexpr, R: tl.constexpr
+):
+    """Of :func:`recur`: the cascade's states that enter each BORDER samples to p_border (lanes, S / BORDER, NP).
+
+    given = (p_border, ..., BORDER)
+    """
+    NP: tl.constexpr = NPS[0]
+    BORDER: tl.constexpr = given[4]
+    if k % BORDER == 0:
+        o_border = (tl.arange(0, R) * (S // BORDER * NP))[:, None] + tl.arange(0, NP)[None, :]
+        store_states(given[0] + (k // BORDER * NP) + o_border, b_states[0], m_trip[:, None], R, len(b_states[0]), NP)
+    return b_states
 
 
 @triton.jit(do_not_specialize=["n_super", "B", "F"])
@@ -104,47 +211,45 @@ def iir_forward_kernel(
     TASK "output":  out (B, F, T) = y, and final (B, F, N) = state after sample n_samples - 1.
     TASK "ends":    out (F, B, n_super, NP) = end states from a zero start; the last superblock's are not valid.
     TASK "borders": out (F, B, ceil(n_samples / BORDER), NP) = state entering each BORDER samples; final as above.
-
-    Beyond its base, every address is a lane's number times a constant, which costs no registers.
     """
-    o_f, o_b, tile = locate(n_super, F, R)
-    o_tile = tile.to(tl.int64) * (R * S)
+    o_f, o_b, first, o_tile, length, end = locate(n_samples, n_super, F, S, R)
     lane = tl.arange(0, R)
-    o_j = tile * R + lane
-    o_i = tl.arange(0, STEP)
-    o_n = tl.arange(0, NP)
+    o_j = first + lane
     m_row = o_j < n_super
-    length = tl.minimum(n_samples - o_tile, R * S).to(tl.int32)
+    o_row = o_b * F + o_f
+    o_super = ((o_f * B + o_b) * n_super + first) * NP
     b_c = load_row(p_table, vary(o_f, F, R, PER_LANE), WIDTH)
-    p_xtile = p_x + (o_b * x_stride_b + o_f * x_stride_f + o_tile)
-    p_state += (o_b * F + o_f) * N
-    o_super = ((o_f * B + o_b) * n_super + tile * R) * NP
-
+    p_signals = (p_x + (o_b * x_stride_b + o_f * x_stride_f + o_tile),)
+    FORM: tl.constexpr = (KIND, ORDER, POLES)
     if TASK == "ends":
-        b_s = states_at_rest(p_table, R, N)
+        b_states = (states_at_rest(p_table, R, N),)
+        b_states = recur(p_signals, b_states, b_c, (), length, filter_sample, FORM, (NP,), S, STEP, R)
+        p_end = p_out + o_super + (lane[:, None] * NP + tl.arange(0, NP)[None, :])
+        store_states(p_end, b_states[0], m_row[:, None], R, N, NP)
     else:
-        b_s = load_starts(p_start + o_super, p_state, m_row, o_j, R, N, NP)
-    for k in range(0, S, STEP):
-        m_trip = lane * S + k < length  # one register for all lanes' lengths
-        if TASK == "borders":  # noqa: SIM102
-            if k % BORDER == 0:
-                o_border = (o_f * B + o_b) * ((n_samples + BORDER - 1) // BORDER) + (o_tile + k) // BORDER
-                p_border = p_out + o_border * NP + ((lane * (S // BORDER * NP))[:, None] + o_n[None, :])
-                store_states(p_border, b_s, m_trip[:, None], R, N, NP)
-        b_u = load_columns(p_xtile + k, lane * S, m_trip, R, STEP)
-        b_y = ()
-        for i in tl.static_range(STEP):
-            b_yi, b_s = forward_step(b_u[i], b_s, b_c, KIND, ORDER, i, POLES)
-            b_y = b_y + (b_yi,)
+        b_states = (load_starts(p_start + o_super, p_state + o_row * N, m_row, o_j, R, N, NP),)
+        finals = ((p_final + o_row * N,), end, o_j == n_super - 1)
         if TASK == "output":
-            b_out = join_columns(b_y, R, STEP)
-            p_y = p_out + ((o_b * F + o_f) * T + o_tile) + ((lane * S)[:, None] + o_i[None, :])
-            tl.store(p_y + k, b_out, mask=m_trip[:, None])
-        if TASK != "ends":  # noqa: SIM102
-            if (tile == (n_super - 1) // R) & (k + STEP == n_samples - (n_super - 1) * S):
-                store_final(p_final + (o_b * F + o_f) * N, b_s, o_j == n_super - 1, R, N, NP)
-    if TASK == "ends":
-        store_states(p_out + o_super + (lane[:, None] * NP + o_n[None, :]), b_s, m_row[:, None], R, N, NP)
+            given = (p_out + (o_row * T + o_tile),) + finals
+            recur(p_signals, b_states, b_c, given, length, filter_sample, FORM, (NP,), S, STEP, R, AFTER=store_output)
+        else:
+            o_border = (o_f * B + o_b) * ((n_samples + BORDER - 1) // BORDER) + o_tile // BORDER
+            given = (p_out + o_border * NP,) + finals + (BORDER,)
+            recur(
+                p_signals,
+                b_states,
+                b_c,
+                given,
+                length,
+                filter_sample,
+                FORM,
+                (NP,),
+                S,
+                STEP,
+                R,
+                store_borders,
+                store_finals,
+            )
 
 
 @triton.jit(do_not_specialize=["T", "length", "B", "F", "x_stride_b", "x_stride_f"])

@@ -7,10 +7,10 @@ the output from the scanned states.
 import triton
 import triton.language as tl
 
-from tamt.triton_kernels._common import join_columns, load_columns, select
+from tamt.triton_kernels._common import select
 
-from .output import states_at_rest, store_final
-from .sections import forward_step, load_row, vary
+from .output import filter_sample, recur, states_at_rest, store_output
+from .sections import load_row, vary
 
 
 @triton.jit
@@ -83,34 +83,23 @@ def iir_short_kernel(
     o_f = (tl.program_id(0) % F).to(tl.int64)
     o_b = (tl.program_id(0) // F).to(tl.int64)
     lane = tl.arange(0, R)
-    o_i = tl.arange(0, STEP)
     n_super = (n_samples + S - 1) // S
     b_c = load_row(p_table, vary(o_f, F, R, PER_LANE), WIDTH)
-    b_first = load_row(p_state + (o_b * F + o_f) * N, 0, N)
-    p_row = p_x + (o_b * x_stride_b + o_f * x_stride_f)
-    p_ytile = p_y + (o_b * F + o_f) * T + ((lane * S)[:, None] + o_i[None, :])
+    o_row = o_b * F + o_f
+    b_first = load_row(p_state + o_row * N, 0, N)
+    p_signals = (p_x + (o_b * x_stride_b + o_f * x_stride_f),)
+    FORM: tl.constexpr = (KIND, ORDER, POLES)
 
-    b_s = select(lane == 0, b_first, states_at_rest(p_table, R, N), N)
-    for k in range(0, S, STEP):
-        b_u = load_columns(p_row + k, lane * S, lane * S + k < n_samples, R, STEP)
-        for i in tl.static_range(STEP):
-            _, b_s = forward_step(b_u[i], b_s, b_c, KIND, ORDER, i, POLES)
+    b_states = (select(lane == 0, b_first, states_at_rest(p_table, R, N), N),)
+    b_states = recur(p_signals, b_states, b_c, (), n_samples, filter_sample, FORM, (NP,), S, STEP, R)
     b_ends = ()
     for n in tl.static_range(N):
-        b_ends = b_ends + (b_s[n].to(tl.float64),)
+        b_ends = b_ends + (b_states[0][n].to(tl.float64),)
     b_ends = scan_lanes(
-        p_matrices + o_f * (LEVELS * NP * NP), p_buffers + (o_b * F + o_f) * (2 * N * R), b_ends, levels, R, N, NP
+        p_matrices + o_f * (LEVELS * NP * NP), p_buffers + o_row * (2 * N * R), b_ends, levels, R, N, NP
     )
     b_s = ()
     for n in tl.static_range(N):
         b_s = b_s + (tl.where(lane == 0, b_first[n], b_ends[n].to(p_table.dtype.element_ty)),)
-    for k in range(0, S, STEP):
-        m_trip = lane * S + k < n_samples
-        b_u = load_columns(p_row + k, lane * S, m_trip, R, STEP)
-        b_y = ()
-        for i in tl.static_range(STEP):
-            b_yi, b_s = forward_step(b_u[i], b_s, b_c, KIND, ORDER, i, POLES)
-            b_y = b_y + (b_yi,)
-        tl.store(p_ytile + k, join_columns(b_y, R, STEP), mask=m_trip[:, None])
-        if k + STEP == n_samples - (n_super - 1) * S:
-            store_final(p_final + (o_b * F + o_f) * N, b_s, lane == n_super - 1, R, N, NP)
+    given = (p_y + o_row * T, (p_final + o_row * N,), n_samples - (n_super - 1) * S, lane == n_super - 1)
+    recur(p_signals, (b_s,), b_c, given, n_samples, filter_sample, FORM, (NP,), S, STEP, R, AFTER=store_output)
