@@ -81,7 +81,7 @@ def filtering(
     """Signal, coefficients and a state other than rest."""
     given = coef().float().to(device)
     channels = given.shape[0]
-    signal = noise(rows, length, device=device) if shared else noise(rows, channels, length, device=device)
+    signal = noise(rows, 1 if shared else channels, length, device=device)
     return signal, given, noise(rows, channels, 2 * order, device=device), kind, order
 
 
