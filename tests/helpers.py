@@ -100,7 +100,7 @@ def pole_of(section: OnepoleRow | ModalSection) -> Tensor:
 
 def naive_iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
     """The definition of ``tamt.ops.iir.iir``, one sample after the other; autograd differentiates it."""
-    signal = x[:, None].expand(-1, coef.shape[0], -1) if x.dim() == 2 else x
+    signal = x.repeat_interleave(coef.shape[0] // max(1, x.shape[1]), 1)
     outputs = []
     if kind == "biquad":
         sections = [BiquadSection(*section.unbind(-1)) for section in coef.unflatten(1, (order, 7)).unbind(1)]
@@ -172,9 +172,9 @@ def example_coef(kind: str, order: int, channels: int, seed: int = 0) -> Tensor:
 def example_operands(
     kind: str, order: int, length: int, per_channel: bool, batch: int = 2, channels: int = 3, seed: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Signal, coefficients and a state other than rest, float64."""
+    """A signal for all channels or one for each, coefficients and a state other than rest, float64."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (batch, channels, length) if per_channel else (batch, length)
+    shape = (batch, channels if per_channel else 1, length)
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
     state = 0.1 * torch.randn(batch, channels, 2 * order, generator=generator, dtype=torch.float64)
     return x, example_coef(kind, order, channels, seed), state

@@ -21,8 +21,8 @@ def test_definition(kind: str) -> None:
     order, channels = 3, 2
     coef = example_coef(kind, order, channels)
     blocks = reference.definition(coef, kind, order)
-    impulse = torch.zeros(1, BLOCK, dtype=torch.float64)
-    impulse[0, 0] = 1
+    impulse = torch.zeros(1, 1, BLOCK, dtype=torch.float64)
+    impulse[..., 0] = 1
     rest = torch.zeros(1, channels, 2 * order, dtype=torch.float64)
     y, final = naive_iir(impulse, coef, rest, kind, order)
     assert_close(blocks.impulse, y[0], 1e-9)
@@ -31,9 +31,9 @@ def test_definition(kind: str) -> None:
         unit = torch.zeros_like(rest)
         unit[..., n] = 1
         for i in range(BLOCK.bit_length()):
-            _, final = naive_iir(torch.zeros(1, 2**i, dtype=torch.float64), coef, unit, kind, order)
+            _, final = naive_iir(torch.zeros(1, 1, 2**i, dtype=torch.float64), coef, unit, kind, order)
             assert_close(blocks.transitions[:, i, :, n], final[0], 1e-8)
-        y, _ = naive_iir(torch.zeros(1, BLOCK, dtype=torch.float64), coef, unit, kind, order)
+        y, _ = naive_iir(torch.zeros(1, 1, BLOCK, dtype=torch.float64), coef, unit, kind, order)
         assert_close(blocks.output[:, :, n], y[0], 1e-8)
 
 
@@ -75,8 +75,8 @@ def test_quiet_filters_are_flushed_less() -> None:
     coef[1, 3:] *= 1e-29
     plain, quiet = (iir_blocks(c, "onepole", 4)[0] for c in (coef, coef.double()))
     assert_close(plain, quiet, 1e-6, torch.float32)
-    x, rest = torch.zeros(1, 500), torch.zeros(1, 2, 8)
-    x[0, 0] = 1
+    x, rest = torch.zeros(1, 1, 500), torch.zeros(1, 2, 8)
+    x[..., 0] = 1
     exact, _ = iir(x.double(), coef.double(), rest.double(), "onepole", 4)
     assert_close(iir(x, coef, rest, "onepole", 4)[0], exact, 1e-6, torch.float32)
 

@@ -35,8 +35,8 @@ def example(
 
 def naive(x: Tensor, linear: Tensor, front: Tensor, back: Tensor, stick: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
     """One filter after the other, sample by sample."""
-    straight, first = naive_iir(x, linear, states[0], "modal", ORDERS[0])
-    v, second = naive_iir(x, front, states[1], "modal", ORDERS[1])
+    straight, first = naive_iir(x[:, None], linear, states[0], "modal", ORDERS[0])
+    v, second = naive_iir(x[:, None], front, states[1], "modal", ORDERS[1])
     a, b, c = stick[..., None].unbind(1)
     w = v.sign() * torch.minimum(a * v.abs(), b * v.abs() ** c)
     bent, third = naive_iir(w, back, states[2], "modal", ORDERS[2])

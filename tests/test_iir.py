@@ -38,6 +38,58 @@ def test_definition(kind: str, order: int, length: int, per_channel: bool) -> No
     assert final.is_contiguous()
 
 
+def fan_out(kind: str, order: int, length: int, signals: int, channels: int = 4) -> list[torch.Tensor]:
+    """Operands of which each signal goes through several filters."""
+    x, coef, state = example_operands(kind, order, length, True, channels=channels)
+    return [t.requires_grad_() for t in (x[:, :signals].clone(), coef, state)]
+
+
+@kinds
+@pytest.mark.parametrize("signals", [1, 2, 4])
+@pytest.mark.parametrize("length", [1, 63, 64, 150])
+def test_fan_out(kind: str, signals: int, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients; channels worked on in parts that are no multiple of a signal's."""
+    operands = fan_out(kind, 2, length, signals)
+    results, expected = ops.iir(*operands, kind, 2), naive_iir(*operands, kind, 2)
+    weights = [torch.randn_like(r) for r in results]
+    gradients = [torch.autograd.grad(r, operands, weights) for r in (results, expected)]
+    assert gradients[0][0].shape == (2, signals, length)
+    for actual, right in zip((*results, *gradients[0]), (*expected, *gradients[1]), strict=True):
+        assert_close(actual.detach(), right.detach(), 1e-9)
+    monkeypatch.setattr(reference, "PART", 3 * length)
+    assert_close(ops.iir(*operands, kind, 2)[0].detach(), expected[0].detach(), 1e-9)
+
+
+@kinds
+def test_gradients_of_a_fan_out(kind: str) -> None:
+    operands = fan_out(kind, 1, 66, 2)
+
+    def function(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return ops.iir(*tensors, kind, 1)
+
+    assert torch.autograd.gradcheck(function, operands, fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, operands, fast_mode=True)
+
+
+@pytest.mark.parametrize("signals", [1, 2, 4])
+def test_fan_out_mapped(signals: int) -> None:
+    x, coef, state = (t.detach() for t in fan_out("modal", 2, 100, signals))
+    many = torch.randn(3, *x.shape, dtype=torch.float64)
+
+    def output(x: torch.Tensor) -> torch.Tensor:
+        return ops.iir(x, coef, state, "modal", 2)[0]
+
+    assert_close(torch.vmap(output)(many), torch.stack([output(x) for x in many]), 1e-13)
+    sections = coef.unflatten(1, (2, 6))
+    y, last = ops.modal_cascade(many, sections, per_channel=True)
+    assert y.shape == (3, 2, 4, 100)
+    assert last.shape == (3, 2, 4, 4)
+    for signal in range(signals):
+        mine = slice(signal * 4 // signals, (signal + 1) * 4 // signals)
+        alone, _ = ops.modal_cascade(many[:, :, signal], sections[mine])
+        assert_close(y[:, :, mine], alone, 1e-13)
+
+
 @kinds
 @sharing
 @pytest.mark.parametrize("length", [64, 150, 1000])
@@ -148,7 +200,7 @@ def test_slow_poles(dtype: torch.dtype) -> None:
     gain = torch.stack((-torch.expm1(-decay), torch.zeros(3, dtype=torch.float64)), 1) ** 2
     x = torch.randn(1, 32000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected, _ = naive_iir(
-        x[:, :9000],
+        x[:, None, :9000],
         torch.cat((decay[:, None], frequency[:, None], 0 * decay[:, None], gain), 1),
         torch.zeros(1, 3, 4, dtype=torch.float64),
         "onepole",
@@ -271,10 +323,10 @@ def test_plans_serve_any_length_in_any_order_and_many_threads(order: int) -> Non
     x, coef, state = example_operands("onepole", order, 64 * 40, False)
     coef[:, 0] += 1
     lengths = [70, 64 * 40, 64 * 3, 64 * 9, 64 * 40, 130] * 3
-    expected = {n: naive_iir(x[:, :n], coef, state, "onepole", order)[0] for n in set(lengths)}
+    expected = {n: naive_iir(x[..., :n], coef, state, "onepole", order)[0] for n in set(lengths)}
     reference._plans.clear()
     with ThreadPoolExecutor(4) as threads:
-        results = list(threads.map(lambda n: ops.iir(x[:, :n], coef, state, "onepole", order)[0], lengths))
+        results = list(threads.map(lambda n: ops.iir(x[..., :n], coef, state, "onepole", order)[0], lengths))
     for n, y in zip(lengths, results, strict=True):
         assert_close(y, expected[n], 1e-9)
 
@@ -317,15 +369,19 @@ def test_float32_needs_neither_float64_nor_complex(mps_safe: object) -> None:
         (lambda x, v: ops.onepole_cascade(x, v, v, v, 1), r"gain must have shape \(3, 2\), got \(3,\)"),
         (lambda x, v: ops.onepole_cascade(x, v, v, v[:, None].expand(3, 2), 0), "order must be at least 1, got 0"),
         (lambda x, v: ops.biquad_cascade(x, v), r"sos must have shape \(F, K, 6\)"),
-        (lambda x, v: ops.biquad_cascade(x, torch.ones(3, 1, 6), per_channel=True), r"x must have shape \(..., 3, T\)"),
+        (lambda x, v: ops.biquad_cascade(x, torch.ones(3, 1, 6), per_channel=True), "an S that divides 3, got"),
+        (
+            lambda x, v: ops.iir(x, torch.ones(3, 5), torch.zeros(2, 3, 2), "onepole", 1),
+            r"x must have shape \(B, S, T\)",
+        ),
         (lambda x, v: ops.modal_cascade(x, torch.ones(3, 6)), r"sections must have shape \(F, K, 6\) with K >= 1"),
         (
             lambda x, v: ops.biquad_cascade(x, torch.ones(3, 1, 6), state=torch.zeros(3, 2)),
             r"state must have shape \(2, 3, 2\), got \(3, 2\)",
         ),
-        (lambda x, v: ops.iir(x, torch.ones(3, 5), torch.zeros(2, 3, 2), "comb", 1), "kind must be one of"),
+        (lambda x, v: ops.iir(x[:, None], torch.ones(3, 5), torch.zeros(2, 3, 2), "comb", 1), "kind must be one of"),
         (
-            lambda x, v: ops.iir(x, torch.ones(3, 4), torch.zeros(2, 3, 2), "onepole", 1),
+            lambda x, v: ops.iir(x[:, None], torch.ones(3, 4), torch.zeros(2, 3, 2), "onepole", 1),
             r"coef must have shape \(F, 5\)",
         ),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import EllipsisType
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(iir_reference, "SLICE", T)
 
 
-def spoilt(x: Tensor, at: tuple[int, ...], value: float) -> Tensor:
+def spoilt(x: Tensor, at: tuple[int | EllipsisType, ...], value: float) -> Tensor:
     x = x.clone()
     x[at] = value
     return x
@@ -93,8 +94,8 @@ def test_iir(kind: str, dtype: torch.dtype, per_channel: bool, readable: bool) -
     x, coef, state = (t.to(dtype) for t in example_operands(kind, 4, T, per_channel, batch=3))
     clean = iir.iir(x, coef, state, kind, 4)
     for t, value in PLACES:
-        at = (1, 2, t) if per_channel else (1, t)
-        check(iir.iir(spoilt(x, at, value), coef, state, kind, 4), clean, at)
+        at, place = ((1, 2, t), (1, 2, t)) if per_channel else ((1, t), (1, 0, t))
+        check(iir.iir(spoilt(x, place, value), coef, state, kind, 4), clean, at)
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
@@ -104,8 +105,8 @@ def test_iir_in_parts(per_channel: bool) -> None:
     assert len(list(iir_reference.parts((3, 3, T)))) > 3
     clean = iir.iir(x, coef, state, "modal", 2)
     for t in (0, 64, 700, T - 1):
-        at = (1, 2, t) if per_channel else (1, t)
-        check(iir.iir(spoilt(x, at, math.nan), coef, state, "modal", 2), clean, at)
+        at, place = ((1, 2, t), (1, 2, t)) if per_channel else ((1, t), (1, 0, t))
+        check(iir.iir(spoilt(x, place, math.nan), coef, state, "modal", 2), clean, at)
 
 
 @dtypes
@@ -127,10 +128,13 @@ def test_drnl_in_parts() -> None:
 def test_layouts() -> None:
     """Signals and states that do not lie side by side."""
     x, coef, state = example_operands("onepole", 2, T, False)
-    rows, states = x.t().contiguous().t(), state.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    rows, states = (
+        x.permute(2, 1, 0).contiguous().permute(2, 1, 0),
+        state.permute(2, 1, 0).contiguous().permute(2, 1, 0),
+    )
     clean = iir.iir(rows, coef, states, "onepole", 2)
     bad = rows.clone()
-    bad[1, 700] = math.nan
+    bad[1, 0, 700] = math.nan
     assert bad.stride() == rows.stride()
     check(iir.iir(bad, coef, states, "onepole", 2), clean, (1, 700))
 
@@ -158,9 +162,9 @@ def test_broken_stick() -> None:
 def test_a_state_that_is_not_finite(kind: str, readable: bool) -> None:
     x, coef, state = example_operands(kind, 2, 200, False)
     for length in (0, 1, 10, 64, 200):
-        clean = iir.iir(x[:, :length], coef, state, kind, 2)
+        clean = iir.iir(x[..., :length], coef, state, kind, 2)
         for n, value in enumerate((math.nan, math.inf, -math.inf, math.nan)):
-            check(iir.iir(x[:, :length], coef, spoilt(state, (1, 2, n), value), kind, 2), clean, (1, 2, 0))
+            check(iir.iir(x[..., :length], coef, spoilt(state, (1, 2, n), value), kind, 2), clean, (1, 2, 0))
 
 
 def test_a_drnl_state_that_is_not_finite(readable: bool) -> None:
@@ -224,7 +228,7 @@ def test_overflow(kind: str, dtype: torch.dtype) -> None:
     coef[:, columns] *= 1e3
     clean = iir.iir(x, coef, state, kind, 2)
     for t in (0, 64, 100, 700, T - 1):
-        y, final = iir.iir(spoilt(x, (1, t), torch.finfo(dtype).max / 4), coef, state, kind, 2)
+        y, final = iir.iir(spoilt(x, (1, 0, t), torch.finfo(dtype).max / 4), coef, state, kind, 2)
         for a, e in zip((y, final), clean, strict=True):
             assert torch.equal(a[[0, 2]], e[[0, 2]])
         if t:
@@ -243,7 +247,7 @@ def test_unstable_filters(kind: str) -> None:
     else:
         coef[:, 0] = -0.18
     y, final = iir.iir(x, coef, state, kind, 1)
-    expected, _ = naive_iir(x.double()[:, :400], coef.double(), state.double(), kind, 1)
+    expected, _ = naive_iir(x.double()[..., :400], coef.double(), state.double(), kind, 1)
     assert_close(y[..., :400], expected, 1e-4, torch.float32)
     assert not final.isfinite().any()
     assert not y[..., 800:].isfinite().any()
@@ -270,10 +274,10 @@ def test_overflow_in_a_chunk_spoils_no_later_row() -> None:
     """An overflow, and a NaN in another row, at once."""
     x, coef, state = example_operands("biquad", 2, T, False, batch=3)
     coef[:, :3] *= 1e3
-    x[0, 300] = torch.finfo(x.dtype).max / 4
+    x[0, 0, 300] = torch.finfo(x.dtype).max / 4
     clean = iir.iir(x, coef, state, "biquad", 2)
     check(
-        tuple(t[1:] for t in iir.iir(spoilt(x, (1, 700), math.nan), coef, state, "biquad", 2)),
+        tuple(t[1:] for t in iir.iir(spoilt(x, (1, 0, 700), math.nan), coef, state, "biquad", 2)),
         tuple(t[1:] for t in clean),
         (0, 700),
     )
@@ -299,7 +303,7 @@ def test_gradients(name: str) -> None:
     """A loss of what came before has those of a clean signal; a loss that is NaN spoils its own row's alone."""
     operator, operands, inputs = OPERATORS[name]
     x, *rest = operands()
-    weight = torch.randn(x.shape[0], 3, x.shape[1], dtype=x.dtype)
+    weight = torch.randn(x.shape[0], 3, x.shape[-1], dtype=x.dtype)
     row_wise = {0, *range(3 if name != "drnl" else 5, 8)} - ({2} if name == "fft" else set())
     if name in KINDS:
         row_wise = {0, 2}
@@ -310,10 +314,10 @@ def test_gradients(name: str) -> None:
         loss = sum((row[:, :end] * w[:, :end]).square().sum() for row, w, end in zip(y, weight, upto, strict=True))
         return torch.autograd.grad(loss, [given[i] for i in inputs], allow_unused=True, materialize_grads=True)
 
-    length = x.shape[1]
+    length = x.shape[-1]
     whole = gradients(x, weight, (length, length))
     for t, value in ((0, math.inf), (64, -math.inf), (150, math.nan), (length - 1, math.nan)):
-        bad = spoilt(x, (1, t), value)
+        bad = spoilt(x, (1, ..., t), value)
         partly = gradients(x, weight, (length, t))
         for a, e in zip(gradients(bad, weight, (length, t)), partly, strict=True):
             torch.testing.assert_close(a, e, rtol=1e-9, atol=1e-11 * e.abs().max().item())

@@ -493,7 +493,7 @@ def test_compiled_transforms(transform: str) -> None:
     _, coef, state = example_operands("onepole", 2, 70, False, batch=1, channels=2)
 
     def filtered(x: Tensor) -> Tensor:
-        return iir.iir(x[None], coef, state, "onepole", 2)[0].tanh()
+        return iir.iir(x[None, None], coef, state, "onepole", 2)[0].tanh()
 
     x = random(3, 70) if transform == "vmap(grad)" else random(70)
     function = COMPILED[transform](filtered)
@@ -505,7 +505,7 @@ def test_forward_mode_inside_and_around_a_compiled_function() -> None:
     """Where tracing hides the level of forward mode from Python."""
     torch._dynamo.reset()
     _, coef, state = example_operands("onepole", 2, 70, False, batch=1, channels=2)
-    x = random(1, 70)
+    x = random(1, 1, 70)
 
     def filtered(x: Tensor) -> Tensor:
         return iir.iir(x, coef, state, "onepole", 2)[0].tanh()

@@ -116,8 +116,8 @@ def _check(*operands: Tensor) -> None:
 
 def _definition(*operands: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     given = Operands(*operands)
-    straight, last_linear = iir(given.x, *given.cascade("linear"))
-    v, last_front = iir(given.x, *given.cascade("front"))
+    straight, last_linear = iir(given.x[:, None], *given.cascade("linear"))
+    v, last_front = iir(given.x[:, None], *given.cascade("front"))
     bent, last_back = iir(broken_stick_rows(v, given.stick), *given.cascade("back"))
     return straight + bent, last_linear, last_front, last_back
 
@@ -140,16 +140,17 @@ def _backward(
         return of_signal
 
     # The signals between the filters are made again: keeping them would take two more outputs' memory.
-    v, _ = iir(given.x, *given.cascade("front"))
+    v, _ = iir(given.x[:, None], *given.cascade("front"))
     w = broken_stick_rows(v, given.stick)
     need_v = needs.x or needs.front or needs.stick or needs.state_front
     grad_w = pull_back("back", grad_y, grad_back, w, need_v)
     if need_v:
         grad_v, grads["stick"] = broken_stick_backward(grad_w, v, given.stick)
-        grads["x"] = pull_back("front", grad_v, grad_front, given.x, needs.x)
+        of_front = pull_back("front", grad_v, grad_front, given.x[:, None], needs.x)
     if needs.x or needs.linear or needs.state_linear:
-        straight = pull_back("linear", grad_y, grad_linear, given.x, needs.x)
-        grads["x"] = grads["x"] + straight if needs.x else None
+        of_linear = pull_back("linear", grad_y, grad_linear, given.x[:, None], needs.x)
+    if needs.x:
+        grads["x"] = (of_front + of_linear)[:, 0]
     return tuple(grad if need else None for grad, need in zip(grads.values(), needs, strict=True))
 
 

@@ -1,16 +1,17 @@
 r"""IIR filters of many channels: cascades of complex one-pole sections and of real second-order sections.
 
-Three public functions, one operator. Each filters a signal shared by all ``F`` channels, ``x`` (..., T), or one signal
-per channel, ``x`` (..., F, T) with ``per_channel=True``, and returns the output (..., F, T) and the final state
-(..., F, N), which continues the signal when it is given back as ``state``. Gradients reach the signal, the coefficients
+Three public functions, one operator. Each filters a signal shared by all ``F`` channels, ``x`` (..., T), or, with
+``per_channel=True``, ``S`` signals, ``x`` (..., S, T), of which each goes through ``F / S`` filters, the first through
+the first ones: with ``S = F`` one for each channel. It returns the output (..., F, T) and the final state (..., F, N),
+which continues the signal when it is given back as ``state``. Gradients reach the signal, the coefficients
 and the state. On CUDA the operator runs on Triton kernels, elsewhere on :mod:`tamt.reference.iir`.
 
 From the first sample on that is NaN or infinite, no sample of that signal's output is finite, nor is the final state;
 from a state that is not finite, none is from the second sample on. What came before, and other signals, do not change,
 and gradients of a loss that reads those alone are what they would be without such samples.
 
-For the operator the leading dimensions are one, ``x`` is (B, T) or (B, F, T), ``state`` (B, F, N), and the coefficients
-of a channel are a row of ``coef`` (F, P):
+For the operator the leading dimensions are one, ``x`` is (B, S, T), with ``S = 1`` for a signal shared by all channels,
+``state`` (B, F, N), and the coefficients of a channel are a row of ``coef`` (F, P):
 
 =========== ==== ======== ============================================= ===========================================
 kind        N    P        row                                           state
@@ -64,7 +65,7 @@ def onepole_cascade(
 
     Parameters
     ----------
-    x : Tensor (..., T) or, with ``per_channel``, (..., F, T)
+    x : Tensor (..., T) or, with ``per_channel``, (..., S, T)
         Signal, float32 or float64; the coefficients have the same type.
     decay : Tensor (F,)
         Nepers per sample, positive for a stable filter.
@@ -82,7 +83,7 @@ def onepole_cascade(
         State to continue from, real and imaginary part of :math:`s_1 \dots s_n`; rest if not given. Beyond order 8,
         where they would leave the range of float32, it has :math:`s_j / h^{n-j}`, :math:`h = 1 - e^{-\mathrm{decay}}`.
     per_channel : bool
-        Whether ``x`` has a channel axis.
+        Whether ``x`` has a channel axis: S signals, of which each goes through F / S filters.
 
     Returns
     -------
@@ -116,7 +117,7 @@ def biquad_cascade(
 
     Parameters
     ----------
-    x : Tensor (..., T) or, with ``per_channel``, (..., F, T)
+    x : Tensor (..., T) or, with ``per_channel``, (..., S, T)
         Signal, float32 or float64.
     sos : Tensor (F, K, 6)
         ``b0 b1 b2 a0 a1 a2`` of each section, as in :func:`scipy.signal.sosfilt`, for each channel. They are divided by
@@ -125,7 +126,7 @@ def biquad_cascade(
         State to continue from, the two delays of each section in transposed direct form II (``zi`` of
         :func:`scipy.signal.sosfilt`); rest if not given.
     per_channel : bool
-        Whether ``x`` has a channel axis.
+        Whether ``x`` has a channel axis: S signals, of which each goes through F / S filters.
 
     Returns
     -------
@@ -153,7 +154,7 @@ def modal_cascade(
 
     Parameters
     ----------
-    x : Tensor (..., T) or, with ``per_channel``, (..., F, T)
+    x : Tensor (..., T) or, with ``per_channel``, (..., S, T)
         Signal, float32 or float64; the sections have the same type.
     sections : Tensor (F, K, 6)
         Decay in nepers per sample, frequency in cycles per sample as an unevaluated sum (high, low), gain (real and
@@ -161,7 +162,7 @@ def modal_cascade(
     state : Tensor (..., F, 2 * K), optional
         State to continue from; rest if not given.
     per_channel : bool
-        Whether ``x`` has a channel axis.
+        Whether ``x`` has a channel axis: S signals, of which each goes through F / S filters.
 
     Returns
     -------
@@ -189,13 +190,14 @@ def filtered(
 ) -> tuple[Tensor, Tensor]:
     """Output and final state of any filter that the operator knows, by its rows; leading dimensions are kept."""
     channels = coef.shape[0]
-    signal_dims = 2 if per_channel else 1
-    if x.dim() < signal_dims or (per_channel and x.shape[-2] != channels):
-        expected = f"(..., {channels}, T)" if per_channel else "(..., T)"
+    if x.dim() < (2 if per_channel else 1) or (per_channel and not _fan_out(x.shape[-2], channels)):
+        expected = f"(..., S, T) with an S that divides {channels}" if per_channel else "(..., T)"
         raise ValueError(f"x must have shape {expected}, got {tuple(x.shape)}")
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x must be float32 or float64, got {x.dtype}")
-    lead = x.shape[:-signal_dims]
+    if not per_channel:
+        x = x.unsqueeze(-2)
+    lead = x.shape[:-2]
     at_rest = state is None
     if state is None:
         state = x.new_zeros(*lead, channels, KINDS[kind].states(order))
@@ -210,6 +212,11 @@ def filtered(
     y, last = iir(rows, coef, states, kind, order)
     last = last.reshape(state.shape)
     return y.reshape(*lead, channels, x.shape[-1]), biquads.delays(last) if biquads else last
+
+
+def _fan_out(signals: int, channels: int) -> bool:
+    """Whether each of the signals can have an equal number of channels."""
+    return channels % signals == 0 if signals else channels == 0
 
 
 def _check_vector(name: str, tensor: Tensor) -> None:
@@ -239,8 +246,8 @@ def _check_operands(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: in
         lambda: f"state must have shape (B, {coef.shape[0]}, {states}), got {tuple(state.shape)}",
     )
     torch._check_value(
-        x.dim() in (2, 3) and x.shape[0] == state.shape[0] and (x.dim() == 2 or x.shape[1] == coef.shape[0]),
-        lambda: f"x must have shape (B, T) or (B, {coef.shape[0]}, T), got {tuple(x.shape)}",
+        x.dim() == 3 and x.shape[0] == state.shape[0] and _fan_out(x.shape[1], coef.shape[0]),
+        lambda: f"x must have shape (B, S, T) with an S that divides {coef.shape[0]}, got {tuple(x.shape)}",
     )
 
 

@@ -1,8 +1,8 @@
 """IIR filters of many channels in plain torch: products over blocks of samples, and a scan of the blocks' states.
 
 The operator, the meaning of its arguments and their shapes are in :mod:`tamt.ops.iir`, the derivation and its adjoint
-in ``docs/engine.md``. Signals are (B, 1, T) where all filters share one, else (B, F, T); in blocks (B, 1 or F, K, L).
-States are (F, B, N) here, of all blocks (F, B, K, N).
+in ``docs/engine.md``. Inside, signals are (B, 1, T) where all filters share one, else (B, F, T); in blocks (B, 1 or F,
+K, L). States are (F, B, N), of all blocks (F, B, K, N).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def definition(x: Tensor, blocks: Blocks, state: Tensor) -> tuple[Tensor, Tensor
 
     Parameters
     ----------
-    x : Tensor (B, T) or (B, F, T)
-        Signals, of any length and whatever they hold.
+    x : Tensor (B, S, T)
+        Signals, of any length and whatever they hold; each goes through F / S filters.
     blocks : Blocks
         Matrices of the filters (:func:`tamt.reference.blocks.definition`).
     state : Tensor (B, F, N)
@@ -46,7 +46,7 @@ def definition(x: Tensor, blocks: Blocks, state: Tensor) -> tuple[Tensor, Tensor
     state : Tensor (B, F, N)
         State at the end.
     """
-    signal = (x[:, None] if x.dim() == 2 else x).expand(-1, state.shape[1], -1)
+    signal = x.repeat_interleave(state.shape[1] // max(1, x.shape[1]), 1)
     y, state = [signal[..., :0]], state.transpose(0, 1)
     for piece, length in pieces(x.shape[-1]):  # whole blocks, then one that is shorter
         block, u = blocks.over(length), signal[..., piece].unflatten(-1, (-1, length))
@@ -115,16 +115,26 @@ def plan(coef: Tensor, kind: str, order: int) -> Plan:
 
 
 def iir(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> tuple[Tensor, Tensor]:
-    """Filter ``x`` (B, T) or (B, F, T) from ``state`` (B, F, N): the output (B, F, T) and the final state."""
+    """Filter ``x`` (B, S, T) from ``state`` (B, F, N): the output (B, F, T) and the final state."""
     matrices = plan(coef, kind, order)
     x, state = x.contiguous(), state.contiguous()  # what has another layout may round in another way
     y, final = x.new_empty(*state.shape[:2], x.shape[-1]), torch.empty_like(state)
     for rows, channels in parts(y.shape):
-        signal = x[rows, None] if x.dim() == 2 else x[rows, channels]
+        signal = signals_of(x[rows], channels, len(coef))
         start = state[rows, channels].transpose(0, 1)
         (last,) = causal(Cascade(matrices.of(channels)), signal, [start], y[rows, channels])
         final[rows, channels] = last.transpose(0, 1)
     return y, final
+
+
+def signals_of(x: Tensor, channels: slice, filters: int) -> Tensor:
+    """Of ``x`` (B, S, T) those that some of the ``filters`` take: one that all share, or one for each."""
+    signals = x.shape[1]
+    if signals == 1:
+        return x
+    if signals == filters:
+        return x[:, channels]
+    return x[:, torch.arange(filters, device=x.device)[channels] // (filters // signals)]
 
 
 def parts(shape: Sequence[int]) -> Iterator[tuple[slice, slice]]:
@@ -260,7 +270,7 @@ def iir_backward(
     over all blocks.
     """
     matrices = plan(coef, kind, order)
-    signal = x[:, None] if x.dim() == 2 else x
+    signal = signals_of(x, slice(None), len(coef))
     grad_x = signal.new_empty(signal.shape if need_x else (0, 0, 0))
     grad_blocks = Blocks(*(m.new_zeros(m.shape) if need_coef else m.new_empty(0) for m in matrices.blocks))
     cut = list(pieces(x.shape[-1]))
@@ -288,7 +298,11 @@ def iir_backward(
         if need_coef:
             add_block_gradients(grad_blocks.over(length), grad, leaving, blocked(signal[..., piece], length), begun)
     grad_state = adjoint.transpose(0, 1).clone(memory_format=torch.contiguous_format)
-    return grad_x.reshape(x.shape if need_x else 0), grad_state, grad_blocks
+    if not need_x:
+        return grad_x.flatten(), grad_state, grad_blocks
+    if grad_x.shape != x.shape:  # a sum over each signal's filters
+        grad_x = grad_x.unflatten(1, (x.shape[1], -1)).sum(2)
+    return grad_x, grad_state, grad_blocks
 
 
 def _write_signal_gradient(grad: Tensor, leaving: Tensor, own: Tensor, krylov: Tensor, out: Tensor) -> None:

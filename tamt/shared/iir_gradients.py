@@ -13,9 +13,7 @@ from tamt.shared.iir import BLOCK, Blocks, powers_in
 
 
 def blocked(x: Tensor, length: int = BLOCK) -> Tensor:
-    """(B, T) or (B, F, T) as blocks (B, 1 or F, K, L)."""
-    if x.dim() == 2:
-        x = x[:, None]
+    """(B, S, T) as blocks (B, S, K, L)."""
     return x.unflatten(-1, (x.shape[-1] // length, length))
 
 
