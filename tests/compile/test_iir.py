@@ -73,7 +73,7 @@ def launch(
     """Forward and backward on tensors without memory."""
     new = torch.empty(0, dtype=dtype, device="meta").new_empty
     columns = {"onepole": 5, "biquad": 7 * order, "allpole": 5 + 2 * order, "modal": 6 * order}[kind]
-    x = new(rows, length) if shared else new(rows, channels, length)
+    x = new(rows, 1 if shared else channels, length)
     coef, state, y = new(channels, columns), new(rows, channels, 2 * order), new(rows, channels, length)
     iir_forward(x, coef, state, kind, order)
     iir_backward(y, state, x, coef, state, kind, order, True, True)
@@ -125,7 +125,7 @@ def test_machine_code_of_short_signals(target: str, kind: str, dtype: torch.dtyp
     new = torch.empty(0, dtype=dtype, device="meta").new_empty
     columns = {"onepole": 5, "biquad": 28, "allpole": 13, "modal": 24}[kind]
     with compiled(target) as codes:
-        iir_forward(new(2, 16000), new(30, columns), new(2, 30, 8), kind, 4)
+        iir_forward(new(2, 1, 16000), new(30, columns), new(2, 30, 8), kind, 4)
     assert [code.name for code in codes] == ["iir_design_kernel", "iir_short_kernel"]
     for code in codes:
         check(code, amd=AMD_SHORT)
