@@ -17,6 +17,11 @@ def blocked(x: Tensor, length: int = BLOCK) -> Tensor:
     return x.unflatten(-1, (x.shape[-1] // length, length))
 
 
+def fanned(x: Tensor, filters: int) -> Tensor:
+    """``x`` (S, ...) as (F, ...), S signals for as many filters each; a view where that is possible."""
+    return x[:, None].expand(-1, filters // x.shape[0], *x.shape[1:]).flatten(0, 1)
+
+
 def diagonal_sums(matrix: Tensor) -> Tensor:
     """Of (F, L, L), along the diagonals ``j - i = 0 .. L-1``: the adjoint of making a Toeplitz matrix."""
     length = matrix.shape[-1]
@@ -32,13 +37,13 @@ def outer(left: Tensor, right: Tensor) -> Tensor:
 def add_block_gradients(total: Blocks, grad: Tensor, leaving: Tensor, signal: Tensor, starts: Tensor) -> None:
     """Gradients of all block matrices but the transitions, added to ``total``.
 
-    ``grad`` (B, F, K, L) of the output and ``signal`` (B, 1 or F, K, L), ``leaving`` (F, B, K, N) of the states at the
+    ``grad`` (B, F, K, L) of the output and ``signal`` (B, S, K, L), ``leaving`` (F, B, K, N) of the states at the
     blocks' ends and ``starts`` (F, B, K, N), the states at their starts.
     """
     channels, length = grad.shape[1], grad.shape[-1]
     correlation = grad.new_zeros(channels, length, length)
     for b in range(grad.shape[0]):
-        source = signal[b].expand_as(grad[b])
+        source = fanned(signal[b], channels)
         correlation.baddbmm_(source.mT, grad[b])
         total.output.add_((starts[:, b].mT @ grad[b]).mT)
         total.input.baddbmm_(leaving[:, b].mT, source)

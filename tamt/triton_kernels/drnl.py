@@ -292,7 +292,7 @@ def drnl(
         return begin(signal, coef, state, "modal", coef.shape[1] // 6, tiling, response)
 
     with on_device_of(x):
-        x, stick = aligned(x), stick.contiguous()
+        x, stick = aligned(x[:, None], F), stick.contiguous()
         runs = (
             enter(cut(x, linear, state_linear, uses_product(x))),
             enter(cut(x, front, state_front, uses_product(x))),

@@ -12,7 +12,8 @@ from helpers import some_slow
 
 pytest.importorskip("triton")
 
-from asv_bench.machine_code import TARGETS, Code, compiled
+from asv_bench.machine_code import TARGETS, compiled
+from compile.budgets import AMD, AMD_MODAL, AMD_SHORT, check, check_widths, names
 from tamt.triton_kernels import drnl as drnl_launcher
 from tamt.triton_kernels.broken_stick import broken_stick, broken_stick_backward
 from tamt.triton_kernels.drnl import drnl
@@ -22,47 +23,6 @@ from tamt.triton_kernels.iir import launch as engine
 from tamt.triton_kernels.onepole_rows import onepole_rows, onepole_rows_backward
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
-
-# The most registers per lane and bytes of shared memory per program. Register counts where aligned float32 signals
-# leave them are 64 to 128; signals whose length is not a multiple of 16, and float64, take more.
-BUDGETS = {
-    "iir_design_kernel": (200, 4 << 10),
-    "iir_end_state_kernel": (168, 50 << 10),
-    "iir_scan_kernel": (72, 4 << 10),
-    "iir_power_kernel": (96, 8 << 10),
-    "iir_forward_kernel": (168, 8 << 10),
-    "iir_forward_tail_kernel": (96, 8 << 10),
-    "iir_short_kernel": (176, 16 << 10),
-    "iir_adjoint_kernel": (216, 16 << 10),
-    "iir_adjoint_tail_kernel": (96, 16 << 10),
-    "iir_gradient_kernel": (255, 20 << 10),
-    "iir_onepole_gradient_kernel": (128, 2 << 10),
-    "iir_blocks_vjp_kernel": (255, 1 << 10),
-    "broken_stick_kernel": (112, 0),
-    "broken_stick_backward_kernel": (176, 1 << 10),
-    "onepole_rows_kernel": (72, 0),
-    "onepole_rows_backward_kernel": (48, 0),
-    "drnl_sections_kernel": (72, 0),
-    "drnl_front_kernel": (240, 8 << 10),
-    "drnl_back_kernel": (180, 8 << 10),
-    "drnl_tail_kernel": (255, 8 << 10),
-}
-ENGINE = {name for name in BUDGETS if name.startswith("iir")}
-# The load everything is tuned for, a 4-fold one-pole cascade in float32 with a length divisible by 16; paulick2024.
-TUNED = {
-    "iir_end_state_kernel": 168,
-    "iir_forward_kernel": 72,
-    "iir_adjoint_kernel": 168,
-    "drnl_front_kernel": 64,
-    "drnl_back_kernel": 88,
-}
-# Of 512: two wavefronts can share a unit. Coefficients are in them too, see iir/sections.py, vary. Long modal cascades
-# take more: LLVM pairs their operations for the packed instructions. So does the adjoint of one-pole cascades with the
-# sums for the coefficients where the length is not a multiple of 16; with the signal in pieces it spills.
-AMD_REGISTERS, AMD_REGISTERS_MODAL = 256, 272
-AMD_REGISTERS_SHORT = 320  # of few programs, which have a unit to themselves
-SINES = ("iir_design_kernel", "iir_blocks_vjp_kernel", "onepole_rows_kernel", "drnl_sections_kernel")
-SINE_STACK = 48  # bytes: float64 sine keeps a table for huge arguments there
 
 CASES = {
     "tuned": ("onepole", 4, torch.float32, True, 160000),
@@ -113,7 +73,7 @@ def launch(
     """Forward and backward on tensors without memory."""
     new = torch.empty(0, dtype=dtype, device="meta").new_empty
     columns = {"onepole": 5, "biquad": 7 * order, "allpole": 5 + 2 * order, "modal": 6 * order}[kind]
-    x = new(rows, length) if shared else new(rows, channels, length)
+    x = new(rows, 1 if shared else channels, length)
     coef, state, y = new(channels, columns), new(rows, channels, 2 * order), new(rows, channels, length)
     iir_forward(x, coef, state, kind, order)
     iir_backward(y, state, x, coef, state, kind, order, True, True)
@@ -132,41 +92,26 @@ def launch_broken_stick(dtype: torch.dtype, length: int, rows: int = 32, channel
     broken_stick_backward(v, v, stick)
 
 
-def check_budget(code: Code, amd_registers: int = AMD_REGISTERS) -> None:
-    registers, shared = BUDGETS[code.name]
-    assert code.spilled == 0, code
-    assert code.registers <= (amd_registers if code.target.startswith("gfx") else registers), code
-    assert code.shared <= shared, code
-    # An empty stack frame of 8 bytes is ptxas's way of rounding.
-    assert code.stack <= (SINE_STACK if code.name in SINES else 8), code
-
-
 @pytest.mark.parametrize(("target", "case"), on_targets(CASES))
 def test_machine_code(target: str, case: str) -> None:
     with compiled(target) as codes:
         launch(*CASES[case])
-    names = {code.name for code in codes}
+    found = {code.name for code in codes}
     tails = {"iir_forward_tail_kernel", "iir_adjoint_tail_kernel"}
     single = CASES[case][2] == torch.float32
     one_pole = CASES[case][0] == "onepole"
     gradients = {"iir_gradient_kernel", "iir_onepole_gradient_kernel", "iir_blocks_vjp_kernel"}
-    assert names >= ENGINE - tails - gradients - {"iir_end_state_kernel", "iir_short_kernel"}
-    assert ("iir_gradient_kernel" in names) == (single and not one_pole)
-    assert ("iir_onepole_gradient_kernel" in names) == one_pole
-    assert ("iir_blocks_vjp_kernel" in names) != one_pole
-    assert ("iir_end_state_kernel" in names) == (CASES[case][3] and single)
-    assert (tails <= names) == (CASES[case][4] % 16 > 0)
+    assert found >= names("iir") - tails - gradients - {"iir_end_state_kernel", "iir_short_kernel"}
+    assert ("iir_gradient_kernel" in found) == (single and not one_pole)
+    assert ("iir_onepole_gradient_kernel" in found) == one_pole
+    assert ("iir_blocks_vjp_kernel" in found) != one_pole
+    assert ("iir_end_state_kernel" in found) == (CASES[case][3] and single)
+    assert (tails <= found) == (CASES[case][4] % 16 > 0)
     for code in codes:
         many = CASES[case][0] == "modal" or case == "odd length"
-        check_budget(code, AMD_REGISTERS_MODAL if many else AMD_REGISTERS)
-    if case == "tuned" and target.startswith("sm"):
-        for code in codes:
-            assert code.registers <= TUNED.get(code.name, 255), code
-            if code.name == "iir_forward_kernel":
-                # Four loads of the signal and four stores of the output a trip, all of 128 bits. The other loads are of
-                # single coefficients, once.
-                assert code.accesses()["wide_loads"] >= 4, code.accesses()
-                assert code.accesses()["stores"] == code.accesses()["wide_stores"], code.accesses()
+        check(code, tuned=case == "tuned", amd=AMD_MODAL if many else AMD)
+        if case == "tuned":
+            check_widths(code)
 
 
 @pytest.mark.parametrize(
@@ -180,10 +125,10 @@ def test_machine_code_of_short_signals(target: str, kind: str, dtype: torch.dtyp
     new = torch.empty(0, dtype=dtype, device="meta").new_empty
     columns = {"onepole": 5, "biquad": 28, "allpole": 13, "modal": 24}[kind]
     with compiled(target) as codes:
-        iir_forward(new(2, 16000), new(30, columns), new(2, 30, 8), kind, 4)
+        iir_forward(new(2, 1, 16000), new(30, columns), new(2, 30, 8), kind, 4)
     assert [code.name for code in codes] == ["iir_design_kernel", "iir_short_kernel"]
     for code in codes:
-        check_budget(code, AMD_REGISTERS_SHORT)
+        check(code, amd=AMD_SHORT)
 
 
 @pytest.mark.parametrize("target", some_slow(TARGETS, lambda target: target == "sm_90"))
@@ -195,7 +140,7 @@ def test_machine_code_of_the_rows_of_gammatones(target: str, dtype: torch.dtype)
         onepole_rows_backward(rows, new(64, 2), new(64, 2), new(64, 5), rows)
     assert [code.name for code in codes] == ["onepole_rows_kernel", "onepole_rows_backward_kernel"]
     for code in codes:
-        check_budget(code)
+        check(code)
 
 
 @pytest.mark.parametrize("target", some_slow(TARGETS, lambda target: target == "sm_90"))
@@ -206,7 +151,7 @@ def test_machine_code_of_the_sections_of_drnl(target: str) -> None:
             drnl_sections(*parameters, 44100.0, orders)
     assert [code.name for code in codes] == ["drnl_sections_kernel"] * 2
     for code in codes:
-        check_budget(code)
+        check(code)
 
 
 class _Unlaunched:
@@ -223,16 +168,13 @@ def test_machine_code_of_drnl(target: str, case: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(drnl_launcher, "scanned", lambda run, ends: run)
     with compiled(target) as codes:
         launch_drnl(*DRNL_CASES[case])
-    names = {code.name for code in codes}
-    assert names >= {"drnl_front_kernel", "drnl_back_kernel"}
-    assert ("drnl_tail_kernel" in names) == (DRNL_CASES[case][2] % 16 > 0)
+    found = {code.name for code in codes}
+    assert found >= {"drnl_front_kernel", "drnl_back_kernel"}
+    assert ("drnl_tail_kernel" in found) == (DRNL_CASES[case][2] % 16 > 0)
     for code in codes:
-        check_budget(code, AMD_REGISTERS_MODAL)
-        if case == "paulick" and target.startswith("sm"):
-            assert code.registers <= TUNED[code.name], code
-            # Two loads of each signal and two stores of the output a trip, of 128 bits.
-            assert code.accesses()["wide_loads"] >= (4 if code.name == "drnl_back_kernel" else 2), code.accesses()
-            assert code.accesses()["wide_stores"] >= 2, code.accesses()
+        check(code, tuned=case == "paulick", amd=AMD_MODAL)
+        if case == "paulick":
+            check_widths(code)
 
 
 @pytest.mark.parametrize(
@@ -244,11 +186,9 @@ def test_machine_code_of_the_broken_stick(target: str, dtype: torch.dtype, lengt
         launch_broken_stick(dtype, length)
     assert {code.name for code in codes} == {"broken_stick_kernel", "broken_stick_backward_kernel"}
     for code in codes:
-        check_budget(code)
+        check(code)
         if length % 16 == 0:
-            forward = code.name == "broken_stick_kernel"
-            assert code.accesses()["wide_loads"] >= (2 if target.startswith("gfx") else 4), code.accesses()
-            assert not forward or code.accesses()["wide_stores"] == code.accesses()["stores"], code.accesses()
+            check_widths(code)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +199,7 @@ def test_sizes_of_one_compile(shared: bool, length: int) -> None:
     with compiled("sm_90") as codes:
         launch("biquad", 1, torch.float32, shared, length, rows=1, channels=1)
     for code in codes:
-        check_budget(code)
+        check(code)
 
 
 @pytest.mark.parametrize("length", some_slow([1, 16, 17, 300], lambda n: n == 1))
@@ -268,4 +208,4 @@ def test_sizes_of_one_compile_for_drnl(length: int) -> None:
         launch_drnl((1, 1, 1), torch.float32, length, rows=1, channels=1)
         launch_broken_stick(torch.float32, length, rows=1, channels=1)
     for code in codes:
-        check_budget(code)
+        check(code)

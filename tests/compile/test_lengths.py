@@ -57,7 +57,7 @@ def test_filters(kind: str, order: int, shared: bool, most: int) -> None:
 
 def test_chunks_of_a_stream() -> None:
     def run(rows: int, length: int) -> None:
-        iir_forward(new(rows, length), new(CHANNELS, 5), new(rows, CHANNELS, 8), "onepole", 4)
+        iir_forward(new(rows, 1, length), new(CHANNELS, 5), new(rows, CHANNELS, 8), "onepole", 4)
 
     assert compilations(run, ((1, length) for length in range(160, 16001, 160))) <= 5
 

@@ -9,13 +9,10 @@ from helpers import some_slow
 pytest.importorskip("triton")
 
 from asv_bench.machine_code import TARGETS, compiled
+from compile.budgets import check, names
 from tamt.triton_kernels.spreading import spreading, spreading_backward
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
-
-REGISTERS = {"spreading_kernel": 48, "spreading_backward_kernel": 64}  # per lane, float32
-WIDE_REGISTERS = 128  # float64
-SHARED = 1 << 10  # bytes per program, to add up what lanes have summed
 
 
 def launch(dtype: torch.dtype, rows: int, n: int) -> None:
@@ -32,12 +29,9 @@ def launch(dtype: torch.dtype, rows: int, n: int) -> None:
 def test_machine_code(target: str, dtype: torch.dtype, n: int) -> None:
     with compiled(target) as codes:
         launch(dtype, 2000, n)
-    assert {code.name for code in codes} == set(REGISTERS)
+    assert {code.name for code in codes} == names("spreading")
     for code in codes:
-        assert code.spilled == 0, code
-        assert code.stack <= 8, code
-        assert code.registers <= (REGISTERS[code.name] if dtype == torch.float32 else WIDE_REGISTERS), code
-        assert code.shared <= SHARED, code
+        check(code, double=dtype == torch.float64)
 
 
 @pytest.mark.parametrize(("rows", "n"), [(1, 1), (1, 2), (3, 1), (16, 16)])
@@ -45,5 +39,5 @@ def test_sizes_of_one_compile(rows: int, n: int) -> None:
     """Triton makes a constant of every argument that is 1."""
     with compiled("sm_90") as codes:
         launch(torch.float32, rows, n)
-    assert {code.name for code in codes} == set(REGISTERS)
+    assert {code.name for code in codes} == names("spreading")
     assert all(code.spilled == 0 for code in codes)

@@ -29,8 +29,8 @@ def operands(orders: tuple[int, ...], length: int, batch: int, channels: int) ->
 
 
 def expected(x: Tensor, linear: Tensor, front: Tensor, back: Tensor, stick: Tensor, *states: Tensor) -> list[Tensor]:
-    direct, linear_final = engine.iir(x, linear, states[0], "modal", linear.shape[1] // 6)
-    v, front_final = engine.iir(x, front, states[1], "modal", front.shape[1] // 6)
+    direct, linear_final = engine.iir(x[:, None], linear, states[0], "modal", linear.shape[1] // 6)
+    v, front_final = engine.iir(x[:, None], front, states[1], "modal", front.shape[1] // 6)
     z, back_final = engine.iir(reference.broken_stick(v, stick), back, states[2], "modal", back.shape[1] // 6)
     return [direct + z, linear_final, front_final, back_final]
 

@@ -49,8 +49,8 @@ def expected(
 ) -> tuple[Tensor, ...]:
     """The definition, in float64."""
     x, linear, front, back, stick, *states = (t.double() for t in (x, linear, front, back, stick, *states))
-    direct, linear_final = naive_iir(x, linear, states[0], "modal", linear.shape[1] // 6)
-    v, front_final = naive_iir(x, front, states[1], "modal", front.shape[1] // 6)
+    direct, linear_final = naive_iir(x[:, None], linear, states[0], "modal", linear.shape[1] // 6)
+    v, front_final = naive_iir(x[:, None], front, states[1], "modal", front.shape[1] // 6)
     z, back_final = naive_iir(reference.broken_stick(v, stick), back, states[2], "modal", back.shape[1] // 6)
     return direct + z, linear_final, front_final, back_final
 

@@ -123,6 +123,32 @@ def test_forward_and_every_gradient(
     assert_close(gcoef.t(), wanted["gcoef"].t(), 30 * tolerance, dtype)
 
 
+@pytest.mark.parametrize(
+    ("kind", "dtype", "signals", "channels", "length"),
+    [
+        ("onepole", torch.float32, 2, 4, 81),
+        ("modal", torch.float32, 2, 6, 70),
+        ("biquad", torch.float64, 2, 4, 70),
+        ("allpole", torch.float32, 3, 6, 65),
+        ("onepole", torch.float64, 3, 27, 17),
+    ],
+)
+def test_several_filters_of_each_of_several_signals(
+    kind: str, dtype: torch.dtype, signals: int, channels: int, length: int
+) -> None:
+    case = make_case(kind, 1, dtype, True, length, 2, channels)
+    case = case._replace(x=torch.randn(2, signals, length, dtype=dtype))
+    wanted = expected(case, kind, 1)
+    for tiling in (SMALL, SHORT):
+        y, final = iir_forward(*case[:3], kind, 1, tiling)
+        check(y, wanted["y"], TOLERANCE[kind, dtype])
+        check(final, wanted["final"], TOLERANCE[kind, dtype])
+    gx, gstate, gcoef = iir_backward(case.gy, case.gfinal, *case[:3], kind, 1, True, True, SMALL)
+    check(gx, wanted["gx"], TOLERANCE[kind, dtype])
+    check(gstate, wanted["gstate"], TOLERANCE[kind, dtype])
+    assert_close(gcoef.t(), wanted["gcoef"].t(), 30 * TOLERANCE[kind, dtype], dtype)
+
+
 @pytest.mark.parametrize("length", [5, 150])
 def test_onepole_gradient_without_gain_or_final_gradient(length: int) -> None:
     """Where the final state does not count it is not made again; a gain of 0 has a gradient like any other."""
@@ -249,7 +275,7 @@ def test_slow_modal_sections(dtype: torch.dtype, tolerance: float) -> None:
         dtype=torch.float64,
     )
     coef = torch.cat((gammatone, gammatone, low_pass, low_pass))[None].to(dtype)
-    x, gy = torch.randn(1, 1000, dtype=dtype), torch.randn(1, 1, 1000, dtype=dtype)
+    x, gy = torch.randn(1, 1, 1000, dtype=dtype), torch.randn(1, 1, 1000, dtype=dtype)
     state = torch.zeros(1, 1, 8, dtype=dtype)
     operands = [t.double() for t in (x, coef, state)]
     y, _ = iir_forward(x, coef, state, "modal", 4, SMALL)
@@ -268,11 +294,11 @@ def test_slow_biquads(band: float | list[float], kind: str, fs: float) -> None:
     sos = torch.from_numpy(butter(3 if kind == "bandpass" else 2, band, kind, fs=fs, output="sos")).float()
     coef = biquad_sections(sos[None]).sections.flatten(1)
     order = len(sos)
-    x, gy = torch.randn(1, 2000), torch.randn(1, 1, 2000)
+    x, gy = torch.randn(1, 1, 2000), torch.randn(1, 1, 2000)
     state = torch.zeros(1, 1, 2 * order)
     operands = [t.double() for t in (x, coef, state)]
     y, _ = iir_forward(x, coef, state, "biquad", order, SMALL)
-    exact = torch.from_numpy(sosfilt(sos.double().numpy(), x.double().numpy()))[None]
+    exact = torch.from_numpy(sosfilt(sos.double().numpy(), x.double().numpy()))
     check(y, exact, 5e-6)  # sosfilt in float32: 2e-3
     gx, *_ = iir_backward(gy, state, x, coef, state, "biquad", order, True, False, SMALL)
     wanted, *_ = reference.iir_backward(gy.double(), state.double(), *operands, "biquad", order, True, False)
@@ -321,4 +347,4 @@ def test_no_rows_or_no_channels(batch: int, channels: int) -> None:
 @pytest.mark.parametrize(("kind", "order"), [("comb", 1), ("onepole", 0), ("biquad", 9)])
 def test_what_the_kernels_do_not_know(kind: str, order: int) -> None:
     with pytest.raises(ValueError, match=r"kind must be|order must be"):
-        iir_forward(torch.zeros(1, 4), torch.zeros(1, 5), torch.zeros(1, 1, 2), kind, order)
+        iir_forward(torch.zeros(1, 1, 4), torch.zeros(1, 5), torch.zeros(1, 1, 2), kind, order)

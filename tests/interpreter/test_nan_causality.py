@@ -76,7 +76,7 @@ def test_a_state_that_is_not_finite(kind: str) -> None:
     x, coef, state = example_operands(kind, 2, 23, False, batch=1, channels=1)
     states = state.repeat(5, 1, 1)
     states[torch.arange(1, 5), 0, torch.arange(4)] = math.nan
-    y, final = iir_forward(x.expand(5, -1), coef, states, kind, 2, SMALL)
+    y, final = iir_forward(x.expand(5, -1, -1), coef, states, kind, 2, SMALL)
     assert y[0].isfinite().all()
     assert final[0].isfinite().all()
     assert not y[1:, :, 1:].isfinite().any()
@@ -88,7 +88,7 @@ def test_overflow() -> None:
     x, coef, state = example_operands("biquad", 2, T, False, channels=1)
     coef[:, :3] *= 1e3
     x[1] = x[0]
-    x[1, 100] = torch.finfo(x.dtype).max / 4
+    x[1, 0, 100] = torch.finfo(x.dtype).max / 4
     y, _ = iir_forward(x, coef, state[:1].expand(2, -1, -1), "biquad", 2, SMALL)
     assert y[0].isfinite().all()
     assert torch.equal(y[1, :, :100], y[0, :, :100])

@@ -15,6 +15,13 @@ from .sections import adjoint_states, adjoint_step, correlate_step, load_phase, 
 
 
 @triton.jit
+def locate_group(signals, n_groups):
+    """(signal, group of its channels, the rest of the program's number); groups run fastest, then signals."""
+    one = tl.program_id(0) % (signals * n_groups)
+    return one // n_groups, one % n_groups, tl.program_id(0) // (signals * n_groups)
+
+
+@triton.jit
 def sum_channels(b_gx, BR: tl.constexpr, BF: tl.constexpr, STEP: tl.constexpr):
     """Tile (BR, STEP) of sums over BF neighbouring lanes, from a tuple of STEP columns (BR BF,).
 
@@ -30,16 +37,16 @@ def sum_channels(b_gx, BR: tl.constexpr, BF: tl.constexpr, STEP: tl.constexpr):
 
 
 @triton.jit
-def store_sums(p_part, b_sum, b_zeroth, b_entering, b_c, o_c, F, BR: tl.constexpr, BF: tl.constexpr):
+def store_sums(p_part, b_sum, b_zeroth, b_entering, b_c, o_c, m_c, F, BR: tl.constexpr, BF: tl.constexpr):
     """What BR BF lanes add to the sums (4, F) of :mod:`tamt.triton_kernels.iir.onepole`, for channels o_c (BF)."""
     b_re = b_c[0] * b_sum[2] + b_c[1] * b_sum[3] + b_zeroth[0] * b_entering[0] + b_zeroth[1] * b_entering[1]
     b_im = b_c[0] * b_sum[3] - b_c[1] * b_sum[2] + b_zeroth[1] * b_entering[0] - b_zeroth[0] * b_entering[1]
     b_all = (b_sum[0], b_sum[1], b_re, b_im)
     for i in tl.static_range(4):
-        tl.store(p_part + i * F + o_c, tl.sum(tl.reshape(b_all[i], [BR, BF]), axis=0), mask=o_c < F)
+        tl.store(p_part + i * F + o_c, tl.sum(tl.reshape(b_all[i], [BR, BF]), axis=0), mask=m_c)
 
 
-@triton.jit(do_not_specialize=["n_super", "B", "F"])
+@triton.jit(do_not_specialize=["n_super", "B"], do_not_specialize_on_alignment=["signals", "fan"])
 def iir_adjoint_kernel(
     p_gy,
     p_table,
@@ -57,9 +64,10 @@ def iir_adjoint_kernel(
     n_samples,
     n_super,
     B,
-    F,
+    signals,
+    fan,
     x_stride_b,
-    x_stride_f,
+    x_stride_s,
     KIND: tl.constexpr,
     ORDER: tl.constexpr,
     N: tl.constexpr,
@@ -79,34 +87,37 @@ def iir_adjoint_kernel(
 ):
     """BF channels of R / BF neighbouring superblocks of one batch row per program, a lane each; channels run fastest.
 
+    The F = signals fan channels are those of the forward kernel: the BF of a program filter one signal.
+
     gy (B, F, T), of which the first n_samples, a multiple of 16, count; table (F, WIDTH); gfinal (B, F, N) is
     l[n_samples].
 
     TASK "ends":    out (F, B, n_super, NP) = l at the start of each superblock, from zero at its end; in the last
                     superblock from gfinal.
     TASK "output":  start (F, B, n_super, NP) is l at the end of each superblock but the last; gstate (B, F, N) = l[0].
-        GRAD_X:     out (groups, B, T) = gx summed over each group of BF channels, so (B, F, T) where BF = 1.
+        GRAD_X:     out (ceil(fan / BF), B, signals, T) = gx summed over each group of BF channels.
         BORDERS:    border (F, B, n_samples // BORDER, NP) = l at the end of each block of BORDER samples.
         SUMS:       part (B, tiles, 4, F), the sums of :mod:`tamt.triton_kernels.iir.onepole`, and first (B, F, 2) =
                     l_0[0]; from x as in the forward kernel, entering (F, B, n_super, NP) = states that enter each
                     superblock but the first, and, if n_samples < T, zeroth (B, F, 2) = l_0[n_samples].
 
-    Lanes of channels past the last work on the last one, masked: they read zeros and store nothing.
+    Lanes of channels past the signal's last work on the last one, masked: they read zeros and store nothing.
     """
-    n_groups = (F + BF - 1) // BF
+    F = signals * fan
+    n_groups = (fan + BF - 1) // BF
     BR: tl.constexpr = R // BF
     n_tiles = (n_super + BR - 1) // BR
-    group = tl.program_id(0) % n_groups
-    tile = (tl.program_id(0) // n_groups) % n_tiles
-    o_b = (tl.program_id(0) // n_groups // n_tiles).to(tl.int64)
+    signal, group, rest = locate_group(signals, n_groups)
+    tile = rest % n_tiles
+    o_b = (rest // n_tiles).to(tl.int64)
     o_tile = tile.to(tl.int64) * (BR * S)
     lane = tl.arange(0, R) // BF
-    channel = group * BF + tl.arange(0, R) % BF
-    o_f = tl.minimum(channel, F - 1).to(tl.int64)
+    o_c = group * BF + tl.arange(0, R) % BF
+    o_f = (signal * fan + tl.minimum(o_c, fan - 1)).to(tl.int64)
     o_j = tile * BR + lane
     o_i = tl.arange(0, STEP)
     o_n = tl.arange(0, NP)
-    m_f = channel < F
+    m_f = o_c < fan
     m_row = (o_j < n_super) & m_f
     b_length = tl.where(m_f, tl.minimum(tl.maximum(n_samples - o_tile - lane * S, 0), S), 0).to(tl.int32)
     b_c = load_row(p_table, vary(o_f, F, R, PER_LANE), WIDTH)
@@ -141,8 +152,8 @@ def iir_adjoint_kernel(
                 store_states(p_block, b_s, m_trip[:, None], R, N, NP)
         b_g = load_columns(p_gtile + k, o_f * T + lane * S, m_trip, R, STEP)
         if SUMS:
-            o_u = o_f * x_stride_f + lane * S
-            b_u = load_columns(p_x + (o_b * x_stride_b + o_tile) + k, o_u, m_trip, R, STEP)
+            p_xtile = p_x + (o_b * x_stride_b + signal.to(tl.int64) * x_stride_s + o_tile)
+            b_u = load_columns(p_xtile + k, lane * S, m_trip, R, STEP)
         b_gx = ()
         for i in tl.static_range(STEP - 1, -1, -1):
             b_gxi, b_s = adjoint_step(b_g[i], b_s, b_c, KIND, ORDER, i, POLES, i == STEP - 1)
@@ -151,13 +162,13 @@ def iir_adjoint_kernel(
             b_gx = (b_gxi,) + b_gx
         b_s = adjoint_states(b_s, b_c, KIND, ORDER, 0, POLES)
         if TASK == "output" and GRAD_X:
+            o_r = tl.arange(0, BR)
+            p_gx = p_out + (((group.to(tl.int64) * B + o_b) * signals + signal) * T + o_tile)
+            p_gx += (o_r * S)[:, None] + o_i[None, :]
             if BF == 1:
-                p_gx = p_out + ((o_b * F + group) * T + o_tile) + ((lane * S)[:, None] + o_i[None, :])
                 tl.store(p_gx + k, join_columns(b_gx, R, STEP), mask=m_trip[:, None])
             else:
-                o_r = tl.arange(0, BR)
                 m_sum = (k < n_samples - o_tile - o_r * S)[:, None]
-                p_gx = p_out + ((group.to(tl.int64) * B + o_b) * T + o_tile) + ((o_r * S)[:, None] + o_i[None, :])
                 tl.store(p_gx + k, sum_channels(b_gx, BR, BF, STEP), mask=m_sum)
     if TASK == "ends":
         store_states(p_out + o_super, b_s, m_row[:, None], R, N, NP)
@@ -167,11 +178,12 @@ def iir_adjoint_kernel(
         p_one = p_entering + (((o_f * B + o_b) * n_super + o_j) * NP)[:, None]
         b_one = load_states(p_one + tl.arange(0, 2)[None, :], (m_row & (o_j > 0))[:, None], R, 2, 2)
         o_part = ((o_b * n_tiles + tile) * 4) * F
-        store_sums(p_part + o_part, b_sum, b_zeroth, b_one, b_c, group * BF + tl.arange(0, BF), F, BR, BF)
+        o_c = group * BF + tl.arange(0, BF)
+        store_sums(p_part + o_part, b_sum, b_zeroth, b_one, b_c, signal * fan + o_c, o_c < fan, F, BR, BF)
         store_states(p_first + o_pair, b_zeroth, (m_row & (o_j == 0))[:, None], R, 2, 2)
 
 
-@triton.jit(do_not_specialize=["T", "length", "B", "F", "x_stride_b", "x_stride_f"])
+@triton.jit(do_not_specialize=["T", "length", "B", "signals", "fan", "x_stride_b", "x_stride_s"])
 def iir_adjoint_tail_kernel(
     p_gy,
     p_table,
@@ -184,9 +196,10 @@ def iir_adjoint_tail_kernel(
     T,
     length,
     B,
-    F,
+    signals,
+    fan,
     x_stride_b,
-    x_stride_f,
+    x_stride_s,
     KIND: tl.constexpr,
     ORDER: tl.constexpr,
     N: tl.constexpr,
@@ -203,15 +216,16 @@ def iir_adjoint_tail_kernel(
     gy (B, F, T), gfinal (B, F, N) = l[T] -> gstate (B, F, N) = l[T - length], and if GRAD_X these samples of out as
     in :func:`iir_adjoint_kernel`; if SUMS, part (ceil(B BF / R), 4, F) and zeroth (B, F, 2) = l_0[T - length].
     """
-    n_groups = (F + BF - 1) // BF
+    F = signals * fan
+    n_groups = (fan + BF - 1) // BF
     BR: tl.constexpr = R // BF
-    group = tl.program_id(0) % n_groups
-    first = (tl.program_id(0) // n_groups) * BR
+    signal, group, tile = locate_group(signals, n_groups)
+    first = tile * BR
     o_b = first + tl.arange(0, R) // BF
-    channel = group * BF + tl.arange(0, R) % BF
-    o_f = tl.minimum(channel, F - 1)
+    o_c = group * BF + tl.arange(0, R) % BF
+    o_f = signal * fan + tl.minimum(o_c, fan - 1)
     o_n = tl.arange(0, NP)
-    m_lane = (channel < F) & (o_b < B)
+    m_lane = (o_c < fan) & (o_b < B)
     o_q = o_b.to(tl.int64) * F + o_f
     o_state = (o_q * N)[:, None] + o_n[None, :]
     m_state = m_lane[:, None] & (o_n < N)[None, :]
@@ -225,22 +239,21 @@ def iir_adjoint_tail_kernel(
         b_g = tl.load(p_grow + i, mask=m_lane, other=0.0)
         b_gx, b_s = adjoint_step(b_g, b_s, b_c, KIND, ORDER, 0, 1, True)
         if SUMS:
-            p_u = p_x + (o_b.to(tl.int64) * x_stride_b + o_f.to(tl.int64) * x_stride_f + (T - length))
+            p_u = p_x + (o_b.to(tl.int64) * x_stride_b + signal.to(tl.int64) * x_stride_s + (T - length))
             b_u = tl.load(p_u + i, mask=m_lane, other=0.0)
             b_zeroth, b_sum = correlate_step(b_u, b_s, b_zeroth, b_sum, b_c, 0, 1)
         b_s = adjoint_states(b_s, b_c, KIND, ORDER, 0, 1)
         if GRAD_X:
             o_r = first + tl.arange(0, BR)
             b_gx = tl.sum(tl.reshape(tl.where(m_lane, b_gx, 0.0), [BR, BF]), axis=1)
-            p_gx = p_out + (group.to(tl.int64) * B + o_r) * T + (T - length)
-            if BF == 1:
-                p_gx = p_out + (o_r.to(tl.int64) * F + group) * T + (T - length)
+            p_gx = p_out + ((group.to(tl.int64) * B + o_r) * signals + signal) * T + (T - length)
             tl.store(p_gx + i, b_gx, mask=o_r < B)
     store_states(p_gstate + o_state, b_s, m_state, R, N, NP)
     if SUMS:
         o_pair = (o_q * 2)[:, None] + tl.arange(0, 2)[None, :]
         store_states(p_zeroth + o_pair, b_zeroth, m_lane[:, None], R, 2, 2)
         b_c = load_row(p_table, o_f, WIDTH)
-        p_part += (tl.program_id(0) // n_groups).to(tl.int64) * 4 * F
+        p_part += tile.to(tl.int64) * 4 * F
         b_rest = states_at_rest(p_table, R, 2)
-        store_sums(p_part, b_sum, b_zeroth, b_rest, b_c, group * BF + tl.arange(0, BF), F, BR, BF)
+        o_c = group * BF + tl.arange(0, BF)
+        store_sums(p_part, b_sum, b_zeroth, b_rest, b_c, signal * fan + o_c, o_c < fan, F, BR, BF)

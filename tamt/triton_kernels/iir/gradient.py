@@ -9,7 +9,9 @@ import triton
 import triton.language as tl
 
 
-@triton.jit(do_not_specialize=["n_blocks", "n_states_row", "B", "F", "n_splits"])
+@triton.jit(
+    do_not_specialize=["n_blocks", "n_states_row", "B", "n_splits"], do_not_specialize_on_alignment=["signals", "fan"]
+)
 def iir_gradient_kernel(
     p_gy,
     p_x,
@@ -20,10 +22,11 @@ def iir_gradient_kernel(
     n_blocks,
     n_states_row,
     B,
-    F,
+    signals,
+    fan,
     n_splits,
     x_stride_b,
-    x_stride_f,
+    x_stride_s,
     NP: tl.constexpr,
     ND: tl.constexpr,
     L: tl.constexpr,
@@ -32,12 +35,15 @@ def iir_gradient_kernel(
 ):
     """Partial sums over every n_splits-th group of BQ blocks, one channel per program.
 
-    All float32. gy (B, F, T); x (B, T) with x_stride_f = 0, or (B, F, T); state (F, B, n_states_row, NP) entering and
-    adjoint (F, B, n_blocks, NP) leaving each of the n_blocks whole blocks of a batch row
+    All float32. gy (B, F, T); x (B, signals, T), each for ``fan`` of the F = signals fan channels, one after the other;
+    state (F, B, n_states_row, NP) entering and adjoint (F, B, n_blocks, NP) leaving each whole block, of which a batch
+    row has n_blocks
     -> out (n_splits, F, (L + ND)^2): row-major x^T gy (L, L), x^T adjoint (L, ND), gy^T state (L, ND) and
     adjoint^T state (ND, ND), one after the other. ND >= NP; what lies beyond is 0.
     """
+    F = signals * fan
     f = tl.program_id(0) % F
+    o_s = (f // fan).to(tl.int64)
     split = tl.program_id(0) // F
     o_f = f.to(tl.int64)
     o_l = tl.arange(0, L)
@@ -53,7 +59,7 @@ def iir_gradient_kernel(
         o_m = o_q % n_blocks
         m_q = (o_q < B * n_blocks)[:, None]
         p_g = p_gy + ((o_b * F + o_f) * T + o_m.to(tl.int64) * L)[:, None] + o_l[None, :]
-        p_u = p_x + (o_b * x_stride_b + o_f * x_stride_f + o_m.to(tl.int64) * L)[:, None] + o_l[None, :]
+        p_u = p_x + (o_b * x_stride_b + o_s * x_stride_s + o_m.to(tl.int64) * L)[:, None] + o_l[None, :]
         p_s = p_state + (((o_f * B + o_b) * n_states_row + o_m) * NP)[:, None] + o_n[None, :]
         p_l = p_adjoint + (((o_f * B + o_b) * n_blocks + o_m) * NP)[:, None] + o_n[None, :]
         # Each tile is loaded where it is first needed: with all of them from the start, registers spill on sm_80.

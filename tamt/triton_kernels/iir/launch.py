@@ -25,7 +25,14 @@ import triton
 
 from tamt.shared.iir import BLOCK as BORDER
 from tamt.shared.iir import Blocks, block_shapes
-from tamt.shared.iir_gradients import add_block_gradients, add_power_gradients, blocked, diagonal_sums, outer
+from tamt.shared.iir_gradients import (
+    add_block_gradients,
+    add_power_gradients,
+    blocked,
+    diagonal_sums,
+    fanned,
+    outer,
+)
 from tamt.triton_kernels._common import LAUNCH, dot_precision, lanes_per_warp, on_amd, on_device_of
 
 from .adjoint import iir_adjoint_kernel, iir_adjoint_tail_kernel
@@ -75,31 +82,22 @@ def n_states(kind: str, order: int) -> int:
     return 2 * order
 
 
-def shares_signal(x: torch.Tensor) -> bool:
-    return x.dim() == 2
-
-
-def signal_strides(x: torch.Tensor) -> tuple[int, int]:
-    """Strides of batch rows and channels."""
-    return x.stride(0), 0 if shares_signal(x) else x.stride(1)
-
-
-def aligned(x: torch.Tensor) -> torch.Tensor:
-    """x with its samples side by side and, where the channels share it, rows whose samples load 128 bits at a time.
+def aligned(x: torch.Tensor, channels: int) -> torch.Tensor:
+    """x (B, signals, T), samples side by side and, where channels share a signal, rows that load 128 bits at a time.
 
     That may take a copy, which is little beside the output of all channels.
     """
-    if not shares_signal(x):
+    B, signals, T = x.shape
+    if signals == channels:
         return x if x.stride(-1) == 1 else x.contiguous()
-    if x.stride(-1) == 1 and x.stride(0) % TRIP == 0:
+    if x.stride(-1) == 1 and x.stride(0) % TRIP == 0 and (signals == 1 or x.stride(1) % TRIP == 0):
         return x
-    B, T = x.shape
-    return x.new_empty(B, triton.cdiv(T, TRIP) * TRIP)[:, :T].copy_(x)
+    return x.new_empty(B, signals, triton.cdiv(T, TRIP) * TRIP)[..., :T].copy_(x)
 
 
 def uses_product(x: torch.Tensor) -> bool:
     """End states by matrix product: where one signal serves all channels and float32 is enough."""
-    return shares_signal(x) and x.dtype == torch.float32
+    return x.shape[1] == 1 and x.dtype == torch.float32
 
 
 def describe(coef: torch.Tensor, kind: str, order: int, steps: int, response: bool, levels: int = 1) -> System:
@@ -200,7 +198,7 @@ def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoin
 class Run(NamedTuple):
     """A signal cut into superblocks, with what the recursion over them needs."""
 
-    x: torch.Tensor  # (B, T) or (B, F, T), last stride 1
+    x: torch.Tensor  # (B, signals, T), last stride 1; channel f filters signal f // fan
     state: torch.Tensor  # (B, F, N), contiguous
     start: torch.Tensor  # (F, B n_super, NP): states that enter the superblocks after the first
     n_samples: int  # T without the last T % 16
@@ -211,9 +209,18 @@ class Run(NamedTuple):
     @property
     def sizes(self) -> dict[str, int]:
         """The arguments of most kernels that tell how large the signal is and where its parts are."""
-        B, F, _ = self.state.shape
-        x_stride_b, x_stride_f = signal_strides(self.x)
-        return {"T": self.x.shape[-1], "B": B, "F": F, "x_stride_b": x_stride_b, "x_stride_f": x_stride_f}
+        B, signals, T = self.x.shape
+        fan = self.state.shape[1] // signals
+        # Kernels would be told apart by strides that no address depends on.
+        x_stride_s = 0 if signals == 1 else self.x.stride(1)
+        return {
+            "T": T,
+            "B": B,
+            "signals": signals,
+            "fan": fan,
+            "x_stride_b": self.x.stride(0),
+            "x_stride_s": x_stride_s,
+        }
 
     @property
     def whole(self) -> dict[str, int]:
@@ -278,7 +285,7 @@ def begin(x, coef, state, kind, order, tiling, response) -> Run:
     """Stage 1: the design, and the signal cut into superblocks. With ``response`` ready for :func:`enter`'s product."""
     n_samples = x.shape[-1] // TRIP * TRIP
     n_super = triton.cdiv(n_samples, tiling.superblock)
-    x = aligned(x)
+    x = aligned(x, state.shape[1])
     state = state.contiguous()
     steps = tiling.superblock if n_super > 1 else 0
     system = describe(coef, kind, order, steps, response and n_super > 1)
@@ -330,7 +337,7 @@ def short(x, coef, state, kind, order, y, final, tiling) -> Run:
     """The output by :func:`iir_short_kernel`, but for the last T % 16 samples."""
     B, F, _ = state.shape
     n_samples = x.shape[-1] // TRIP * TRIP
-    x, state = aligned(x), state.contiguous()
+    x, state = aligned(x, F), state.contiguous()
     levels = tiling.short.bit_length() - 1
     system = describe(coef, kind, order, tiling.short, False, levels)
     buffers = state.new_empty(B, F, 2, system.constants["N"], tiling.short, dtype=torch.float64)
@@ -343,12 +350,9 @@ def short(x, coef, state, kind, order, y, final, tiling) -> Run:
         p_buffers=buffers,
         p_y=y,
         p_final=final,
-        T=x.shape[-1],
         n_samples=n_samples,
         levels=(run.n_super - 1).bit_length(),
-        F=F,
-        x_stride_b=run.sizes["x_stride_b"],
-        x_stride_f=run.sizes["x_stride_f"],
+        **{name: size for name, size in run.sizes.items() if name != "B"},
         S=tiling.short,
         STEP=step_of(system),
         LEVELS=levels,
@@ -366,7 +370,8 @@ def iir_forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Output (B, F, T) and state after the last sample (B, F, N) of F filters.
 
-    x (B, T), shared by the channels, or (B, F, T); coef (F, P); state (B, F, N) before the first sample.
+    x (B, S, T), F a multiple of S: filter f filters signal f // (F / S); coef (F, P); state (B, F, N) before the first
+    sample.
     """
     B, F, _ = state.shape
     T = x.shape[-1]
@@ -408,27 +413,23 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, borders: bool, sums: bool) -> 
     # One is enough, but then ptxas spills a few words on sm_100; of modal cascades with two, on sm_80.
     warps = 1 if system.constants["KIND"] == "modal" else 2
     lanes = warps * lanes_per_warp()
-    # Lanes of one program that share a superblock of a shared signal add up what they find.
-    BF = min(8, triton.next_power_of_2(F)) if shares_signal(x) else 1
-    groups = triton.cdiv(F, BF)
+    signals = x.shape[1]
+    # Lanes of one program that share a superblock of a signal add up what they find.
+    BF = min(8, triton.next_power_of_2(F // signals))
+    groups = triton.cdiv(F // signals, BF)
     tiles = triton.cdiv(n_super, lanes // BF)
     tail_tiles = triton.cdiv(B, lanes // BF) if n_samples < T else 0
     gstate = torch.empty_like(state)
     border = x.new_empty(F, B * (T // BORDER) if borders else 0, NP)
     first = x.new_empty(B if sums else 0, F, 2)
     part = x.new_empty(B * tiles + tail_tiles if sums else 0, 4, F)
-    if not need_x:
-        gx = x.new_empty(0)
-    elif shares_signal(x) and groups > 1:
-        gx = x.new_empty(groups, B, T)
-    else:
-        gx = x.new_empty(x.shape)
+    gx = x.new_empty((groups, *x.shape) if need_x else 0)
     options = {"R": lanes, "BF": BF, "num_warps": warps, **system.constants, **LAUNCH}
     zeroth = first
     if tail_tiles:
         cut = torch.empty_like(state) if n_samples else gstate
         zeroth = torch.empty_like(first) if n_samples else first
-        iir_adjoint_tail_kernel[(groups * tail_tiles,)](
+        iir_adjoint_tail_kernel[(signals * groups * tail_tiles,)](
             p_gy=gy,
             p_table=system.table,
             p_gfinal=gfinal,
@@ -446,7 +447,7 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, borders: bool, sums: bool) -> 
         gfinal = cut
 
     def adjoint(task: str, start, out, grad_x: bool, borders: bool, sums: bool) -> None:
-        iir_adjoint_kernel[(groups * B * tiles,)](
+        iir_adjoint_kernel[(signals * groups * B * tiles,)](
             p_gy=gy,
             p_table=system.table,
             p_gfinal=gfinal,
@@ -468,7 +469,7 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, borders: bool, sums: bool) -> 
             BORDERS=borders,
             SUMS=sums,
             # Kernels would be told apart by what they do not use.
-            **(run.whole if sums else {**run.whole, "x_stride_b": 0, "x_stride_f": 0}),
+            **(run.whole if sums else {**run.whole, "x_stride_b": 0, "x_stride_s": 0}),
             **options,
         )
 
@@ -479,7 +480,9 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, borders: bool, sums: bool) -> 
         start = scan(ends, system.transition, None, (0, 0), n_super, B, system.constants, tiling, adjoint=True)
     if n_super:
         adjoint("output", start, gx, need_x, borders, sums)
-    return Pullback(gx.sum(0) if gx.dim() > x.dim() else gx, gstate, border, first, part)
+    if need_x:
+        gx = gx.sum(0) if groups > 1 else gx[0]
+    return Pullback(gx, gstate, border, first, part)
 
 
 def onepole_gradient(gfinal, run: Run, pulled: Pullback) -> torch.Tensor:
@@ -515,7 +518,7 @@ def add_tail_gradients(total: Blocks, gy, gfinal, x, entering, transitions) -> N
     """
     length = gy.shape[-1]
     gy, leaving = gy.transpose(0, 1), gfinal.transpose(0, 1)
-    x = x if shares_signal(x) else x.transpose(0, 1)
+    x = fanned(x.transpose(0, 1), len(gy))
     total.impulse[:, :length] += diagonal_sums(x.mT @ gy)
     total.output[:, :length] += gy.mT @ entering
     total.input[:, :, BORDER - length :] += leaving.mT @ x

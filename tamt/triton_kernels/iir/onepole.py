@@ -38,7 +38,7 @@ def weighted(b_zeroth, b_l, b_s, m_b, ORDER: tl.constexpr):
     return tl.where(m_b, b_re, 0.0), tl.where(m_b, b_im, 0.0)
 
 
-@triton.jit(do_not_specialize=["n_parts", "T", "n_super", "B", "F", "x_stride_b", "x_stride_f"])
+@triton.jit(do_not_specialize=["n_parts", "T", "n_super", "B", "signals", "fan", "x_stride_b", "x_stride_s"])
 def iir_onepole_gradient_kernel(
     p_part,
     p_first,
@@ -53,9 +53,10 @@ def iir_onepole_gradient_kernel(
     T,
     n_super,
     B,
-    F,
+    signals,
+    fan,
     x_stride_b,
-    x_stride_f,
+    x_stride_s,
     ORDER: tl.constexpr,
     N: tl.constexpr,
     NP: tl.constexpr,
@@ -70,6 +71,7 @@ def iir_onepole_gradient_kernel(
     gfinal (B, F, N) = l[T]; x, table, state and start as in the forward kernel. The final state is made again from the
     last superblock's start, where its gradient is not zero.
     """
+    F = signals * fan
     f = tl.program_id(0)
     o_f = f.to(tl.int64)
     o_r = tl.arange(0, R)
@@ -107,7 +109,7 @@ def iir_onepole_gradient_kernel(
             if n_super > 1:
                 o_start = ((o_f * B + o_b) * n_super + (n_super - 1)) * NP
                 b_s = load_states(p_start + o_start[:, None] + o_n[None, :], m_state, R, N, NP)
-            p_signal = p_x + (o_b * x_stride_b + o_f * x_stride_f)
+            p_signal = p_x + (o_b * x_stride_b + (f // fan).to(tl.int64) * x_stride_s)
             for t in range(begin, T):
                 b_c = load_phase(p_table, o_f, t % 16, "onepole", WIDTH, POLES)
                 b_u = tl.load(p_signal + t, mask=m_b, other=0.0)

@@ -175,7 +175,7 @@ def store_borders(
     return b_states
 
 
-@triton.jit(do_not_specialize=["n_super", "B", "F"])
+@triton.jit(do_not_specialize=["n_super", "B"], do_not_specialize_on_alignment=["signals", "fan"])
 def iir_forward_kernel(
     p_x,
     p_table,
@@ -187,9 +187,10 @@ def iir_forward_kernel(
     n_samples,
     n_super,
     B,
-    F,
+    signals,
+    fan,
     x_stride_b,
-    x_stride_f,
+    x_stride_s,
     KIND: tl.constexpr,
     ORDER: tl.constexpr,
     N: tl.constexpr,
@@ -205,21 +206,24 @@ def iir_forward_kernel(
 ):
     """R neighbouring superblocks of one batch row and channel per program, a lane each.
 
-    x (B, T) with x_stride_f = 0, or (B, F, T); table (F, WIDTH); state (B, F, N) enters superblock 0 of each batch row,
-    start (F, B, n_super, NP) the others. n_samples <= T, a multiple of 16, is how far to go.
+    x (B, signals, T), each for ``fan`` of the F = signals fan channels, one after the other; table (F, WIDTH); state
+    (B, F, N) enters superblock 0 of each batch row, start (F, B, n_super, NP) the others. n_samples <= T, a multiple of
+    16, is how far to go.
 
     TASK "output":  out (B, F, T) = y, and final (B, F, N) = state after sample n_samples - 1.
     TASK "ends":    out (F, B, n_super, NP) = end states from a zero start; the last superblock's are not valid.
     TASK "borders": out (F, B, ceil(n_samples / BORDER), NP) = state entering each BORDER samples; final as above.
     """
+    F = signals * fan
     o_f, o_b, first, o_tile, length, end = locate(n_samples, n_super, F, S, R)
+    o_s = (tl.program_id(0) % F // fan).to(tl.int64)
     lane = tl.arange(0, R)
     o_j = first + lane
     m_row = o_j < n_super
     o_row = o_b * F + o_f
     o_super = ((o_f * B + o_b) * n_super + first) * NP
     b_c = load_row(p_table, vary(o_f, F, R, PER_LANE), WIDTH)
-    p_signals = (p_x + (o_b * x_stride_b + o_f * x_stride_f + o_tile),)
+    p_signals = (p_x + (o_b * x_stride_b + o_s * x_stride_s + o_tile),)
     FORM: tl.constexpr = (KIND, ORDER, POLES)
     if TASK == "ends":
         b_states = (states_at_rest(p_table, R, N),)
@@ -252,7 +256,7 @@ def iir_forward_kernel(
             )
 
 
-@triton.jit(do_not_specialize=["T", "length", "B", "F", "x_stride_b", "x_stride_f"])
+@triton.jit(do_not_specialize=["T", "length", "B", "signals", "fan", "x_stride_b", "x_stride_s"])
 def iir_forward_tail_kernel(
     p_x,
     p_table,
@@ -262,9 +266,10 @@ def iir_forward_tail_kernel(
     T,
     length,
     B,
-    F,
+    signals,
+    fan,
     x_stride_b,
-    x_stride_f,
+    x_stride_s,
     KIND: tl.constexpr,
     ORDER: tl.constexpr,
     N: tl.constexpr,
@@ -275,9 +280,10 @@ def iir_forward_tail_kernel(
 ):
     """The last length < 16 samples of every row, sample by sample; one lane per (batch row, channel).
 
-    x (B, T) with x_stride_f = 0, or (B, F, T); state (B, F, N) before these samples -> their part of y (B, F, T), and
-    final (B, F, N), which may be the same tensor as state.
+    x (B, signals, T), table and channels as in :func:`iir_forward_kernel`; state (B, F, N) before these samples
+    -> their part of y (B, F, T), and final (B, F, N), which may be the same tensor as state.
     """
+    F = signals * fan
     o_q = tl.program_id(0) * R + tl.arange(0, R)
     o_b = (o_q // F).to(tl.int64)
     o_f = o_q % F
@@ -285,7 +291,7 @@ def iir_forward_tail_kernel(
     m_q = o_q < B * F
     o_state = (o_q.to(tl.int64) * N)[:, None] + o_n[None, :]
     m_state = m_q[:, None] & (o_n < N)[None, :]
-    p_xrow = p_x + o_b * x_stride_b + o_f.to(tl.int64) * x_stride_f + (T - length)
+    p_xrow = p_x + o_b * x_stride_b + (o_f // fan).to(tl.int64) * x_stride_s + (T - length)
     p_yrow = p_y + o_q.to(tl.int64) * T + (T - length)
     b_s = load_states(p_state + o_state, m_state, R, N, NP)
     for i in range(0, length):

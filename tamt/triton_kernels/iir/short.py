@@ -47,7 +47,7 @@ def scan_lanes(p_matrices, p_buffers, b_s, levels, R: tl.constexpr, N: tl.conste
     return exchange(p_buffers + (levels % 2) * (N * R), b_s, lane >= 1, 1, R, N)
 
 
-@triton.jit(do_not_specialize=["n_samples", "levels", "F"])
+@triton.jit(do_not_specialize=["n_samples", "levels"], do_not_specialize_on_alignment=["signals", "fan"])
 def iir_short_kernel(
     p_x,
     p_table,
@@ -59,9 +59,10 @@ def iir_short_kernel(
     T,
     n_samples,
     levels,
-    F,
+    signals,
+    fan,
     x_stride_b,
-    x_stride_f,
+    x_stride_s,
     KIND: tl.constexpr,
     ORDER: tl.constexpr,
     N: tl.constexpr,
@@ -76,18 +77,21 @@ def iir_short_kernel(
 ):
     """All of one batch row and channel per program, a lane each superblock; ``2^levels >= n_super``.
 
-    x (B, T) with x_stride_f = 0, or (B, F, T); table (F, WIDTH); matrices (F, LEVELS, NP, NP), float64; state (B, F, N)
+    x (B, signals, T), each for ``fan`` of the F = signals fan channels, one after the other; table (F, WIDTH); matrices
+    (F, LEVELS, NP, NP), float64; state (B, F, N)
     -> y (B, F, T), of which the first n_samples <= R S, a multiple of 16, and final (B, F, N), the state after these.
     buffers (B, F, 2, N, R), float64, is to work in.
     """
+    F = signals * fan
     o_f = (tl.program_id(0) % F).to(tl.int64)
+    o_s = (tl.program_id(0) % F // fan).to(tl.int64)
     o_b = (tl.program_id(0) // F).to(tl.int64)
     lane = tl.arange(0, R)
     n_super = (n_samples + S - 1) // S
     b_c = load_row(p_table, vary(o_f, F, R, PER_LANE), WIDTH)
     o_row = o_b * F + o_f
     b_first = load_row(p_state + o_row * N, 0, N)
-    p_signals = (p_x + (o_b * x_stride_b + o_f * x_stride_f),)
+    p_signals = (p_x + (o_b * x_stride_b + o_s * x_stride_s),)
     FORM: tl.constexpr = (KIND, ORDER, POLES)
 
     b_states = (select(lane == 0, b_first, states_at_rest(p_table, R, N), N),)
