@@ -17,9 +17,10 @@ from tamt.filterbanks.drnl import DRNLFilterbank
 from tamt.filterbanks.fast_drnl import FastDRNLFilterbank
 from tamt.filterbanks.gammatone import GammatoneFilterbank
 from tamt.spectra.moore2016 import FS as SPECTRUM_FS
+from tamt.spl import stapes_velocity
 
 from .. import plot
-from .analysis import Design, Streaming, analysis_of, centre_frequencies, moore2016, multiresolution, stapes_velocity
+from .analysis import Design, Streaming, analysis_of, centre_frequencies, moore2016, multiresolution
 from .console import CommandError, reason, require, say, shown
 from .files import inputs, made_folder, replacing, result_names
 from .sound import opened
