@@ -26,6 +26,7 @@ MODULES = (
     "iir",
     "gammatone",
     "fft_drnl",
+    "fir",
     "drnl",
     "windowed_dft",
     "compaction",

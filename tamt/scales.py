@@ -344,15 +344,16 @@ def _expm1(x: FloatOrTensor) -> FloatOrTensor:
     return math.expm1(x) if x < _MAX_EXPONENT else math.inf
 
 
-def _operand(name: str, value: FloatOrTensor, unit: str) -> FloatOrTensor:
+def _operand(name: str, value: FloatOrTensor, unit: str, least: float = 0.0) -> FloatOrTensor:
     """Give a floating tensor, or a float that is known to be valid, for the argument of a conversion."""
     if isinstance(value, Tensor):
         if value.is_complex() or value.dtype == torch.bool:
             raise TypeError(f"{name} is a tensor of {value.dtype}, but has to be real: floating or integer")
         return value if value.is_floating_point() else value.to(torch.get_default_dtype())
     number = _real(name, value, "a tensor or a real number")
-    if not 0.0 <= number < math.inf:
-        raise ValueError(f"{name} is {number:g} {unit}, but has to be finite and at least 0")
+    if not (math.isfinite(number) and number >= least):
+        limit = f" and at least {least:g}" if math.isfinite(least) else ""
+        raise ValueError(f"{name} is {number:g} {unit}, but has to be finite{limit}")
     return number
 
 

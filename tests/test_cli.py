@@ -28,6 +28,7 @@ from tamt import (
 from tamt.cli import analysis as cli_analysis
 from tamt.cli import analyze, files
 from tamt.cli import sound as cli_sound
+from tamt.spl import full_scale_pascal, pascal2spl
 
 # `make gpu` uses a Python that may lack the extras.
 soundfile = pytest.importorskip("soundfile")
@@ -258,7 +259,7 @@ def modules(analysis, x, full_scale_db, milliseconds):
             return {"freqs": freqs, "levels": levels}
         pattern = Moore2016ExcitationPattern()
         return {"levels": pattern(freqs, levels), "fc": pattern.fc_channels}
-    psd, freqs = MultiResolutionFFT()(20e-6 * 10 ** (full_scale_db / 20) * np.sqrt(2) * x)
+    psd, freqs = MultiResolutionFFT()(full_scale_pascal(full_scale_db) * x)
     bands = ERBIntegration()
     if analysis == MULTIRES:
         return {"psd": psd, "freqs": freqs, "levels": bands(psd, freqs), "fc": bands.fc_erb}
@@ -340,7 +341,7 @@ def test_spectra_read_the_level_of_a_tone(capsys, tmp_path, out, fs):
     multires, sparse, *patterns = results
 
     power = multires["psd"][0, 4].sum() * multires["freqs"][1]
-    assert 10 * np.log10(power / 20e-6**2) == pytest.approx(60, abs=0.1)
+    assert pascal2spl(np.sqrt(power)) == pytest.approx(60, abs=0.1)
     # AMT's factor for the Hann window, 3.32 dB, is less than the 3/8 that the window takes.
     levels = sparse["levels"][0, 10][sparse["freqs"][0, 10] > 0]
     assert 10 * np.log10((10 ** (levels / 10)).sum()) == pytest.approx(60 + 3.32 + 10 * np.log10(3 / 8), abs=0.1)

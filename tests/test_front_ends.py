@@ -10,6 +10,7 @@ from helpers import assert_close, assert_within
 from torch import Tensor, nn
 
 import tamt
+from tamt.spl import full_scale_pascal
 
 FS = 32000
 
@@ -62,7 +63,7 @@ def test_a_tone_excites_its_channel() -> None:
     add what they spread into each other, which gives about 4.
     """
     time = torch.arange(FS) / FS
-    tone = math.sqrt(2) * 20e-6 * 10 ** (60 / 20) * torch.sin(2 * math.pi * 1000 * time)
+    tone = full_scale_pascal(60) * torch.sin(2 * math.pi * 1000 * time)
     glasberg = Glasberg2002()
     excitation = glasberg(tone)[0, 10]
     assert glasberg.bands.fc_erb[excitation.argmax()].item() == pytest.approx(1000, rel=0.03)

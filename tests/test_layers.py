@@ -23,7 +23,8 @@ LAYERS = (
     ("shared",),
     ("design",),
     ("_arithmetic",),
-    ("_memo", "scales", "spl"),
+    ("spl",),
+    ("_memo", "scales"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = {

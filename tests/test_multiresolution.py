@@ -16,6 +16,7 @@ from scipy import signal
 
 from tamt.excitation.erb_integration import ERBIntegration
 from tamt.spectra.multiresolution import DENSE_BINS, MultiResolutionFFT
+from tamt.spl import full_scale_pascal, pascal2spl
 
 FS = 32000
 LENGTHS = [2048, 1024, 512, 256, 128, 64]
@@ -130,10 +131,10 @@ def test_level_of_tones(level: float) -> None:
     """All bins together hold a tone's level, one ERB band up to 2 dB less of it."""
     t = torch.arange(FS, dtype=torch.float64) / FS
     hertz = torch.tensor(TONES, dtype=torch.float64)
-    tones = 20e-6 * 10 ** (level / 20) * math.sqrt(2) * torch.sin(2 * math.pi * hertz[:, None] * t + 0.3)
+    tones = full_scale_pascal(level) * torch.sin(2 * math.pi * hertz[:, None] * t + 0.3)
     psd, freqs = MultiResolutionFFT()(tones)
     psd = psd[:, 2:-2]
-    levels = 10 * torch.log10(psd.sum(-1) * freqs[1] / 20e-6**2)
+    levels = pascal2spl((psd.sum(-1) * freqs[1]).sqrt())
     assert (levels - level).abs().max() < 0.1
     integration = ERBIntegration()
     bands = integration(psd, freqs).amax(-1)

@@ -12,12 +12,13 @@ import torch
 from helpers import example_coef, example_operands
 from test_drnl_operator import example as drnl_example
 from test_fft_drnl import example_operands as fft_drnl_operands
+from test_fir import example as fir_example
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jacfwd, jacrev, jvp, vjp, vmap
 
 import tamt
-from tamt.ops import blocks, broken_stick, compaction, drnl, fft_drnl, frames, iir, roex, spreading, windowed_dft
+from tamt.ops import blocks, broken_stick, compaction, drnl, fft_drnl, fir, frames, iir, roex, spreading, windowed_dft
 from tamt.ops._register import register
 
 Function = Callable[..., Any]
@@ -106,6 +107,14 @@ def of_fft_drnl(backward: bool) -> Case:
     return lambda g, h, k, x, stick, *past: rows(g, h, k, x, spectra, stick, *past, True), [*grads, x, stick, *past]
 
 
+def of_fir(backward: bool, needs: tuple[bool, bool] = (True, True)) -> Case:
+    operands = list(fir_example(20, taps=4, signals=2, filters=4))
+    if not backward:
+        return fir.fir_rows, operands
+    grads = [random(*r.shape) for r in fir.fir_rows(*operands)]
+    return lambda *t: tuple(r for r in fir.fir_backward(*t, *needs) if r.numel()), [*grads, *operands]
+
+
 def of_blocks(backward: bool) -> Case:
     coef = example_coef("modal", 1, 2)
     if not backward:
@@ -134,6 +143,10 @@ CASES: dict[str, Callable[[], Case]] = {
     "broken_stick_backward": lambda: of_broken_stick(True),
     "fft_drnl": lambda: of_fft_drnl(False),
     "fft_drnl_backward": lambda: of_fft_drnl(True),
+    "fir": lambda: of_fir(False),
+    "fir_backward": lambda: of_fir(True),
+    "fir_backward-x": lambda: of_fir(True, (True, False)),
+    "fir_backward-taps": lambda: of_fir(True, (False, True)),
     "iir_blocks": lambda: of_blocks(False),
     "iir_blocks_backward": lambda: of_blocks(True),
     "compaction": lambda: of_compaction(False),

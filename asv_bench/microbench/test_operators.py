@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asv_bench.benchmarks import broken_stick, compaction, fft_drnl, iir, roex, spreading, windowed_dft
+from asv_bench.benchmarks import broken_stick, compaction, fft_drnl, fir, iir, roex, spreading, windowed_dft
 from asv_bench.benchmarks.common import synchronize
 
 # Per stem, the classes of the asv suite whose cases are those of the operator.
@@ -19,6 +19,7 @@ OPERATORS = {
     "iir": (iir.Biquads, iir.ModalCascade, iir.OnepoleCascade),
     "broken_stick": (broken_stick.BrokenStick,),
     "fft_drnl": (fft_drnl.FftDrnl,),
+    "fir": (fir.Fir,),
     "windowed_dft": (windowed_dft.WindowedDFT,),
     "compaction": (compaction.Compaction,),
     "spreading": (spreading.Spreading, spreading.SpreadingTraining),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -13,13 +12,14 @@ import torch
 from torch import Tensor
 
 from tamt._arguments import erb_spaced
-from tamt.excitation.erb_integration import REFERENCE_PRESSURE, ERBIntegration
+from tamt.excitation.erb_integration import ERBIntegration
 from tamt.excitation.glasberg2002 import ExcitationPattern
 from tamt.excitation.moore2016 import Moore2016ExcitationPattern
 from tamt.spectra.moore2016 import FRAME as MOORE2016_FRAME
 from tamt.spectra.moore2016 import FS as SPECTRUM_FS
 from tamt.spectra.moore2016 import Moore2016Spectrum
 from tamt.spectra.multiresolution import MultiResolutionFFT
+from tamt.spl import full_scale_pascal
 
 from .console import CommandError
 from .sound import blocks, opened, overlapping, resampled
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 # Numbers of output or intermediate results held at once while a file is analysed: this bounds memory whatever the
 # file's length.
 _BLOCK_ELEMENTS = 4_000_000
-# Peak velocity of the stapes in m/s for a tone of 1 kHz at 0 dB SPL: 4.24e-4 m/s per Pa, the gain there of AMT's
-# middleearfilter, whose ground are the measurements of Goode et al., Am. J. Otol. 15, 145-154, 1994.
-_STAPES_AT_0_DB = 1.2e-8
 
 
 class Streaming(Protocol):
@@ -73,11 +70,6 @@ class Spectra(NamedTuple):
     hop: int  # samples from one frame to the next
     samples: int  # of the sound, at SPECTRUM_FS
     peak: float  # the largest magnitude of a sample
-
-
-def stapes_velocity(sound_level: float) -> float:
-    """Peak velocity of the stapes in m/s for a sine of so many dB SPL, with the gain of the middle ear at 1 kHz."""
-    return _STAPES_AT_0_DB * 10 ** (sound_level / 20)
 
 
 def centre_frequencies(flow: float, fhigh: float | None, count: int, fs: float) -> Tensor:
@@ -162,8 +154,7 @@ def multiresolution(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
     hop = fft.hop_lengths[fft.window_lengths[0]]
     # Six windows, whose frames overlap by half, make the signal twelve times as large.
     count = max(1, _BLOCK_ELEMENTS // (12 * hop * sound.channels))
-    # Full scale is the peak of a sine.
-    pressure = math.sqrt(2) * REFERENCE_PRESSURE * 10 ** (arguments.full_scale_db / 20)
+    pressure = full_scale_pascal(arguments.full_scale_db)
     psds, levels, peak = [], [], 0.0
     for start, piece, last in overlapping(sound, (count + 2) * hop, 2 * hop):
         _expect_samples(start + len(piece), hop + 1, sound, arguments)

@@ -8,20 +8,19 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from tamt.filterbanks.drnl import DRNLFilterbank
-from tamt.filterbanks.fast_drnl import FastDRNLFilterbank
-from tamt.filterbanks.gammatone import GammatoneFilterbank
 from tamt.spectra.moore2016 import FS as SPECTRUM_FS
+from tamt.spl import stapes_velocity
 
 from .. import plot
-from .analysis import Design, Streaming, analysis_of, centre_frequencies, moore2016, multiresolution, stapes_velocity
+from .analysis import Design, analysis_of, centre_frequencies, moore2016, multiresolution
 from .console import CommandError, reason, require, say, shown
 from .files import inputs, made_folder, replacing, result_names
+from .options import FILTERBANKS, settle
 from .sound import opened
 
 if TYPE_CHECKING:
@@ -29,86 +28,6 @@ if TYPE_CHECKING:
 
 # A picture of more sound channels than this would be too tall to look at.
 _MOST_PANELS = 4
-SPECTRA = ("multires", "moore2016")
-EXCITATIONS = ("glasberg2002", "moore2016")
-
-_NPZ_CONTENTS = """\
-A folder stands for the sound files in it and in all folders below it, by the endings of their names (.wav, .flac,
-.mp3 and whatever else soundfile reads), in sorted order and without what is hidden by a dot. A file given twice is
-analysed once. Sampling rates have to be in the range of --fs. Each sound file NAME.EXT gives NAME.npz and NAME.png.
-Where several are called NAME, it is NAME.EXT.npz and so on, and where several are called NAME.EXT,
-FOLDER-NAME.EXT.npz with as many folders as tell them apart. The .npz file of a filterbank holds, for C sound
-channels, F filters and N frames:
-  fc         (F,)       centre frequencies in Hz
-  times      (N,)       middle of each frame in seconds
-  rms        (C, F, N)  root mean square of each filter's output in each frame; of a DRNL in m/s, else re full scale
-  full_scale ()         what full scale was to the filters: of a DRNL a stapes velocity in m/s, else 1
-  fs         ()         sampling rate of the analysis in Hz
-  source_fs  ()         sampling rate of the file in Hz
-  frame      ()         samples per frame (the last frame may have fewer)
-  source, filterbank    name of the sound file and of the filterbank
-  subject, model        of a DRNL only: the names that the options gave
-
-That of a spectrum or an excitation pattern has times, fs, source_fs and source likewise, and:
-  levels (C, N, F), fc (F,)      in dB SPL: of --spectrum multires in bands as wide as the auditory filters (four per
-                                 ERB, so they overlap); of --excitation the excitation
-  psd (C, N, B), freqs (B,)      of --spectrum multires: power spectral density in Pa^2/Hz, frequencies in Hz
-  freqs, levels (C, N, K)        of --spectrum moore2016: each frame's components in Hz and dB SPL, then 0 and 0
-  hop ()                         samples from one frame to the next
-  full_scale_db ()               dB SPL of a full-scale sine
-  spectrum or excitation         the name that the option gave
-"""
-
-_SPECTRUM_NOTE = """\
---spectrum and --excitation take the place of the filterbank. They work at 32 kHz, to which files of other rates are
-resampled as by --fs, and on sound pressure: --full-scale-db says how loud a file was. multires and glasberg2002
-(MultiResolutionFFT, ERBIntegration, ExcitationPattern) give a frame every 32 ms; moore2016 (Moore2016Spectrum,
-Moore2016ExcitationPattern) gives one per --frame, in whole milliseconds (the model itself takes 0.001). moore2016 has
-two ears, and a mono file goes to both; as they are then alike, C is 1. The sound is analysed piece by piece, but its
-results are in memory until they are written: a minute of one channel takes 9 MB with multires, and with moore2016 and
-frames of 10 ms up to 46 MB where it is full of components, as noise is.
-"""
-
-_DRNL_NOTE = """\
-drnl and fast-drnl filter the velocity of the stapes, and they compress: levels matter. A file does not know how loud
-it was; --full-scale-db says it. tamt has no middle ear: all frequencies get the gain that it has at 1 kHz, where a
-tone of 100 dB SPL moves the stapes with a peak velocity of 1.2e-3 m/s (Goode et al. 1994, as in AMT). A real one
-passes less far from there: 7 dB less at 2 kHz, 15 dB less at 4 kHz.
-"""
-
-
-class Filterbank(NamedTuple):
-    """What ``--filterbank`` can name."""
-
-    kind: Callable[..., Streaming]
-    flow: float  # default of --flow in Hz
-    channels: int  # default of --channels
-    takes_velocity: bool  # of the stapes in m/s, and has the options of a DRNL; else sound, full scale being 1
-
-
-FILTERBANKS = {
-    "drnl": Filterbank(DRNLFilterbank, 250.0, 50, True),
-    "fast-drnl": Filterbank(FastDRNLFilterbank, 250.0, 50, True),
-    "gammatone": Filterbank(GammatoneFilterbank, 80.0, 64, False),
-}
-
-
-def _options() -> dict[str, dict[str, Any]]:
-    """What ``tamt analyze`` can do, the options that it has for each, and their defaults."""
-    options: dict[str, dict[str, Any]] = {}
-    for name, chosen in sorted(FILTERBANKS.items()):
-        options[name] = {"flow": chosen.flow, "fhigh": None, "channels": chosen.channels, "fs": None, "frame": 0.01}
-        if chosen.takes_velocity:
-            options[name] |= {"subject": "NH", "model": "paulick2024", "full_scale_db": 100.0}
-    for kind, names in (("--spectrum", SPECTRA), ("--excitation", EXCITATIONS)):
-        for name in names:
-            options[f"{kind} {name}"] = {"full_scale_db": 100.0}
-            if name == "moore2016":
-                options[f"{kind} {name}"]["frame"] = 0.01
-    return options
-
-
-_OPTIONS = _options()
 
 
 def analyze_files(arguments: argparse.Namespace) -> int:
@@ -116,7 +35,7 @@ def analyze_files(arguments: argparse.Namespace) -> int:
     require("soundfile", "soxr", "tqdm", *(["matplotlib"] if arguments.plot else []))
     from tqdm import tqdm
 
-    _settle(arguments)
+    settle(arguments)
     analyze_file = _filter_file if arguments.analysis in FILTERBANKS else _spectra_file
     out = made_folder(arguments.out)
     files, problems, notes = inputs(arguments.files)
@@ -142,33 +61,6 @@ def analyze_files(arguments: argparse.Namespace) -> int:
     if failed:
         say(f"tamt: {failed} of {len(files) + len(problems)} inputs could not be analysed", error=True)
     return 1 if failed else 0
-
-
-def _settle(arguments: argparse.Namespace) -> None:
-    """Say in ``arguments.analysis`` what to do, put in its defaults, and refuse options that it does not have."""
-    if arguments.spectrum:
-        arguments.analysis = f"--spectrum {arguments.spectrum}"
-    elif arguments.excitation:
-        arguments.analysis = f"--excitation {arguments.excitation}"
-    else:
-        arguments.analysis = arguments.filterbank or "gammatone"
-    own = _OPTIONS[arguments.analysis]
-    for name in dict.fromkeys(name for options in _OPTIONS.values() for name in options):
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, own.get(name))
-        elif name not in own:
-            *most, last = (analysis for analysis, options in _OPTIONS.items() if name in options)
-            raise CommandError(
-                f"--{name.replace('_', '-')} is for {', '.join(most)} and {last}, not for {arguments.analysis}"
-            )
-    if arguments.fhigh is not None and arguments.flow >= arguments.fhigh:
-        raise CommandError(
-            f"--fhigh is {arguments.fhigh:g} Hz, but has to be greater than --flow, {arguments.flow:g} Hz"
-        )
-    if arguments.analysis not in FILTERBANKS and arguments.frame is not None:
-        milliseconds = 1000 * arguments.frame
-        if round(milliseconds) < 1 or abs(milliseconds - round(milliseconds)) > 1e-6:
-            raise CommandError(f"--frame is {milliseconds:g} ms, but has to be whole ones for {arguments.analysis}")
 
 
 def _filter_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Namespace) -> float:
@@ -262,6 +154,3 @@ def _write(npz: Path, png: Path | None, arrays: dict[str, Any], draw: Callable[[
             np.savez_compressed(file, **arrays)
         if png:
             draw().savefig(drafts[1], format="png")
-
-
-NOTES = f"{_NPZ_CONTENTS}\n{_DRNL_NOTE}\n{_SPECTRUM_NOTE}"

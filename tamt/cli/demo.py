@@ -18,7 +18,8 @@ from tamt.filterbanks.gammatone import GammatoneFilterbank
 
 from .. import plot
 from ..scales import erbspacebw
-from .analysis import Design, analysis_of, centre_frequencies, stapes_velocity
+from ..spl import stapes_velocity
+from .analysis import Design, analysis_of, centre_frequencies
 from .console import CommandError, reason, require, say, shown
 from .files import made_folder, replacing
 from .sound import native

@@ -14,11 +14,12 @@ import torch
 from tamt.filterbanks.drnl import MODELS, SUBJECTS
 
 from .. import __version__
-from ..ops._operator import backend
-from .analyze import EXCITATIONS, FILTERBANKS, NOTES, SPECTRA, analyze_files
+from ..ops import backend
+from .analyze import analyze_files
 from .console import CommandError, OutputError, reason, say
 from .demo import run_demo
 from .files import no_drafts_left_by_signals
+from .options import EXCITATIONS, FILTERBANKS, NOTES, SPECTRA
 from .sound import HIGHEST_RATE, LOWEST_RATE
 
 # More would only take memory: these are 250 per ERB.

@@ -13,8 +13,7 @@ from tamt._base import Base, computing_type
 from tamt._memo import Memo, readable
 from tamt.ops.product import product
 from tamt.scales import erb_bandwidth, erbrate2f, erbrate_positions
-
-REFERENCE_PRESSURE = 20e-6  # Pa at 0 dB SPL
+from tamt.spl import REFERENCE_PRESSURE
 
 LEAST_POWER = 1e-12  # Pa^2
 

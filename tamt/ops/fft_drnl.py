@@ -27,15 +27,9 @@ from tamt.ops._checks import check_same_kind
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.iir import modal_cascade
 from tamt.reference import fft_drnl as reference
+from tamt.shared.overlap_save import fft_length
 
 KEPT = 128 << 20  # bytes of spectra kept for later calls; those of 50 channels in float64 take 19 MiB
-
-
-def fft_length(ir_length: int) -> int:
-    """Length of the transforms for impulse responses of ``ir_length`` samples."""
-    if ir_length < 1:
-        raise ValueError(f"ir_length must be at least 1, got {ir_length}")
-    return max(1024, 1 << (4 * ir_length - 1).bit_length())
 
 
 def ir_spectra(impulses: Tensor) -> Tensor:

@@ -61,22 +61,41 @@ def groups(shape: torch.Size, hop: int, size: int, samples: int) -> Iterator[lis
         ]
 
 
-def block_spectra(x: Tensor, past: Tensor, group: Group, size: int) -> Tensor:
-    """Spectra (R, G, ..., N/2+1) of a group's blocks of the signal (B, ..., T), ``past`` (B, ..., M - 1) before it."""
+def signal_blocks(x: Tensor, past: Tensor, group: Group, size: int) -> Tensor:
+    """A group's blocks (R, G, ..., N) of the signal (B, ..., T) with ``past`` (B, ..., M - 1) before it."""
     memory = past.shape[-1]
     hop = size - memory
     known = x[group.rows, ..., max(0, group.start - memory) : group.end]
     signal = flush(torch.cat((past[group.rows, ..., group.start :], known), -1))
     missing = len(group.lengths) * hop - (group.end - group.start)
-    return torch.fft.rfft(pad(signal, (0, missing)).unfold(-1, size, hop).movedim(-2, 1))
+    return pad(signal, (0, missing)).unfold(-1, size, hop).movedim(-2, 1)
+
+
+def block_spectra(x: Tensor, past: Tensor, group: Group, size: int) -> Tensor:
+    """Spectra (R, G, ..., N/2+1) of :func:`signal_blocks`."""
+    return torch.fft.rfft(signal_blocks(x, past, group, size))
+
+
+def new_samples(grad_y: Tensor, group: Group, hop: int) -> Tensor:
+    """New samples (R, G, ..., hop) of a group's blocks of the gradient (R, ..., T), zeros behind its last."""
+    count = len(group.lengths)
+    new = flush(grad_y[..., group.start : group.end])
+    return pad(new, (0, count * hop - new.shape[-1])).unflatten(-1, (count, hop)).movedim(-2, 1)
 
 
 def grad_blocks(grad_y: Tensor, group: Group, memory: int, size: int) -> Tensor:
-    """A group's blocks (R, G, ..., N) of the gradient (R, ..., T): new samples in their places, zeros around them."""
-    hop, count = size - memory, len(group.lengths)
-    new = flush(grad_y[..., group.start : group.end])
-    new = pad(new, (0, count * hop - new.shape[-1])).unflatten(-1, (count, hop))
-    return pad(new.movedim(-2, 1), (memory, 0))
+    """:func:`new_samples` in their places: blocks (R, G, ..., N) that begin with zeros."""
+    return pad(new_samples(grad_y, group, size - memory), (memory, 0))
+
+
+def put_new(new: Tensor, group: Group, y: Tensor) -> None:
+    """New samples (R, G, ..., hop) of a group's blocks to their places in the output (R, ..., T)."""
+    hop = new.shape[-1]
+    whole = (group.end - group.start) // hop
+    middle = group.start + whole * hop
+    y[..., group.start : middle].unflatten(-1, (whole, hop)).copy_(new[:, :whole].movedim(1, -2))
+    if middle < group.end:
+        y[..., middle : group.end] = new[:, whole, ..., : group.end - middle]
 
 
 def add_overlapping(blocks: Tensor, group: Group, grad_x: Tensor, carry: Tensor) -> None:
@@ -101,6 +120,13 @@ def next_past(past: Tensor, x: Tensor) -> Tensor:
     """The last ``M - 1`` samples of the signal (B, ..., T) and what was before it."""
     memory, length = past.shape[-1], x.shape[-1]
     return torch.cat((past[..., min(length, memory) :], x[..., max(0, length - memory) :]), -1)
+
+
+def fft_length(ir_length: int) -> int:
+    """Length of the transforms for impulse responses of ``ir_length`` samples."""
+    if ir_length < 1:
+        raise ValueError(f"ir_length must be at least 1, got {ir_length}")
+    return max(1024, 1 << (4 * ir_length - 1).bit_length())
 
 
 def complex_spectra(spectra: Tensor) -> tuple[Tensor, ...]:

@@ -23,6 +23,7 @@ from tamt.ops import (
     drnl,
     drnl_sections,
     fft_drnl,
+    fir,
     frames,
     iir,
     onepole_rows,
@@ -93,6 +94,12 @@ def of_fft_drnl(shape: Shape) -> Case:
         return fft_drnl.fft_drnl_rows(x, spectra, stick, past_x, past_w)
 
     return Case(function, [random(rows, length), stick, *past, spectra], 4, 1e-2)
+
+
+def of_fir(fan: int, shape: Shape) -> Case:
+    rows, channels, length = shape
+    taps = torch.exp(-torch.arange(300) / 50.0).double() * random(fan * channels, 300)
+    return Case(fir.fir_rows, [random(rows, channels, length), taps, random(rows, channels, 299)], 3)
 
 
 def of_broken_stick(shape: Shape) -> Case:
@@ -205,6 +212,8 @@ CASES: dict[str, Callable[[Shape], Case]] = {
     "drnl": lambda shape: of_drnl((6, 2, 3), shape),
     "broken_stick": of_broken_stick,
     "fft_drnl": of_fft_drnl,
+    "fir": lambda shape: of_fir(1, shape),
+    "fir of a fan": lambda shape: of_fir(2, shape),
     "windowed_dft": of_windowed_dft,
     "compaction": lambda shape: of_compaction(10**6, shape),
     "compaction to a few": lambda shape: of_compaction(40, shape),

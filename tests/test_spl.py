@@ -1,0 +1,115 @@
+"""Units of level: outside numbers, the modules that take them, numbers and tensors, gradients, errors."""
+
+import math
+
+import pytest
+import torch
+
+from tamt import Moore2016Spectrum, MultiResolutionFFT
+from tamt.spl import REFERENCE_PRESSURE, STAPES_GAIN, full_scale_pascal, pascal2spl, spl2pascal, stapes_velocity
+
+CONVERSIONS = [spl2pascal, pascal2spl, full_scale_pascal, stapes_velocity]
+OF_LEVEL = [spl2pascal, full_scale_pascal, stapes_velocity]
+
+conversions = pytest.mark.parametrize("convert", CONVERSIONS, ids=lambda function: function.__name__)
+of_level = pytest.mark.parametrize("convert", OF_LEVEL, ids=lambda function: function.__name__)
+
+
+@pytest.mark.parametrize(
+    ("level", "pressure"),
+    [
+        (0, 20e-6),
+        (93.9794, 1.0),  # sound calibrators: 1 Pa
+        (94, 1.00237),
+        (114, 10.0237),
+        (120, 20.0),
+        (194.09373, 101325.0),  # a standard atmosphere
+        (-20, 2e-6),
+    ],
+)
+def test_pressure(level, pressure):
+    assert spl2pascal(level) == pytest.approx(pressure, rel=1e-5)
+    assert pascal2spl(pressure) == pytest.approx(level, abs=1e-4)
+
+
+def test_full_scale_is_the_peak_of_a_sine():
+    sine = full_scale_pascal(94) * torch.sin(2 * math.pi * torch.arange(100, dtype=torch.float64) / 20)
+    rms = sine.square().mean().sqrt().item()
+    assert rms == pytest.approx(1.00237, rel=1e-5)
+    assert full_scale_pascal(90.9691) == pytest.approx(1.0, rel=1e-5)  # 1 Pa of peak, 3.01 dB less than of rms
+
+
+def test_stapes_velocity():
+    """Goode et al. (1994) as in AMT: 4.24e-4 m/s for each pascal at 1 kHz."""
+    assert stapes_velocity(100.0) == pytest.approx(1.2e-3, rel=1e-12)
+    assert stapes_velocity(0) == 1.2e-8
+    assert pytest.approx(4.243e-4, rel=1e-3) == STAPES_GAIN
+    assert stapes_velocity(73.0) == pytest.approx(STAPES_GAIN * full_scale_pascal(73.0), rel=1e-14)
+
+
+def test_what_the_modules_read():
+    """A tone of 60 dB SPL, 20 dB below full scale, away from 1 kHz, where two windows meet."""
+    fs = 32000
+    samples = 10 ** ((60 - 80) / 20) * torch.sin(2 * math.pi * 1500 * torch.arange(fs) / fs)
+    sound = full_scale_pascal(80) * samples
+    psd, freqs = MultiResolutionFFT(fs)(sound)
+    assert pascal2spl((psd[0, 10].sum() * freqs[1]).sqrt()).item() == pytest.approx(60, abs=0.1)
+    spectrum = Moore2016Spectrum(fs)
+    given = (sound / full_scale_pascal(spectrum.db_max)).abs().max()
+    assert given.item() == pytest.approx(10 ** ((60 - spectrum.db_max) / 20), rel=1e-5)
+
+
+def test_reference_pressure_is_one_number():
+    from tamt.excitation import erb_integration
+
+    assert erb_integration.REFERENCE_PRESSURE is REFERENCE_PRESSURE
+
+
+@conversions
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_tensors_and_numbers_agree(convert, dtype):
+    values = torch.tensor([[0.5, 20.0], [60.0, 93.0]], dtype=dtype)
+    converted = convert(values)
+    assert converted.shape == values.shape
+    assert converted.dtype == dtype
+    if dtype != torch.float16:  # which has no 20e-6 of its own
+        expected = torch.tensor([[convert(v) for v in row] for row in values.tolist()], dtype=dtype)
+        torch.testing.assert_close(converted, expected, rtol=1e-5, atol=0)
+    assert isinstance(convert(60), float)
+    assert convert(torch.tensor([60])).dtype == torch.get_default_dtype()
+
+
+@conversions
+def test_gradients(convert):
+    values = torch.tensor([0.5, 60.0, 93.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(convert, values, eps=1e-5)
+
+
+@of_level
+def test_limits(convert):
+    assert convert(-1e5) == 0
+    assert convert(1e5) == math.inf
+    assert not convert(torch.tensor([-1e5])).any()
+
+
+def test_silence():
+    assert pascal2spl(0) == -math.inf
+    assert pascal2spl(torch.zeros(2)).tolist() == [-math.inf, -math.inf]
+
+
+@conversions
+def test_errors(convert):
+    name, unit = ("pressure", "Pa") if convert is pascal2spl else ("level", "dB SPL")
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"{name} is {value:g} {unit}, but has to be finite"):
+            convert(value)
+    for value in (True, "60", None):
+        with pytest.raises(TypeError, match=f"{name} is {value!r} of type .*, but has to be a tensor or a real number"):
+            convert(value)
+    with pytest.raises(TypeError, match=rf"{name} is a tensor of torch\.complex64"):
+        convert(torch.ones(1, dtype=torch.complex64))
+
+
+def test_a_pressure_is_not_negative():
+    with pytest.raises(ValueError, match="pressure is -1 Pa, but has to be finite and at least 0"):
+        pascal2spl(-1.0)
