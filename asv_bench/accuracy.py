@@ -1,6 +1,6 @@
 """How exact every module is: against AMT's own numbers, and float32 against float64.
 
-``PYTHONPATH=. python asv_bench/accuracy.py --out results/accuracy.json``
+``python -m asv_bench.accuracy --out results/accuracy.json``
 """
 
 from __future__ import annotations

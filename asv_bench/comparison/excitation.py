@@ -17,12 +17,13 @@ from asv_bench.benchmarks.common import DTYPES, largest_difference
 from tamt import ERBIntegration, ExcitationPattern, Moore2016ExcitationPattern
 
 from .filters import on_cpu
-from .measure import Work, without_gradient
+from .measure import Work, without_gradient, work
 from .peers import torch_amt
 
 LIMITS = {"float32": 0.01, "float64": 1e-6}  # dB
 
 
+@work("ERB bands")
 def erb_integration(device: str, dtype: str) -> Work:
     """Levels of 150 bands from spectra of 1025 bins."""
     psd, freqs = bands_bench.spectrum(8, 32, dtype, device)
@@ -52,6 +53,7 @@ def erb_integration(device: str, dtype: str) -> Work:
     )
 
 
+@work("excitation of Glasberg and Moore")
 def glasberg2002(device: str, dtype: str) -> Work:
     """Spreading of 150 band levels."""
     levels = spreading_bench.excitation((1, 1000), dtype, device)
@@ -106,11 +108,13 @@ def moore2016(device: str, dtype: str, kind: str) -> Work:
     )
 
 
+@work("excitation of Moore et al., grid")
 def moore2016_grid(device: str, dtype: str) -> Work:
     """Excitation of components on the grid of Moore2016Spectrum."""
     return moore2016(device, dtype, "grid")
 
 
+@work("excitation of Moore et al., any")
 def moore2016_any(device: str, dtype: str) -> Work:
     """Excitation of components of any frequencies."""
     return moore2016(device, dtype, "any")

@@ -12,7 +12,7 @@ from helpers import some_slow
 
 pytest.importorskip("triton")
 
-from asv_bench.machine_code import TARGETS, Code, compiled
+from asv_bench.kernels.machine_code import TARGETS, Code, compiled
 from tamt.triton_kernels import drnl as drnl_launcher
 from tamt.triton_kernels.broken_stick import broken_stick, broken_stick_backward
 from tamt.triton_kernels.drnl import drnl

@@ -8,7 +8,7 @@ from helpers import some_slow
 
 pytest.importorskip("triton")
 
-from asv_bench.machine_code import TARGETS, Code, compiled
+from asv_bench.kernels.machine_code import TARGETS, Code, compiled
 from tamt.spectra.moore2016 import FRAME, Moore2016Spectrum
 from tamt.triton_kernels.compaction import compaction, compaction_backward
 from tamt.triton_kernels.windowed_dft import windowed_dft, windowed_dft_backward
