@@ -21,7 +21,7 @@ from asv_bench.benchmarks.windowed_dft import BANDS, HOP, SIZE
 from tamt import DRNLFilterbank
 from tamt.design.sections import biquad_sections
 from tamt.excitation.moore2016 import Moore2016ExcitationPattern
-from tamt.ops._register import operators
+from tamt.ops._operator import operators
 from tamt.ops.fft_drnl import fft_length, ir_spectra
 from tamt.ops.windowed_dft import dft_tables
 

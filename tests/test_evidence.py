@@ -23,8 +23,10 @@ from asv_bench.benchmarks.common import scipy_cascade
 from asv_bench.comparison import excitation, filters, measure, peers
 from asv_bench.cpu import beyond_limits, figures
 from asv_bench.limits import LIMITS, holds, judged
+from asv_bench.operations import OPERATIONS
 from asv_bench.registry import MODULES, Limit
 from asv_bench.report import pages, tables
+from tamt.ops._operator import operators
 
 ROOT = Path(__file__).parent.parent
 RESULTS = pages.read(ROOT / "results")
@@ -236,7 +238,9 @@ def test_micro_benchmarks_cover_every_operator() -> None:
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     stems = set(re.findall(r"\[(\w+)-", run.stdout))
-    operators = {path.stem for path in (ROOT / "tamt" / "reference").glob("*.py")}
-    assert stems == operators - {"__init__", "drnl", "blocks", "frames", "scan", "onepole_rows"}, (
-        "what is left out is measured with the modules of DRNL and the gammatone"
-    )
+    kernels = {operators[operation.operator].launcher.partition(":")[0] for operation in OPERATIONS.values()}
+    assert kernels <= stems
+
+
+def test_the_compiler_of_the_kernels_is_that_of_the_constraints() -> None:
+    assert f"triton<={RESULTS['kernels']['triton']}" in (ROOT / "constraints.txt").read_text().splitlines()

@@ -14,7 +14,7 @@ from torch import Tensor
 from asv_bench.benchmarks import against_scipy
 from asv_bench.benchmarks import moore2016_spectrum as moore_bench
 from asv_bench.benchmarks import multi_resolution_fft as multi_bench
-from asv_bench.benchmarks.common import DTYPES, relative_error
+from asv_bench.benchmarks.common import DTYPES, dense, difference_in_db, relative_error
 from tamt import Moore2016Spectrum, MultiResolutionFFT
 
 from .filters import on_cpu
@@ -147,10 +147,8 @@ def moore2016(device: str, dtype: str) -> Work:
 
     return Work(
         "stereo 1 s at 32 kHz",
-        moore_bench.dense(moore_bench.composed(exact, audio.double().cpu())),
-        lambda actual, expected: moore_bench.difference_in_db(
-            actual if isinstance(actual, Tensor) else moore_bench.dense(actual), expected
-        ),
+        dense(moore_bench.composed(exact, audio.double().cpu())),
+        lambda actual, expected: difference_in_db(actual if isinstance(actual, Tensor) else dense(actual), expected),
         {"float32": 0.05, "float64": 1e-6}[dtype],
         "dB",
         lambda: without_gradient(module, audio),
