@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tamt.excitation.moore2016 import Moore2016ExcitationPattern
-from tamt.reference.roex import excitation_definition, level_definition
+from tamt.reference.roex import excitation_definition, power_per_erb_definition
 
 from .common import DEVICES, DTYPES, Agreement, Load, golden, largest_difference, over, peak, require, timing, tracked
 
@@ -36,7 +36,7 @@ def spectra(frames: int, kind: str, device: str, dtype: str) -> tuple[Tensor, Te
 def all_pairs(freqs: Tensor, levels: Tensor, module: Moore2016ExcitationPattern) -> Tensor:
     """By the definitions, with a tensor of all pairs for every step, in the type of ``freqs``."""
     ratio, intensity = 2.0**module.spreading_limit_octaves, 10 ** (levels / 10)
-    level = 10 * torch.log10(level_definition(freqs, intensity, ratio))
+    level = 10 * torch.log10(power_per_erb_definition(freqs, intensity, ratio))
     steepness = 1 - module.level_dep_factor.to(freqs) / module.p1000 * (level - 51)
     channels = module.fc_channels.to(freqs), module.p_channels.to(freqs)
     return 10 * torch.log10(excitation_definition(freqs, intensity, steepness, *channels, ratio) + 1e-12)
