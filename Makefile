@@ -85,27 +85,25 @@ microbench: $(STAMP)  ## time the operators with pytest-benchmark
 	$(BIN)/python -m pytest -c asv_bench/microbench/pytest.ini asv_bench/microbench
 
 compare: $(PEERS_STAMP)  ## tamt beside its peers on this machine: table, result file and plot in results/
-	PYTHONPATH=. $(PEERS)/bin/python asv_bench/compare.py --out $(RESULTS)/compare-cpu.json
-	@if $(PEERS)/bin/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
-		PYTHONPATH=. $(PEERS)/bin/python asv_bench/compare.py --device cuda --out $(RESULTS)/compare-cuda.json; fi
+	$(PEERS)/bin/python -m asv_bench.comparison.run --out $(RESULTS)/compare-cpu.json
 
 growth: $(STAMP)  ## time and memory of every module over length, batch and channels
-	PYTHONPATH=. $(BIN)/python asv_bench/growth.py --out $(RESULTS)/growth-cpu.json
+	$(BIN)/python -m asv_bench.growth --out $(RESULTS)/growth-cpu.json
 
 accuracy: $(STAMP)  ## errors of every module: against AMT's numbers, float32 against float64
-	PYTHONPATH=. $(BIN)/python asv_bench/accuracy.py --out $(RESULTS)/accuracy.json
+	$(BIN)/python -m asv_bench.accuracy --out $(RESULTS)/accuracy.json
 
 docs: $(STAMP)  ## write docs/performance.md and docs/accuracy.md from the results
-	PYTHONPATH=. $(BIN)/python asv_bench/report.py --results $(RESULTS)
+	$(BIN)/python -m asv_bench.report.pages --results $(RESULTS)
 
 cpu: $(STAMP)  ## measure on the CPU what the README reports
-	PYTHONPATH=. $(BIN)/python asv_bench/run_device.py --device cpu --judge --out $(RESULTS)/cpu.json
+	$(BIN)/python -m asv_bench.cpu --judge --out $(RESULTS)/cpu.json
 
 kernels: $(STAMP)  ## compile every GPU kernel at its reference load; registers, code, bytes moved
-	PYTHONPATH=. $(BIN)/python asv_bench/kernels.py --out $(RESULTS)/kernels.json
+	$(BIN)/python -m asv_bench.kernels.census --out $(RESULTS)/kernels.json
 
 gpu:  ## test and measure on the GPU, with the torch of PYTHON (default python3)
-	PYTHONPATH=. $(PYTHON) asv_bench/gpu.py
+	$(PYTHON) -m asv_bench.gpu
 
 wheel: $(STAMP)  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation

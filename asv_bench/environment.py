@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import platform
-import statistics
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import Any
 import torch
 
 import tamt
-from asv_bench.benchmarks.common import timed
 
 
 def origin() -> dict[str, str]:
@@ -37,14 +34,7 @@ def describe(device: str) -> dict[str, Any]:
         import triton
 
         found |= {"name": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "triton": triton.__version__}
-        found["copy bandwidth, bytes/s"] = copy_bandwidth()
     return found
-
-
-def require(parser: argparse.ArgumentParser, device: str) -> None:
-    """The device, or an error of the command line."""
-    if device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA device here; --device cpu runs the CPU's benchmarks")
 
 
 def write(result: dict[str, Any], path: Path) -> None:
@@ -100,10 +90,3 @@ def processor() -> str:
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def copy_bandwidth() -> float:
-    source = torch.randn(1 << 29, device="cuda")
-    target = torch.empty_like(source)
-    seconds = statistics.median(timed(lambda: target.copy_(source), "cuda") for _ in range(20))
-    return 2 * source.nbytes / seconds

@@ -1,6 +1,6 @@
 """Time and memory of every module over length, batch and channels, three decades each.
 
-``PYTHONPATH=. python asv_bench/growth.py --out results/growth-cpu.json [--device cpu] [--only NAME]``
+``python -m asv_bench.growth --out results/growth-cpu.json [--only NAME]``
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def points(name: str, axis: str, device: str) -> Iterator[dict[str, Any]]:
         yield {"module": name, "axis": axis, "size": size, "seconds": seconds, "peak_bytes": peak_bytes(call, device)}
 
 
-def rows(device: str, only: str) -> Iterator[dict[str, Any]]:
+def rows(only: str) -> Iterator[dict[str, Any]]:
     """Of all axes of all modules; where one fails, its last row says so."""
     for name, module in MODULES.items():
         for axis in module.growth.start if only in name else ():
             try:
-                for row in points(name, axis, device):
+                for row in points(name, axis, "cpu"):
                     print(f"{name}, {axis} {row['size']}: {row['seconds']:.3g} s", file=sys.stderr, flush=True)
                     yield row
             except Exception as error:
@@ -62,12 +62,10 @@ def rows(device: str, only: str) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="result file, JSON")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", default="", help="part of a module's name")
     arguments = parser.parse_args()
-    environment.require(parser, arguments.device)
-    result = environment.describe(arguments.device) | {"results": []}
-    environment.write_all(result, rows(arguments.device, arguments.only), arguments.out)
+    result = environment.describe("cpu") | {"results": []}
+    environment.write_all(result, rows(arguments.only), arguments.out)
 
 
 if __name__ == "__main__":

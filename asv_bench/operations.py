@@ -1,12 +1,15 @@
-"""The operations with Triton kernels at their reference loads: one table for the census and for measurements.
+"""The operations with Triton kernels, each named once, at its reference load: for the census and for measurements.
 
-The loads are those of the benchmarks' GPUs, in float32. Operands are made on any device, ``meta`` included.
+The loads are those of the benchmarks' GPUs, in float32. Operands are made on any device, ``meta`` included. What is not
+said here is what an operator was registered with: its passes, their launchers and references, and what backward takes.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,17 +21,9 @@ from asv_bench.benchmarks.windowed_dft import BANDS, HOP, SIZE
 from tamt import DRNLFilterbank
 from tamt.design.sections import biquad_sections
 from tamt.excitation.moore2016 import Moore2016ExcitationPattern
+from tamt.ops._operator import operators
 from tamt.ops.fft_drnl import fft_length, ir_spectra
 from tamt.ops.windowed_dft import dft_tables
-from tamt.reference import broken_stick, compaction, drnl, fft_drnl, iir, roex, spreading, windowed_dft
-from tamt.triton_kernels import broken_stick as broken_stick_kernels
-from tamt.triton_kernels import compaction as compaction_kernels
-from tamt.triton_kernels import drnl as drnl_kernels
-from tamt.triton_kernels import fft_drnl as fft_drnl_kernels
-from tamt.triton_kernels import iir as iir_kernels
-from tamt.triton_kernels import roex as roex_kernels
-from tamt.triton_kernels import spreading as spreading_kernels
-from tamt.triton_kernels import windowed_dft as windowed_dft_kernels
 
 FS, CHANNELS, LENGTH = 44100, 50, 4 * 44100  # of the DRNL's loads
 LEVEL = 0.01  # at which both branches of the broken stick are taken
@@ -42,28 +37,58 @@ class Pass(NamedTuple):
     reference: Callable[..., Any]
 
 
-class Operation(NamedTuple):
+@dataclass(frozen=True)
+class Operation:
+    """The operator ``tamt::operator`` at a load of so many ``rows``, whose operands are made on a device."""
+
+    operator: str
     load: str
     rows: int
-    operands: Callable[[int, str], Operands]  # of so many rows, on a device
-    forward: Pass
-    backward: Pass | None = None
-    # Operands of backward, from the gradients of the outputs, the outputs and the operands of forward.
-    given: Callable[[list[Tensor], list[Tensor], Operands], Operands] = lambda grads, outputs, operands: (
-        *grads,
-        *operands,
-    )
+    operands: Callable[[int, str], Operands]
     limit: float = 1e-4  # error of float32 relative to float64, in the norm of each output
+    priority: int = 99  # what is measured first, so that a cut-off takes the others
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Those that have kernels."""
+        return tuple(direction for direction, name in self._operators.items() if name in operators)
+
+    @property
+    def _operators(self) -> dict[str, str]:
+        return {"forward": self.operator, "backward": f"{self.operator}_backward"}
+
+    def one_pass(self, direction: str) -> Pass:
+        """Launcher and reference; imports triton."""
+        registered = operators[self._operators[direction]]
+        module, function = registered.launcher.split(":")
+        launcher = getattr(importlib.import_module(f"tamt.triton_kernels.{module}"), function)
+        return Pass(launcher, registered.forward)
+
+    def given(self, grads: list[Tensor], outputs: list[Tensor], operands: Operands) -> Operands:
+        """What the backward pass takes, every gradient of it being needed."""
+        forward, backward = (operators[name].signature for name in self._operators.values())
+        prefix = "grad" if len(forward.results) == 1 else "grad_"
+        suffixes = [""] if len(forward.results) == 1 else forward.results
+        known = dict(zip((name for _, name in forward.arguments), operands, strict=True))
+        known |= dict(zip(forward.results, outputs, strict=True))
+        known |= {prefix + suffix: grad for suffix, grad in zip(suffixes, grads, strict=True)}
+        return tuple(name.startswith("need_") or known[name] for _, name in backward.arguments)
 
 
-def passes(operation: Operation, device: str, rows: int) -> Iterator[tuple[str, Pass, Operands]]:
-    """Direction, functions and operands of forward and then backward, which needs what forward gave."""
+def passes(operation: Operation, device: str, rows: int, launched: bool = True) -> Iterator[tuple[str, Pass, Operands]]:
+    """Direction, functions and operands of forward and then backward, which needs what forward gave.
+
+    That is by the kernels, or if it is not ``launched`` by the reference.
+    """
     torch.manual_seed(0)
     operands = operation.operands(rows, device)
-    yield "forward", operation.forward, operands
-    if operation.backward:
-        outputs = tensors(operation.forward.launcher(*operands))
-        yield "backward", operation.backward, operation.given([torch.randn_like(t) for t in outputs], outputs, operands)
+    functions = operation.one_pass("forward")
+    yield "forward", functions, operands
+    if "backward" in operation.directions:
+        outputs = functions.launcher(*operands) if launched else functions.reference(*operands)
+        outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+        grads = [torch.randn_like(t) for t in outputs]
+        yield "backward", operation.one_pass("backward"), operation.given(grads, outputs, operands)
 
 
 def tensors(tree: Any) -> list[Tensor]:
@@ -102,25 +127,6 @@ def biquads(channels: int) -> Tensor:
 def drnl_cascade(path: int, channels: int) -> Tensor:
     """Sections of the linear path, or of the nonlinear one before or after the broken stick."""
     return DRNLFilterbank((250, 8000), FS, channels)._sections()[path].flatten(1)
-
-
-def iir_operation(
-    load: str,
-    coef: Callable[[], Tensor],
-    kind: str,
-    order: int,
-    rows: int,
-    length: int,
-    shared: bool = True,
-) -> Operation:
-    return Operation(
-        load,
-        rows,
-        partial(filtering, coef, kind, order, length, shared),
-        Pass(iir_kernels.iir_forward, iir.iir),
-        Pass(iir_kernels.iir_backward, iir.iir_backward),
-        lambda grads, _, operands: (*grads, *operands, True, True),
-    )
 
 
 A, B, C = 50.0, 0.5, 0.25  # of the broken stick
@@ -195,80 +201,55 @@ def operations(most_samples: int = 320000, most_channels: int = 64) -> dict[str,
     """The table, which a rehearsal wants with short signals and few channels."""
     channels, length = min(most_channels, CHANNELS), min(most_samples, LENGTH)
     gammatones = min(most_channels, 64)
+
+    def iir(load: str, coef: Callable[[], Tensor], kind: str, order: int, **more: Any) -> Operation:
+        options = {"length": length, "shared": True, "priority": 99} | more
+        operands = partial(filtering, coef, kind, order, options["length"], options["shared"])
+        return Operation("iir", load, 32, operands, priority=options["priority"])
+
+    def compacted(count: int) -> Operation:
+        load = f"300000 frames of 960 components, room for {count}"
+        return Operation("compaction", load, 300000, partial(compaction_operands, count))
+
     return {
-        "gammatone": iir_operation(
+        "gammatone": iir(
             "32 x 10 s at 16000 Hz, 64 channels",
             partial(cascade, 4, False, gammatones),
             "onepole",
             4,
-            32,
-            min(most_samples, 160000),
+            length=min(most_samples, 160000),
+            priority=1,
         ),
-        "allpole": iir_operation(DRNL_LOAD, partial(cascade, 4, True, channels), "allpole", 4, 32, length),
-        "biquads": iir_operation(DRNL_LOAD, partial(biquads, channels), "biquad", 4, 32, length),
-        "modal": iir_operation(DRNL_LOAD, partial(drnl_cascade, 0, channels), "modal", 6, 32, length),
-        "modal per channel": iir_operation(
-            PER_CHANNEL, partial(drnl_cascade, 2, channels), "modal", 3, 32, length, shared=False
-        ),
-        "broken stick": Operation(
-            PER_CHANNEL,
-            32,
-            partial(stick_operands, channels, length),
-            Pass(broken_stick_kernels.broken_stick, broken_stick.broken_stick),
-            Pass(broken_stick_kernels.broken_stick_backward, broken_stick.broken_stick_backward),
-        ),
-        # Its backward is made of those of modal cascades and the broken stick.
-        "drnl": Operation(DRNL_LOAD, 32, partial(drnl_operands, channels, length), Pass(drnl_kernels.drnl, drnl.drnl)),
+        "allpole": iir(DRNL_LOAD, partial(cascade, 4, True, channels), "allpole", 4),
+        "biquads": iir(DRNL_LOAD, partial(biquads, channels), "biquad", 4),
+        "modal": iir(DRNL_LOAD, partial(drnl_cascade, 0, channels), "modal", 6),
+        "modal per channel": iir(PER_CHANNEL, partial(drnl_cascade, 2, channels), "modal", 3, shared=False),
+        "broken stick": Operation("broken_stick", PER_CHANNEL, 32, partial(stick_operands, channels, length)),
+        "drnl": Operation("drnl", DRNL_LOAD, 32, partial(drnl_operands, channels, length), priority=2),
         "fft drnl": Operation(
+            "fft_drnl",
             f"{DRNL_LOAD}, impulse responses of 4096",
             32,
             partial(fft_drnl_operands, channels, length),
-            Pass(fft_drnl_kernels.fft_drnl, fft_drnl.fft_drnl),
-            Pass(fft_drnl_kernels.fft_drnl_backward, fft_drnl.fft_drnl_backward),
-            lambda grads, _, operands: (*grads, *operands, True),
             # Rounding may put a sample on the other side of the knee, where its gradient is another one.
-            5e-2,
+            limit=5e-2,
+            priority=3,
         ),
         "windowed dft": Operation(
+            "windowed_dft",
             f"32 x 10 s at 32000 Hz, a frame per {HOP} samples",
             32,
             partial(windowed_dft_operands, max(SIZE + HOP, min(most_samples, 320000))),
-            Pass(windowed_dft_kernels.windowed_dft, windowed_dft.windowed_dft),
-            Pass(windowed_dft_kernels.windowed_dft_backward, windowed_dft.windowed_dft_backward),
-            lambda grads, _, operands: (*grads, *operands, True, True),
+            priority=7,
         ),
-        **{
-            f"compaction to {count}": Operation(
-                f"300000 frames of 960 components, room for {count}",
-                300000,
-                partial(compaction_operands, count),
-                Pass(compaction_kernels.compaction, compaction.compaction),
-                Pass(compaction_kernels.compaction_backward, compaction.compaction_backward),
-                lambda grads, _, operands: (grads[1], *operands),
-            )
-            for count in (960, 400)
-        },
-        "spreading": Operation(
-            "1000000 frames of 150 channels",
-            1000000,
-            spreading_operands,
-            Pass(spreading_kernels.spreading, spreading.spreading),
-            Pass(spreading_kernels.spreading_backward, spreading.spreading_backward),
-            lambda grads, outputs, operands: (*grads, *operands[:2], *outputs, *operands[2:]),
-        ),
+        "compaction to 960": compacted(960),
+        "compaction to 400": compacted(400),
+        "spreading": Operation("spreading", "1000000 frames of 150 channels", 1000000, spreading_operands, priority=4),
         "roex level": Operation(
-            ROEX,
-            16000,
-            lambda rows, device: (*spectrum(rows, device), math.inf),
-            Pass(roex_kernels.power_per_erb, roex.power_per_erb),
-            Pass(roex_kernels.power_per_erb_backward, roex.power_per_erb_backward),
+            "roex_level", ROEX, 16000, lambda rows, device: (*spectrum(rows, device), math.inf), priority=6
         ),
         "roex excitation": Operation(
-            f"{ROEX}, 150 channels",
-            16000,
-            excitation_operands,
-            Pass(roex_kernels.excitation, roex.excitation),
-            Pass(roex_kernels.excitation_backward, roex.excitation_backward),
+            "roex_excitation", f"{ROEX}, 150 channels", 16000, excitation_operands, priority=5
         ),
     }
 

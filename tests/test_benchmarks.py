@@ -17,7 +17,7 @@ from tamt.ops._operator import operators
 ROOT = Path(__file__).parent.parent
 
 
-def test_run_device_on_the_cpu(tmp_path: Path) -> None:
+def test_a_run_on_the_cpu(tmp_path: Path) -> None:
     out = tmp_path / "results" / "cpu.json"
     script = (
         "import sys, runpy; sys.modules['asv'] = sys.modules['asv_runner'] = None; sys.argv.pop(0); "
@@ -27,9 +27,7 @@ def test_run_device_on_the_cpu(tmp_path: Path) -> None:
         sys.executable,
         "-c",
         script,
-        "asv_bench/run_device.py",
-        "--device",
-        "cpu",
+        "asv_bench/cpu.py",
         "--only",
         "GammatoneAgainstScipy",
     ]

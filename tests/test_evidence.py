@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import math
 import re
@@ -19,16 +18,18 @@ import pytest
 import torch
 
 import tamt
-from asv_bench import growth, report, tables
+from asv_bench import growth
 from asv_bench.benchmarks.common import scipy_cascade
 from asv_bench.comparison import excitation, filters, measure, peers
+from asv_bench.cpu import beyond_limits, figures
 from asv_bench.limits import LIMITS, holds, judged
+from asv_bench.operations import OPERATIONS
 from asv_bench.registry import MODULES, Limit
-from asv_bench.run_device import MODULES as STEMS
-from asv_bench.run_device import beyond_limits
+from asv_bench.report import pages, tables
+from tamt.ops._operator import operators
 
 ROOT = Path(__file__).parent.parent
-RESULTS = report.read(ROOT / "results")
+RESULTS = pages.read(ROOT / "results")
 
 
 def work(ours: float, **theirs: Any) -> measure.Work:
@@ -167,10 +168,10 @@ def test_superlinear_growth_wants_a_reason() -> None:
         {"module": "M", "axis": "length", "size": n, "seconds": 1e-6 * n**2, "peak_bytes": None}
         for n in (1, 10, 30, 100)
     ]
-    assert report.exponent(points, "seconds") == pytest.approx(2)
-    assert report.superlinear({"results": points}) == [("M", "length", "time")]
+    assert pages.exponent(points, "seconds") == pytest.approx(2)
+    assert pages.superlinear({"results": points}) == [("M", "length", "time")]
     with pytest.raises(ValueError, match="time of M over length"):
-        report.reasons({"results": points})
+        pages.reasons({"results": points})
 
 
 def test_limits() -> None:
@@ -198,7 +199,7 @@ def test_every_limit_has_a_figure() -> None:
 
 def test_pages_are_those_of_the_committed_results(tmp_path: Path) -> None:
     """`make docs` would change nothing."""
-    report.write(RESULTS, ROOT / "docs" / "templates", tmp_path)
+    pages.write(RESULTS, ROOT / "docs" / "templates", tmp_path)
     for page in ("performance", "accuracy"):
         assert (tmp_path / f"{page}.md").read_text() == (ROOT / "docs" / f"{page}.md").read_text()
         for picture in re.findall(r"\]\((images/\S+)\)", (tmp_path / f"{page}.md").read_text()):
@@ -207,12 +208,12 @@ def test_pages_are_those_of_the_committed_results(tmp_path: Path) -> None:
 
 def test_no_figure_of_a_gpu_without_its_result_file() -> None:
     kernels = RESULTS["kernels"]
-    assert "not measured" in report.gpu(None)
-    assert report.asked(None) == "On a GPU: not measured."
-    assert all("not measured" in line for line in report.roofline(kernels, None).splitlines()[2:])
+    assert "not measured" in pages.gpu(None)
+    assert pages.asked(None) == "On a GPU: not measured."
+    assert all("not measured" in line for line in pages.roofline(kernels, None).splitlines()[2:])
     first = next(row for row in kernels["kernels"] if row["target"] == "sm_90")
     device = {"kernels": [first | {"seconds": 3 * first["floor, s"]}]}
-    assert report.roofline(kernels, device).count("3.0x") == 1
+    assert pages.roofline(kernels, device).count("3.0x") == 1
 
 
 def test_asv_check() -> None:
@@ -224,13 +225,7 @@ def test_asv_check() -> None:
 
 def test_every_figure_of_the_asv_suite_has_one_threshold() -> None:
     thresholds = json.loads((ROOT / "asv.conf.json").read_text())["regressions_thresholds"]
-    names = []
-    for stem in STEMS:
-        module = import_module(f"asv_bench.benchmarks.{stem}")
-        for name, benchmark in inspect.getmembers(module, inspect.isclass):
-            if not name.startswith("_") and benchmark.__module__ == module.__name__:
-                methods = (m for m in dir(benchmark) if m.startswith(("time", "track_")) and m != "timeout")
-                names += [f"{stem}.{name}.{method}" for method in methods]
+    names = [f"{name}.{method}" for name, _, methods in figures() for method in methods]
     assert len(names) > 100
     for name in names:
         assert sum(bool(re.match(pattern, name)) for pattern in thresholds) == 1, name
@@ -243,7 +238,9 @@ def test_micro_benchmarks_cover_every_operator() -> None:
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     stems = set(re.findall(r"\[(\w+)-", run.stdout))
-    operators = {path.stem for path in (ROOT / "tamt" / "reference").glob("*.py")}
-    assert stems == operators - {"__init__", "drnl", "blocks", "frames", "scan", "onepole_rows"}, (
-        "what is left out is measured with the modules of DRNL and the gammatone"
-    )
+    kernels = {operators[operation.operator].launcher.partition(":")[0] for operation in OPERATIONS.values()}
+    assert kernels <= stems
+
+
+def test_the_compiler_of_the_kernels_is_that_of_the_constraints() -> None:
+    assert f"triton<={RESULTS['kernels']['triton']}" in (ROOT / "constraints.txt").read_text().splitlines()

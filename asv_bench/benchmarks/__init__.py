@@ -1,4 +1,4 @@
-"""Benchmarks by operation and module. asv runs them; ``asv_bench/run_device.py`` runs them where there is no asv."""
+"""Benchmarks by operation and module. asv runs them; ``asv_bench/cpu.py`` runs them where there is no asv."""
 
 import importlib.util
 import sys

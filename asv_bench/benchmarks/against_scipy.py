@@ -18,7 +18,7 @@ from torch import Tensor
 import tamt
 
 from . import erb_integration, moore2016_spectrum, multi_resolution_fft, roex, spreading
-from .common import DTYPES, largest_difference, ratio_of_times, relative_error, require
+from .common import DTYPES, Load, dense, difference_in_db, largest_difference, over, relative_error, require
 from .windowed_dft import BANDS, SIZE
 
 Array = np.ndarray
@@ -89,7 +89,7 @@ def _excitation(f: Array, level: Array, fc: Array, ratio: float) -> Array:
 
 
 def components_differ(actual: Sequence[Tensor], expected: Tensor) -> float:
-    return moore2016_spectrum.difference_in_db(moore2016_spectrum.dense(actual), expected)
+    return difference_in_db(dense(actual), expected)
 
 
 # tamt's call, that of numpy or scipy, and the difference of what they return.
@@ -136,12 +136,11 @@ MODULES = {
 }
 
 
-class AgainstScipy:
+class AgainstScipy(Load):
     """Time over that of numpy and scipy."""
 
     params = (list(MODULES), list(DTYPES))
     param_names = ("module", "dtype")
-    timeout = 300
 
     def setup(self, module: str, dtype: str) -> None:
         build, single, double = MODULES[module]
@@ -149,7 +148,4 @@ class AgainstScipy:
         limit = single if dtype == "float32" else double
         require(difference(self.forward(), self.peer()), limit, f"{module} and scipy, {dtype}")
 
-    def track_time_over_scipy(self, *_: object) -> float:
-        return ratio_of_times(self.peer, self.forward)
-
-    track_time_over_scipy.unit = "x"
+    track_time_over_scipy = over("peer")

@@ -6,8 +6,9 @@ import ctypes
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -109,10 +110,112 @@ def difference_of_lists(actual: Sequence[Tensor], expected: Sequence[Tensor]) ->
     return difference_in_db(dense(actual), dense(expected))
 
 
+class Agreement(NamedTuple):
+    """How far a module is from numbers that do not come from it; ``asked`` is what the tests hold it to."""
+
+    module: str
+    against: str
+    error: float
+    unit: str
+    asked: float | None = None
+
+
+def golden(name: str) -> Any:
+    """Numbers of AMT, from the tests' data."""
+    return np.load(Path(__file__).parents[2] / "tests" / "data" / f"{name}.npz")
+
+
 def require(error: float, limit: float, what: str) -> None:
     """No figure from a run whose numbers are wrong."""
     if not error <= limit:
         raise RuntimeError(f"{what}: error {error:.2e} exceeds {limit:.0e}; not measured")
+
+
+UNITS = {"MB": 1e6, "MiB": 1 << 20}
+
+
+class Load:
+    """What is measured of one load.
+
+    ``setup`` of a subclass makes it, sets ``device``, ends with :meth:`ready`, and holds the numbers against others.
+    ``result`` is the call, and ``error`` its error. A benchmark of asv is then an attribute, made by :func:`timing`,
+    :func:`tracked`, :func:`peak` or :func:`over`.
+    """
+
+    timeout = 300
+    device = "cpu"
+
+    def result(self) -> Any:
+        raise NotImplementedError
+
+    def smooth(self) -> Sequence[Tensor]:
+        """The results that are differentiated."""
+        return [self.result()]
+
+    def forward(self) -> Any:
+        with torch.no_grad():
+            return self.result()
+
+    def ready(self, *wanted: Tensor) -> None:
+        """Take random gradients of the results, by which a training step gets those of the ``wanted``."""
+        self.wanted = wanted
+        with torch.no_grad():
+            self.weights = [torch.randn_like(t) for t in self.smooth()]
+
+    def training_step(self) -> None:
+        torch.autograd.grad(self.smooth(), self.wanted, self.weights)
+
+    def outputs(self) -> int:
+        """Bytes of the results."""
+        return sum(t.nbytes for t in self.weights)
+
+    def real_time(self) -> float:
+        """Time of the forward pass over that of the signals, ``seconds`` in all."""
+        return best_times(self.forward, device=self.device)[0] / self.seconds
+
+
+def timing(call: str) -> Callable[..., None]:
+    """The time of a method of a :class:`Load`."""
+
+    def measure(self: Load, *_: object) -> None:
+        timed(getattr(self, call), self.device)
+
+    return measure
+
+
+def tracked(figure: str, unit: str) -> Callable[..., float]:
+    """What a method of a :class:`Load` returns."""
+
+    def measure(self: Load, *_: object) -> float:
+        return getattr(self, figure)()
+
+    measure.unit = unit
+    return measure
+
+
+def peak(call: str, unit: str) -> Callable[..., float]:
+    """Peak memory of a method of a :class:`Load`, in one of UNITS or in what the method ``unit`` says."""
+
+    def measure(self: Load, *_: object) -> float:
+        return peak_memory(getattr(self, call), self.device) / (UNITS[unit] if unit in UNITS else getattr(self, unit)())
+
+    measure.unit = unit
+    return measure
+
+
+def over(peer: str, call: str = "forward") -> Callable[..., float]:
+    """The time of a method of a :class:`Load` over that of another one."""
+
+    def measure(self: Load, *_: object) -> float:
+        return ratio_of_times(getattr(self, peer), getattr(self, call), self.device)
+
+    measure.unit = "x"
+    return measure
+
+
+def cases(cpu: Iterable[str], cuda: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of a device that is here and one of its loads."""
+    return [(device, load) for device in DEVICES for load in (cpu if device == "cpu" else cuda)]
 
 
 def scipy_cascade(x: np.ndarray, poles: np.ndarray, gains: np.ndarray, order: int) -> np.ndarray:

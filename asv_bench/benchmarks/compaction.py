@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tamt.ops.compaction import compaction
 
-from .common import DEVICES, DTYPES, peak_memory, ratio_of_times, require, timed
+from .common import DEVICES, DTYPES, Load, over, peak, require, timing
 
 COLUMNS = 960
 ROWS = {"cpu": 1872, "cuda": 300000}  # two ears, 1 s and 160 s in steps of 1 ms
@@ -27,12 +27,11 @@ def by_sort(
     return padded.gather(1, index), levels.gather(1, index)
 
 
-class Compaction:
+class Compaction(Load):
     """Nine tenths of the components are relevant; all are wanted, or the 400 strongest."""
 
     params = (DEVICES, list(DTYPES), [None, 960, 400])
     param_names = ("device", "dtype", "max_components")
-    timeout = 300
 
     def setup(self, device: str, dtype: str, max_components: int | None) -> None:
         self.device, self.count = device, max_components
@@ -45,34 +44,22 @@ class Compaction:
         actual, expected = compaction(*part), by_sort(*part)
         require((actual[0] != expected[0]).sum().item(), 0, f"compaction {device} {dtype}: frequencies")
         require((actual[1] - expected[1]).abs().max().item(), 1e-4, f"compaction {device} {dtype}: levels in dB")
-        self.weights = torch.randn_like(self.forward()[1])
+        self.ready(self.intensity)
 
-    def operands(self) -> tuple[Tensor, Tensor, Tensor, int | None]:
-        return self.intensity, self.frequencies, self.threshold, self.count
+    def result(self) -> tuple[Tensor, Tensor]:
+        return compaction(self.intensity, self.frequencies, self.threshold, self.count)
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            return compaction(*self.operands())
+    def smooth(self) -> list[Tensor]:
+        return [self.result()[1]]
 
-    def training_step(self) -> None:
-        torch.autograd.grad(compaction(*self.operands())[1], self.intensity, self.weights)
+    def outputs(self) -> int:
+        return 2 * super().outputs()  # the frequencies too
 
     def sorted(self) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            return by_sort(*self.operands())
+            return by_sort(self.intensity, self.frequencies, self.threshold, self.count)
 
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_peak_memory(self, *_: object) -> float:
-        return peak_memory(self.forward, self.device) / (2 * self.weights.nbytes)
-
-    track_peak_memory.unit = "outputs"
-
-    def track_time_over_sort(self, *_: object) -> float:
-        return ratio_of_times(self.sorted, self.forward, self.device)
-
-    track_time_over_sort.unit = "x"
+    time_forward = timing("forward")
+    time_training_step = timing("training_step")
+    track_peak_memory = peak("forward", "outputs")
+    track_time_over_sort = over("sorted")

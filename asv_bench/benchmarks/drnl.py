@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
@@ -12,22 +14,27 @@ from torch import Tensor
 from tamt import DRNLFilterbank, FastDRNLFilterbank
 
 from .common import (
-    DEVICES,
     DTYPES,
+    Agreement,
+    Load,
     best_times,
+    cases,
+    golden,
     modal_as_biquads,
-    peak_memory,
-    ratio_of_times,
+    over,
+    peak,
     relative_error,
     require,
-    timed,
+    timing,
+    tracked,
 )
 
 FS, FLOW, FHIGH, LEVEL = 44100, 250, 8000, 1e-3
 KINDS = {"drnl": DRNLFilterbank, "fast-drnl": FastDRNLFilterbank}
 CPU_LOADS = {"1 x 1 s": (1, 1), "8 x 1 s": (8, 1)}
 GPU_LOADS = {"32 x 4 s": (32, 4)}
-CASES = [(device, load) for device in DEVICES for load in (CPU_LOADS if device == "cpu" else GPU_LOADS)]
+CASES = cases(CPU_LOADS, GPU_LOADS)
+PEAK = "of the channel's peak"
 LIMITS = {"float64": 1e-9, "float32": 2e-5}
 FAST_LIMIT = 3e-4
 
@@ -61,7 +68,21 @@ def by_scipy(x: Tensor) -> partial:
     return partial(scipy_drnl, wide, *coefficients, stick.numpy().astype(wide.dtype))
 
 
-class _Load:
+def conformance(dtype: str) -> Iterator[Agreement]:
+    sounds = [("drnl", "NH", "noise"), ("drnl_hix", "HIx", "noise"), *(("drnl_tone", s, "tone") for s in ("NH", "HIx"))]
+    for kind, (file, subject, sound), model in product(KINDS.values(), sounds, ("paulick2024", "jepsen2008")):
+        data = golden(file)
+        bank = kind(data["cf"], float(data["fs"]), subject=subject, model=model, dtype=DTYPES[dtype])
+        y = bank(torch.from_numpy(data["x"])).transpose(0, 1).double().numpy()
+        expected, own = (data[f"{what}_{subject}_{model}"] for what in ("y", "roundoff"))
+        # AMT's own rounding is stored beside its output: what is left is tamt's.
+        beyond = np.abs(y - expected).max(-1) / np.abs(expected).max(-1) - own
+        against = f"AMT, {model}, {subject}, {sound} at 4 levels, beyond AMT's own rounding"
+        asked = 1e-9 if kind is DRNLFilterbank and dtype == "float64" else None
+        yield Agreement(kind.__name__, against, max(0.0, beyond.max()), PEAK, asked)
+
+
+class _Load(Load):
     params = (CASES, list(DTYPES), list(KINDS))
     param_names = ("load", "dtype", "kind")
     timeout = 600
@@ -73,37 +94,26 @@ class _Load:
         self.filters = filterbank(kind, dtype, self.device, self.learnable)
         self.expected = torch.from_numpy(by_scipy(self.x[:1, :FS].double())())
         require(self.error(), LIMITS[dtype] if kind == "drnl" else FAST_LIMIT, f"{kind} {load} {dtype}")
-        self.weights = torch.randn_like(self.forward()) if self.learnable else None
+        self.ready()
 
     def error(self) -> float:
         return relative_error(self.filters(self.x[:1, :FS]), self.expected)
 
-    def forward(self) -> Tensor:
-        with torch.no_grad():
-            return self.filters(self.x)
+    def result(self) -> Tensor:
+        return self.filters(self.x)
 
     def training_step(self) -> None:
         self.filters.zero_grad()
-        self.filters(self.x).backward(self.weights)
+        self.filters(self.x).backward(*self.weights)
         with torch.no_grad():  # as an optimiser would: nothing kept for unchanged coefficients serves the next call
             for parameter in self.filters.parameters():
                 parameter.mul_(1 + 1e-7)
 
 
 class DRNL(_Load):
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def track_error(self, *_: object) -> float:
-        return self.error()
-
-    track_error.unit = "of the channel's peak"
-
-    def track_peak_memory(self, *_: object) -> float:
-        output = self.x.shape[0] * self.filters.num_channels * self.x.shape[1] * self.x.element_size()
-        return peak_memory(self.forward, self.device) / output
-
-    track_peak_memory.unit = "outputs"
+    time_forward = timing("forward")
+    track_error = tracked("error", PEAK)
+    track_peak_memory = peak("forward", "outputs")
 
 
 class DRNLTraining(_Load):
@@ -119,13 +129,8 @@ class DRNLTraining(_Load):
         with torch.no_grad():
             return self.fixed(self.x)
 
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_training_over_forward(self, *_: object) -> float:
-        return ratio_of_times(self.forward_of_fixed, self.training_step, self.device)
-
-    track_training_over_forward.unit = "x"
+    time_training_step = timing("training_step")
+    track_training_over_forward = over("forward_of_fixed", "training_step")
 
 
 class DRNLOverWriting(_Load):
@@ -137,13 +142,10 @@ class DRNLOverWriting(_Load):
         super().setup(case, dtype, kind)
         self.writing = partial(self.forward().fill_, 1.0)
 
-    def track_forward_over_writing(self, *_: object) -> float:
-        return ratio_of_times(self.writing, self.forward, self.device)
-
-    track_forward_over_writing.unit = "x"
+    track_forward_over_writing = over("writing")
 
 
-class DRNLAgainstScipy:
+class DRNLAgainstScipy(Load):
     """Time over that of the chain by ``scipy.signal.sosfilt``, channel by channel, on the CPU."""
 
     params = (list(CPU_LOADS), list(DTYPES), list(KINDS))
@@ -156,15 +158,15 @@ class DRNLAgainstScipy:
         self.peer = by_scipy(self.x)
         expected = torch.from_numpy(by_scipy(self.x.double())())
         require(relative_error(torch.from_numpy(self.peer()), expected), 1e-2, "scipy")
-        require(relative_error(self.filters(self.x), expected), LIMITS[dtype] if kind == "drnl" else FAST_LIMIT, kind)
+        require(relative_error(self.result(), expected), LIMITS[dtype] if kind == "drnl" else FAST_LIMIT, kind)
 
-    def track_time_over_scipy(self, *_: object) -> float:
-        return ratio_of_times(self.peer, partial(self.filters, self.x))
+    def result(self) -> Tensor:
+        return self.filters(self.x)
 
-    track_time_over_scipy.unit = "x"
+    track_time_over_scipy = over("peer")
 
 
-class DRNLDesign:
+class DRNLDesign(Load):
     """From 8F parameters to the sections of all filters, and to their block matrices (the CPU's share of a forward)."""
 
     params = (list(DTYPES),)
@@ -176,25 +178,28 @@ class DRNLDesign:
         self.x = noise(1, 0.01, dtype, "cpu")
         require(relative_error(self.filters(self.x), self.fixed(self.x)), 1e-12, "learnable")
 
-    def time_design(self, *_: object) -> None:
+    def design(self) -> None:
         with torch.no_grad():
             self.filters.g.mul_(1 + 1e-7)
         self.filters(self.x)
 
-    def time_kept(self, *_: object) -> None:
+    def kept(self) -> None:
         self.fixed(self.x)
 
-    def track_design_beside_forward(self, *_: object) -> float:
+    def beside_forward(self) -> float:
         """What a forward of changed filters takes more than one of kept filters."""
-        kept, design = best_times(self.time_kept, self.time_design)
+        kept, design = best_times(self.kept, self.design)
         return design - kept
 
-    track_design_beside_forward.unit = "s"
+    time_design = timing("design")
+    time_kept = timing("kept")
+    track_design_beside_forward = tracked("beside_forward", "s")
 
 
-class DRNLAccuracy:
+class DRNLAccuracy(Load):
     """float32 against float64, two seconds of noise, largest difference relative to the channel's peak."""
 
+    module, lowest = "DRNLFilterbank", 100  # Hz
     params = ([16000, 44100, 48000], [250, 500, 1000, 4000])
     param_names = ("fs", "fc")
 
@@ -208,7 +213,7 @@ class DRNLAccuracy:
         require(relative_error(exact(self.x), self.expected), 1e-9, "float64")
         self.filters = DRNLFilterbank([fc], fs, dtype=torch.float32)
 
-    def track_float32_error(self, *_: object) -> float:
+    def error(self) -> float:
         return relative_error(self.filters(self.x), self.expected)
 
-    track_float32_error.unit = "of the channel's peak"
+    track_float32_error = tracked("error", PEAK)

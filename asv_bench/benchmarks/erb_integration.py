@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from tamt.excitation.erb_integration import ERBIntegration
 
-from .common import DEVICES, DTYPES, peak_memory, ratio_of_times, relative_error, require, timed
+from .common import (
+    DTYPES,
+    Agreement,
+    Load,
+    cases,
+    largest_difference,
+    over,
+    peak,
+    relative_error,
+    require,
+    timing,
+    tracked,
+)
 
 CPU_LOADS = {"8 x 32": (8, 32), "8 x 1000": (8, 1000)}
 GPU_LOADS = {"32 x 313": (32, 313)}
-CASES = [(device, load) for device in DEVICES for load in (CPU_LOADS if device == "cpu" else GPU_LOADS)]
+CASES = cases(CPU_LOADS, GPU_LOADS)
 LIMITS = {"float64": 1e-12, "float32": 1e-6}
 LEARNABLE_LIMIT = 0.05  # of the highest level in a frame: bins are cut
 BINS = 1025
@@ -34,43 +48,48 @@ def band_by_band(psd: Tensor, freqs: Tensor, centres: Tensor, widths: Tensor) ->
     return levels
 
 
-class _Load:
+def exact(psd: Tensor, freqs: Tensor) -> Tensor:
+    """Levels in the default bands, in float64."""
+    centres = ERBIntegration().exact("centres", torch.float64)
+    return band_by_band(psd.double().cpu(), freqs.double().cpu(), centres, widths(centres))
+
+
+def widths(centres: Tensor) -> Tensor:
+    return 24.673 * (4.368e-3 * centres + 1)
+
+
+def conformance(dtype: str) -> Iterator[Agreement]:
+    psd, freqs = spectrum(1, 32, dtype, "cpu")
+    error = largest_difference(ERBIntegration()(psd, freqs), exact(psd, freqs))
+    yield Agreement("ERBIntegration", "sums in float64, white noise", error, "dB")
+
+
+class _Load(Load):
     params = (CASES, list(DTYPES), ["fixed", "learnable"])
     param_names = ("load", "dtype", "kind")
-    timeout = 300
 
     def setup(self, case: tuple[str, str], dtype: str, kind: str) -> None:
         self.device, load = case
         self.psd, self.freqs = spectrum(*{**CPU_LOADS, **GPU_LOADS}[load], dtype, self.device)
         self.module = ERBIntegration(learnable=kind == "learnable", device=self.device)
-        part, freqs = self.psd[:1].double().cpu(), self.freqs.double().cpu()
-        centres = ERBIntegration().exact("centres", torch.float64)
-        self.expected = band_by_band(part, freqs, centres, 24.673 * (4.368e-3 * centres + 1))
+        self.expected = exact(self.psd[:1], self.freqs)
         limit = LIMITS[dtype] if kind == "fixed" else LEARNABLE_LIMIT
         require(self.error(), limit, f"ERB integration {kind} {load} {dtype}")
-        self.weights = torch.randn_like(self.forward())
 
     def error(self) -> float:
         return relative_error(self.module(self.psd[:1], self.freqs), self.expected)
 
-    def forward(self) -> Tensor:
-        with torch.no_grad():
-            return self.module(self.psd, self.freqs)
+    def result(self) -> Tensor:
+        return self.module(self.psd, self.freqs)
+
+    def inputs(self) -> int:
+        return self.psd.nbytes
 
 
 class ERBBands(_Load):
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def track_error(self, *_: object) -> float:
-        return self.error()
-
-    track_error.unit = "of the frame's peak"
-
-    def track_peak_memory(self, *_: object) -> float:
-        return peak_memory(self.forward, self.device) / self.psd.nbytes
-
-    track_peak_memory.unit = "inputs"
+    time_forward = timing("forward")
+    track_error = tracked("error", "of the frame's peak")
+    track_peak_memory = peak("forward", "inputs")
 
 
 class ERBBandsTraining(_Load):
@@ -78,21 +97,13 @@ class ERBBandsTraining(_Load):
 
     def setup(self, case: tuple[str, str], dtype: str, kind: str) -> None:
         super().setup(case, dtype, kind)
-        self.inputs = [self.psd.clone().requires_grad_(), *self.module.parameters()]
+        self.ready(self.psd.requires_grad_(), *self.module.parameters())
 
-    def training_step(self) -> None:
-        torch.autograd.grad(self.module(self.inputs[0], self.freqs), self.inputs, self.weights)
-
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_training_over_forward(self, *_: object) -> float:
-        return ratio_of_times(self.forward, self.training_step, self.device)
-
-    track_training_over_forward.unit = "x"
+    time_training_step = timing("training_step")
+    track_training_over_forward = over("forward", "training_step")
 
 
-class ERBBandsAgainstLoop:
+class ERBBandsAgainstLoop(Load):
     """Time over that of one mask and sum per band, on 8 x 32 spectra, on the CPU."""
 
     params = (list(DTYPES),)
@@ -102,16 +113,12 @@ class ERBBandsAgainstLoop:
         self.psd, self.freqs = spectrum(8, 32, dtype, "cpu")
         self.module = ERBIntegration()
         self.centres = self.module.exact("centres", self.psd.dtype)
-        self.widths = 24.673 * (4.368e-3 * self.centres + 1)
-        require(relative_error(self.loop(), self.module(self.psd, self.freqs)), 1e-5, "loop")
+        require(relative_error(self.loop(), self.result()), 1e-5, "loop")
 
-    def loop(self) -> Tensor:
-        return band_by_band(self.psd, self.freqs, self.centres, self.widths)
-
-    def forward(self) -> Tensor:
+    def result(self) -> Tensor:
         return self.module(self.psd, self.freqs)
 
-    def track_time_over_loop(self, *_: object) -> float:
-        return ratio_of_times(self.loop, self.forward)
+    def loop(self) -> Tensor:
+        return band_by_band(self.psd, self.freqs, self.centres, widths(self.centres))
 
-    track_time_over_loop.unit = "x"
+    track_time_over_loop = over("loop")

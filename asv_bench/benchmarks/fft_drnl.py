@@ -11,7 +11,8 @@ from scipy.signal import fftconvolve
 
 from tamt.ops import fft_drnl as ops
 
-from .common import DEVICES, DTYPES, best_times, peak_memory, ratio_of_times, relative_error, require, timed
+from .broken_stick import STICK, compressed
+from .common import DEVICES, DTYPES, Load, over, peak_memory, relative_error, require, timing, tracked
 
 FS, CHANNELS, IR_LENGTH = 44100, 50, 4096
 LOADS = {"cpu": (1, 0.5), "cuda": (32, 4)}  # batch, seconds
@@ -29,11 +30,6 @@ def impulses() -> torch.Tensor:
     return torch.stack([tone / torch.fft.rfft(tone).abs().amax(-1, keepdim=True) for tone in tones])
 
 
-def compressed(v: torch.Tensor, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-    magnitude = v.abs()
-    return torch.sign(v) * torch.minimum(a * magnitude, b * magnitude**c)
-
-
 def by_scipy(x: np.ndarray, responses: np.ndarray, stick: np.ndarray) -> np.ndarray:
     """(F, T) from (T,), by convolution of the whole signal."""
     linear, front, back = responses
@@ -43,10 +39,9 @@ def by_scipy(x: np.ndarray, responses: np.ndarray, stick: np.ndarray) -> np.ndar
     return (fftconvolve(x[None], linear, axes=-1) + fftconvolve(w, back, axes=-1))[:, : len(x)]
 
 
-class _Load:
+class _Load(Load):
     params = (DEVICES, list(DTYPES))
     param_names = ("device", "dtype")
-    timeout = 300
 
     def setup(self, device: str, dtype: str) -> None:
         if device == "cuda" and dtype == "float64":
@@ -56,48 +51,27 @@ class _Load:
         generator = torch.Generator().manual_seed(0)
         # A level at which both branches of the broken stick are taken.
         x = 0.01 * torch.randn(batch, int(seconds * FS), generator=generator, dtype=torch.float64)
-        stick = torch.tensor([[50.0, 0.5, 0.25]], dtype=torch.float64).expand(CHANNELS, 3)
+        stick = torch.tensor([STICK], dtype=torch.float64).expand(CHANNELS, 3)
         self.expected = torch.from_numpy(by_scipy(x[0].numpy(), self.responses.numpy(), stick.numpy()))
         self.x, self.stick = x.to(device, DTYPES[dtype]), stick.to(device, DTYPES[dtype], copy=True).requires_grad_()
         self.spectra = ops.ir_spectra(self.responses).to(device, DTYPES[dtype])
+        self.seconds = batch * seconds
         require(self.error(), LIMITS[dtype], f"fft_drnl {device} {dtype}")
-        y = self.forward()
-        self.weights = torch.empty_like(y).normal_(generator=torch.Generator(device).manual_seed(0))
+        self.ready(self.stick)
 
     def error(self) -> float:
         return relative_error(self.forward()[0], self.expected)
 
-    def forward(self) -> torch.Tensor:
-        with torch.no_grad():
-            return ops.fft_drnl(self.x, self.spectra, self.stick, IR_LENGTH)[0]
-
-    def training_step(self) -> None:
-        y, _ = ops.fft_drnl(self.x, self.spectra, self.stick, IR_LENGTH)
-        torch.autograd.grad(y, self.stick, self.weights)
+    def result(self) -> torch.Tensor:
+        return ops.fft_drnl(self.x, self.spectra, self.stick, IR_LENGTH)[0]
 
 
 class FftDrnl(_Load):
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_error(self, *_: object) -> float:
-        return self.error()
-
-    track_error.unit = "of the channel's peak"
-
-    def track_time_over_real_time(self, *_: object) -> float:
-        (seconds,) = best_times(self.forward, device=self.device)
-        return seconds * FS / self.x.numel()
-
-    track_time_over_real_time.unit = "x"
-
-    def track_training_over_forward(self, *_: object) -> float:
-        return ratio_of_times(self.forward, self.training_step, self.device)
-
-    track_training_over_forward.unit = "x"
+    time_forward = timing("forward")
+    time_training_step = timing("training_step")
+    track_error = tracked("error", "of the channel's peak")
+    track_time_over_real_time = tracked("real_time", "x")
+    track_training_over_forward = over("forward", "training_step")
 
 
 class FftDrnlAgainstPlainTorch(_Load):
@@ -108,12 +82,9 @@ class FftDrnlAgainstPlainTorch(_Load):
         self.size = 1 << (self.x.shape[-1] + IR_LENGTH - 2).bit_length()
         self.whole = torch.fft.rfft(self.responses, self.size).to(device, self.spectra.dtype.to_complex())
         require(relative_error(self.plain()[0], self.expected), LIMITS[dtype], f"plain torch {device} {dtype}")
-        (mine,) = torch.autograd.grad(self.with_gradients(), self.stick, self.weights)
+        (mine,) = torch.autograd.grad(self.result(), self.stick, self.weights)
         (other,) = torch.autograd.grad(self.plain(), self.stick, self.weights)
         require(relative_error(mine.T, other.T), GRADIENT_LIMITS[dtype], f"gradients {device} {dtype}")
-
-    def with_gradients(self) -> torch.Tensor:
-        return ops.fft_drnl(self.x, self.spectra, self.stick, IR_LENGTH)[0]
 
     def plain(self) -> torch.Tensor:
         linear, front, back = self.whole
@@ -131,41 +102,33 @@ class FftDrnlAgainstPlainTorch(_Load):
     def plain_training_step(self) -> None:
         torch.autograd.grad(self.plain(), self.stick, self.weights)
 
-    def track_time_over_plain_torch(self, *_: object) -> float:
-        return ratio_of_times(self.plain_forward, self.forward, self.device)
-
-    track_time_over_plain_torch.unit = "x"
-
-    def track_training_over_plain_torch(self, *_: object) -> float:
-        return ratio_of_times(self.plain_training_step, self.training_step, self.device)
-
-    track_training_over_plain_torch.unit = "x"
+    track_time_over_plain_torch = over("plain_forward")
+    track_training_over_plain_torch = over("plain_training_step", "training_step")
 
 
-class FftDrnlGrowth:
+class FftDrnlGrowth(Load):
     """Memory beyond the output of 60 s over that of 10 s, one row in float32."""
 
     params = (DEVICES,)
     param_names = ("device",)
-    timeout = 300
 
     def setup(self, device: str) -> None:
         self.device = device
         self.x = 0.01 * torch.randn(60 * FS, generator=torch.Generator().manual_seed(0)).to(device)
-        self.stick = torch.tensor([[50.0, 0.5, 0.25]], device=device).expand(CHANNELS, 3)
+        self.stick = torch.tensor([STICK], device=device).expand(CHANNELS, 3)
         responses = impulses()
         self.spectra = ops.ir_spectra(responses).float().to(device)
         part = self.x[:FS]
         expected = by_scipy(part.double().cpu().numpy(), responses.numpy(), self.stick.double().cpu().numpy())
-        require(relative_error(self.forward(1), torch.from_numpy(expected)), LIMITS["float32"], f"fft_drnl {device}")
+        require(relative_error(self.of(1), torch.from_numpy(expected)), LIMITS["float32"], f"fft_drnl {device}")
 
-    def forward(self, seconds: int) -> torch.Tensor:
+    def of(self, seconds: int) -> torch.Tensor:
         return ops.fft_drnl(self.x[: seconds * FS], self.spectra, self.stick, IR_LENGTH)[0]
 
     def beyond_the_output(self, seconds: int) -> float:
-        return peak_memory(partial(self.forward, seconds), self.device) - seconds * FS * CHANNELS * 4
+        return peak_memory(partial(self.of, seconds), self.device) - seconds * FS * CHANNELS * 4
 
-    def track_memory_60_s_over_10_s(self, *_: object) -> float:
+    def growth(self) -> float:
         return self.beyond_the_output(60) / self.beyond_the_output(10)
 
-    track_memory_60_s_over_10_s.unit = "x"
+    track_memory_60_s_over_10_s = tracked("growth", "x")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import tamt
 
-from .common import DEVICES, ratio_of_times, relative_error, require, timed
+from .common import DEVICES, Load, over, relative_error, require, timing, tracked
 
 FS = 32000
 LOADS = {"cpu": (1, 1), "cuda": (16, 10)}  # batch, seconds
@@ -42,42 +42,26 @@ class Moore2016(nn.Module):
 KINDS = {"glasberg2002": Glasberg2002, "moore2016": Moore2016}
 
 
-class FrontEnds:
+class FrontEnds(Load):
     params = (DEVICES, list(KINDS))
     param_names = ("device", "model")
-    timeout = 300
 
     def setup(self, device: str, model: str) -> None:
         self.device = device
-        batch, self.seconds = LOADS[device]
+        batch, duration = LOADS[device]
+        self.seconds = batch * duration
         generator = torch.Generator().manual_seed(0)
-        self.x = (1e-2 * torch.randn(batch, 2, self.seconds * FS, generator=generator)).to(device).requires_grad_()
+        self.x = (1e-2 * torch.randn(batch, 2, duration * FS, generator=generator)).to(device).requires_grad_()
         self.module = KINDS[model](torch.float32).to(device)
         part = self.x.detach()[:1, :, :FS]
         expected = KINDS[model](torch.float64)(part.cpu().double())
         require(relative_error(self.module(part), expected), 1e-5, f"{model} {device}")
-        self.weights = torch.randn_like(self.forward())
+        self.ready(self.x)
 
-    def forward(self) -> Tensor:
-        with torch.no_grad():
-            return self.module(self.x)
+    def result(self) -> Tensor:
+        return self.module(self.x)
 
-    def training_step(self) -> None:
-        torch.autograd.grad(self.module(self.x), self.x, self.weights)
-
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_time_over_real_time(self, *_: object) -> float:
-        self.forward()
-        return min(timed(self.forward, self.device) for _ in range(5)) / (self.x.shape[0] * self.seconds)
-
-    track_time_over_real_time.unit = "x"
-
-    def track_training_over_forward(self, *_: object) -> float:
-        return ratio_of_times(self.forward, self.training_step, self.device)
-
-    track_training_over_forward.unit = "x"
+    time_forward = timing("forward")
+    time_training_step = timing("training_step")
+    track_time_over_real_time = tracked("real_time", "x")
+    track_training_over_forward = over("forward", "training_step")

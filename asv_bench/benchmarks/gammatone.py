@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 
 from tamt import GammatoneFilterbank
 
-from .common import DEVICES, DTYPES, peak_memory, ratio_of_times, relative_error, require, scipy_cascade, timed
+from .common import (
+    DTYPES,
+    Agreement,
+    Load,
+    cases,
+    golden,
+    over,
+    peak,
+    peak_memory,
+    ratio_of_times,
+    relative_error,
+    require,
+    scipy_cascade,
+    timing,
+    tracked,
+)
 
 FS = 16000
 CPU_LOADS = {"2 x 1 s x 30": (2, 1, 30), "1 x 10 s x 30": (1, 10, 30)}
 GPU_LOADS = {"32 x 10 s x 64": (32, 10, 64), "1 x 600 s x 30": (1, 600, 30)}
-CASES = [(device, load) for device in DEVICES for load in (*CPU_LOADS, *(GPU_LOADS if device == "cuda" else ()))]
+CASES = cases(CPU_LOADS, CPU_LOADS | GPU_LOADS)
+PEAK = "of the channel's peak"
 
 
 def filterbank(channels: int, dtype: str, device: str, learnable: bool = False) -> GammatoneFilterbank:
@@ -32,10 +49,19 @@ def cascade_of(filters: GammatoneFilterbank, x: torch.Tensor) -> partial:
     return partial(scipy_cascade, x.numpy(), filters.poles.numpy(), filters.gains.numpy(), filters.n)
 
 
-class _Load:
+def conformance(dtype: str) -> Iterator[Agreement]:
+    data = golden("gammatone")
+    x = torch.from_numpy(data["x_noise"])
+    for n in (2, 3, 4):
+        bank = GammatoneFilterbank(data["fc"], float(data["fs"]), n, dtype=DTYPES[dtype])
+        error = relative_error(bank(x), torch.from_numpy(data[f"n{n}_y_noise"]))
+        asked = 1e-10 if dtype == "float64" else 2e-6
+        yield Agreement("GammatoneFilterbank", f"AMT, order {n}, 100 Hz to 7 kHz", error, PEAK, asked)
+
+
+class _Load(Load):
     params = (CASES, list(DTYPES))
     param_names = ("load", "dtype")
-    timeout = 300
     learnable = False
 
     def setup(self, case: tuple[str, str], dtype: str) -> None:
@@ -46,36 +72,25 @@ class _Load:
         part = self.x[:1, : 2 * FS].double().cpu()
         self.expected = torch.from_numpy(cascade_of(filterbank(channels, "float64", "cpu"), part)())
         require(self.error(), 1e-11 if dtype == "float64" else 5e-6, f"gammatone {load} {dtype}")
-        self.weights = torch.randn_like(self.forward()) if self.learnable else None
+        self.ready()
 
     def error(self) -> float:
         return relative_error(self.filters(self.x[:1, : 2 * FS]), self.expected)
 
-    def forward(self) -> torch.Tensor:
-        with torch.no_grad():
-            return self.filters(self.x)
+    def result(self) -> torch.Tensor:
+        return self.filters(self.x)
 
     def training_step(self) -> None:
         self.filters.zero_grad()
-        self.filters(self.x).backward(self.weights)
+        self.filters(self.x).backward(*self.weights)
         with torch.no_grad():  # as an optimiser would: nothing kept for unchanged coefficients serves the next call
             self.filters.gains.mul_(1 + 1e-7)
 
 
 class Gammatone(_Load):
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def track_error(self, *_: object) -> float:
-        return self.error()
-
-    track_error.unit = "of the channel's peak"
-
-    def track_peak_memory(self, *_: object) -> float:
-        output = self.x.shape[0] * self.filters.num_channels * self.x.shape[1] * self.x.element_size()
-        return peak_memory(self.forward, self.device) / output
-
-    track_peak_memory.unit = "outputs"
+    time_forward = timing("forward")
+    track_error = tracked("error", PEAK)
+    track_peak_memory = peak("forward", "outputs")
 
 
 class GammatoneTraining(_Load):
@@ -83,13 +98,8 @@ class GammatoneTraining(_Load):
 
     learnable = True
 
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_training_over_forward(self, *_: object) -> float:
-        return ratio_of_times(self.forward, self.training_step, self.device)
-
-    track_training_over_forward.unit = "x"
+    time_training_step = timing("training_step")
+    track_training_over_forward = over("forward", "training_step")
 
 
 class GammatoneOverWriting(_Load):
@@ -103,23 +113,15 @@ class GammatoneOverWriting(_Load):
         super().setup(case, dtype)
         self.writing = partial(self.forward().fill_, 1.0)
 
-    def track_forward_over_writing(self, *_: object) -> float:
-        return ratio_of_times(self.writing, self.forward, self.device)
-
-    track_forward_over_writing.unit = "x"
-
-    def track_training_over_writing(self, *_: object) -> float:
-        return ratio_of_times(self.writing, self.training_step, self.device)
-
-    track_training_over_writing.unit = "x"
+    track_forward_over_writing = over("writing")
+    track_training_over_writing = over("writing", "training_step")
 
 
-class GammatoneAgainstScipy:
+class GammatoneAgainstScipy(Load):
     """Time over that of the cascade by ``scipy.signal.lfilter``, 2 x 1 s, 30 channels, on the CPU."""
 
     params = (list(DTYPES),)
     param_names = ("dtype",)
-    unit = "x"
 
     def setup(self, dtype: str) -> None:
         self.x = noise(2, 1, dtype, "cpu")
@@ -128,17 +130,18 @@ class GammatoneAgainstScipy:
         self.peer = cascade_of(exact, self.x)
         expected = torch.from_numpy(cascade_of(exact, self.x.double())())
         require(relative_error(torch.from_numpy(self.peer()), expected), 1e-3, "scipy")
-        require(relative_error(self.filters(self.x), expected), 5e-6, "tamt")
+        require(relative_error(self.result(), expected), 5e-6, "tamt")
 
-    def track_time_over_scipy(self, *_: object) -> float:
-        return ratio_of_times(self.peer, partial(self.filters, self.x))
+    def result(self) -> torch.Tensor:
+        return self.filters(self.x)
 
-    track_time_over_scipy.unit = "x"
+    track_time_over_scipy = over("peer")
 
 
-class GammatoneAccuracy:
+class GammatoneAccuracy(Load):
     """float32 against float64, two seconds of noise, largest difference relative to the channel's peak."""
 
+    module, lowest = "GammatoneFilterbank", 20  # Hz
     params = ([16000, 44100, 48000], [20, 50, 100, 500, 1000, 4000])
     param_names = ("fs", "fc")
 
@@ -149,13 +152,13 @@ class GammatoneAccuracy:
         require(relative_error(exact(self.x), self.expected), 1e-10, "float64")
         self.filters = GammatoneFilterbank([fc], fs)
 
-    def track_float32_error(self, *_: object) -> float:
+    def error(self) -> float:
         return relative_error(self.filters(self.x), self.expected)
 
-    track_float32_error.unit = "of the channel's peak"
+    track_float32_error = tracked("error", PEAK)
 
 
-class GammatoneGrowth:
+class GammatoneGrowth(Load):
     """Time of 10 s over ten times that of 1 s, and memory of 8 x 10 s in outputs, on the CPU."""
 
     def setup(self) -> None:
@@ -164,13 +167,12 @@ class GammatoneGrowth:
         expected = cascade_of(filterbank(30, "float64", "cpu"), self.long.double())()
         require(relative_error(self.filters(self.long), torch.from_numpy(expected)), 5e-6, "gammatone 10 s")
 
-    def track_growth_with_length(self) -> float:
+    def growth(self) -> float:
         return ratio_of_times(partial(self.filters, self.short), partial(self.filters, self.long)) / 10
 
-    track_growth_with_length.unit = "x"
-
-    def track_peak_memory_8_x_10_s(self) -> float:
+    def memory(self) -> float:
         x = noise(8, 10, "float32", "cpu")
         return peak_memory(partial(self.filters, x), "cpu") / (8 * 30 * x.shape[1] * 4)
 
-    track_peak_memory_8_x_10_s.unit = "outputs"
+    track_growth_with_length = tracked("growth", "x")
+    track_peak_memory_8_x_10_s = tracked("memory", "outputs")

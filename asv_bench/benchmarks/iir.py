@@ -11,9 +11,10 @@ from scipy.signal import butter, sosfilt
 from tamt import DRNLFilterbank
 from tamt.ops import iir as ops
 
-from .common import DEVICES, DTYPES, modal_as_biquads, peak_memory, ratio_of_times, relative_error, require, timed
+from .common import DEVICES, DTYPES, Load, modal_as_biquads, over, peak, relative_error, require, timing, tracked
 
 FS, CHANNELS = 44100, 50
+PEAK = "of the channel's peak"
 THIRDS = 20 * 2 ** (np.arange(12) / 3)
 LOADS = {"cpu": (1, 1), "cuda": (32, 4)}  # batch, seconds
 
@@ -24,55 +25,59 @@ def sections() -> np.ndarray:
     return np.stack([np.repeat(s, 4, 0) for s in lowpass])
 
 
-class _Biquads:
-    params = (DEVICES, list(DTYPES), ["shared", "per channel"])
+class _Cascade(Load):
+    """On a signal shared by the channels or on one per channel; ``sos`` are the sections of scipy, the truth."""
+
+    per_channel = False
     param_names = ("device", "dtype", "signal")
 
-    def setup(self, device: str, dtype: str, signal: str) -> None:
-        self.device, self.per_channel = device, signal == "per channel"
+    def noise(self, device: str, dtype: str, fs: int = FS) -> torch.Tensor:
         batch, seconds = LOADS[device]
-        shape = (batch, CHANNELS, seconds * FS) if self.per_channel else (batch, seconds * FS)
+        shape = (batch, CHANNELS, seconds * fs) if self.per_channel else (batch, seconds * fs)
         x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        self.x = x.to(device, DTYPES[dtype])
-        self.sos = torch.from_numpy(sections()).to(device, DTYPES[dtype]).requires_grad_()
-        require(self.error(), 1e-10 if dtype == "float64" else 5e-6, f"biquads {device} {dtype} {signal}")
-        self.weights = torch.randn_like(self.forward())
+        return x.to(device, DTYPES[dtype])
 
     def error(self) -> float:
-        # Of the filters with these coefficients: what rounding does to them in float32 is not the operator's doing.
-        x, sos = self.x[:1].double().cpu().numpy(), self.sos.detach().double().cpu().numpy()
-        y, _ = ops.biquad_cascade(self.x[:1], self.sos, per_channel=self.per_channel)
-        return relative_error(y, torch.from_numpy(np.stack(self.by_scipy(x, sos), 1)))
+        x, sos = self.x[:1].double().cpu().numpy(), self.exact_sos()
+        return relative_error(self.filtered(self.x[:1]), torch.from_numpy(np.stack(self.by_scipy(x, sos), 1)))
 
     def by_scipy(self, x: np.ndarray, sos: np.ndarray) -> list[np.ndarray]:
         return [sosfilt(s, x[:, f] if self.per_channel else x) for f, s in enumerate(sos)]
 
-    def forward(self) -> torch.Tensor:
-        with torch.no_grad():
-            return ops.biquad_cascade(self.x, self.sos, per_channel=self.per_channel)[0]
+    def scipy(self) -> list[np.ndarray]:
+        x = self.x.numpy()
+        return self.by_scipy(x, self.peer_sos().astype(x.dtype))
 
-    def training_step(self) -> None:
-        y, _ = ops.biquad_cascade(self.x, self.sos, per_channel=self.per_channel)
-        torch.autograd.grad(y, self.sos, self.weights)
+    def result(self) -> torch.Tensor:
+        return self.filtered(self.x)
+
+
+class _Biquads(_Cascade):
+    params = (DEVICES, list(DTYPES), ["shared", "per channel"])
+
+    def setup(self, device: str, dtype: str, signal: str) -> None:
+        self.device, self.per_channel = device, signal == "per channel"
+        self.x = self.noise(device, dtype)
+        self.sos = torch.from_numpy(sections()).to(device, DTYPES[dtype]).requires_grad_()
+        require(self.error(), 1e-10 if dtype == "float64" else 5e-6, f"biquads {device} {dtype} {signal}")
+        self.ready(self.sos)
+
+    def exact_sos(self) -> np.ndarray:
+        """Those with these coefficients: what rounding does to them in float32 is not the operator's doing."""
+        return self.sos.detach().double().cpu().numpy()
+
+    def peer_sos(self) -> np.ndarray:
+        return sections()
+
+    def filtered(self, x: torch.Tensor) -> torch.Tensor:
+        return ops.biquad_cascade(x, self.sos, per_channel=self.per_channel)[0]
 
 
 class Biquads(_Biquads):
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_error(self, *_: object) -> float:
-        return self.error()
-
-    track_error.unit = "of the channel's peak"
-
-    def track_peak_memory(self, *_: object) -> float:
-        output = self.forward()
-        return peak_memory(self.forward, self.device) / (output.numel() * output.element_size())
-
-    track_peak_memory.unit = "outputs"
+    time_forward = timing("forward")
+    time_training_step = timing("training_step")
+    track_error = tracked("error", PEAK)
+    track_peak_memory = peak("forward", "outputs")
 
 
 class BiquadsAgainstScipy(_Biquads):
@@ -80,21 +85,17 @@ class BiquadsAgainstScipy(_Biquads):
 
     params = (["cpu"], list(DTYPES), ["shared", "per channel"])
 
-    def track_time_over_scipy(self, *_: object) -> float:
-        x = self.x.numpy()
-        return ratio_of_times(partial(self.by_scipy, x, sections().astype(x.dtype)), self.forward)
-
-    track_time_over_scipy.unit = "x"
+    track_time_over_scipy = over("scipy")
 
 
-class OnepoleCascade:
+class OnepoleCascade(Load):
     """Orders of a cascade, and the feedback that stands for an expanded polynomial."""
 
     params = (DEVICES, [1, 2, 4], ["plain", "feedback"])
     param_names = ("device", "order", "kind")
 
     def setup(self, device: str, order: int, kind: str) -> None:
-        self.device, self.order = device, order
+        self.device = device
         batch, seconds = LOADS[device]
         self.x = torch.randn(batch, seconds * FS, device=device)
         decay = torch.linspace(0.01, 0.3, CHANNELS, device=device)
@@ -112,14 +113,13 @@ class OnepoleCascade:
         )
         require(relative_error(self.forward()[:1], expected), 1e-5, f"cascade {device} {order} {kind}")
 
-    def forward(self) -> torch.Tensor:
+    def result(self) -> torch.Tensor:
         return self.filter(self.x, *self.coefficients)[0]
 
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
+    time_forward = timing("forward")
 
 
-class ModalCascade:
+class ModalCascade(_Cascade):
     """DRNL's filters: the linear path on a signal shared by the channels, the last one of the other path on its own."""
 
     params = (DEVICES, list(DTYPES), ["linear path, shared", "back, per channel"])
@@ -127,50 +127,28 @@ class ModalCascade:
 
     def setup(self, device: str, dtype: str, path: str) -> None:
         self.device, self.per_channel = device, path.startswith("back")
-        batch, seconds = LOADS[device]
         exact = DRNLFilterbank((250, 8000), FS, CHANNELS)._sections()[2 if self.per_channel else 0]
-        shape = (batch, CHANNELS, seconds * FS) if self.per_channel else (batch, seconds * FS)
-        x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         self.sos = modal_as_biquads(exact)
-        self.x = x.to(device, DTYPES[dtype])
+        self.x = self.noise(device, dtype)
         self.sections = exact.to(device, DTYPES[dtype]).requires_grad_()
         require(self.error(), 1e-10 if dtype == "float64" else 1e-5, f"{path} {device} {dtype}")
-        self.weights = torch.randn_like(self.forward())
+        self.ready(self.sections)
 
-    def error(self) -> float:
-        y, _ = ops.modal_cascade(self.x[:1], self.sections, per_channel=self.per_channel)
-        x = self.x[:1].double().cpu().numpy()
-        return relative_error(y, torch.from_numpy(np.stack(self.by_scipy(x, self.sos), 1)))
+    def exact_sos(self) -> np.ndarray:
+        return self.sos
 
-    def by_scipy(self, x: np.ndarray, sos: np.ndarray) -> list[np.ndarray]:
-        return [sosfilt(s, x[:, f] if self.per_channel else x) for f, s in enumerate(sos)]
-
-    def forward(self) -> torch.Tensor:
-        with torch.no_grad():
-            return ops.modal_cascade(self.x, self.sections, per_channel=self.per_channel)[0]
-
-    def training_step(self) -> None:
-        y, _ = ops.modal_cascade(self.x, self.sections, per_channel=self.per_channel)
-        torch.autograd.grad(y, self.sections, self.weights)
-
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_error(self, *_: object) -> float:
-        return self.error()
-
-    track_error.unit = "of the channel's peak"
-
-    def track_time_over_scipy(self, device: str, *_: object) -> float:
-        if device != "cpu":
+    def peer_sos(self) -> np.ndarray:
+        if self.device != "cpu":
             raise NotImplementedError("scipy runs on the CPU")
-        x = self.x.numpy()
-        return ratio_of_times(partial(self.by_scipy, x, self.sos.astype(x.dtype)), self.forward)
+        return self.sos
 
-    track_time_over_scipy.unit = "x"
+    def filtered(self, x: torch.Tensor) -> torch.Tensor:
+        return ops.modal_cascade(x, self.sections, per_channel=self.per_channel)[0]
+
+    time_forward = timing("forward")
+    time_training_step = timing("training_step")
+    track_error = tracked("error", PEAK)
+    track_time_over_scipy = over("scipy")
 
 
 class LowBiquads(_Biquads):
@@ -180,22 +158,12 @@ class LowBiquads(_Biquads):
     param_names = ("device", "dtype")
 
     def setup(self, device: str, dtype: str) -> None:
-        self.device, self.per_channel = device, False
-        batch, seconds = LOADS[device]
-        x = torch.randn(batch, seconds * 51200, generator=torch.Generator().manual_seed(0))
+        self.device, self.x = device, self.noise(device, dtype, 51200)
         bands = [butter(3, [f / 2 ** (1 / 6), f * 2 ** (1 / 6)], "band", fs=51200, output="sos") for f in THIRDS]
-        self.x = x.to(device, DTYPES[dtype])
         self.sos = torch.from_numpy(np.stack(bands)).float().to(device, DTYPES[dtype]).requires_grad_()
         require(self.error(), 1e-10 if dtype == "float64" else 5e-6, f"low biquads {device} {dtype}")
-        self.weights = torch.randn_like(self.forward())
+        self.ready(self.sos)
 
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_error(self, *_: object) -> float:
-        return self.error()
-
-    track_error.unit = "of the channel's peak"
+    time_forward = timing("forward")
+    time_training_step = timing("training_step")
+    track_error = tracked("error", PEAK)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from asv_bench.registry import MODULES, Inputs
 
-from .common import DEVICES, require, timed
+from .common import DEVICES, Load, require, timing
 
 
 def results(output: Any) -> list[Tensor]:
@@ -23,7 +23,7 @@ def largest_difference(actual: Any, expected: Any) -> float:
     return max(((a - e).abs().max() / e.abs().max()).item() for a, e in pairs)
 
 
-class Construction:
+class Construction(Load):
     params = (DEVICES, list(MODULES), ["fixed", "learnable"])
     param_names = ("device", "module", "kind")
 
@@ -37,8 +37,7 @@ class Construction:
     def new(self) -> nn.Module:
         return self.module.build(self.learnable, self.device)
 
-    def time_construction(self, *_: object) -> None:
-        timed(self.new, self.device)
+    time_construction = timing("new")
 
 
 class Compilation:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from tamt import Moore2016Spectrum
 
-from .common import DEVICES, DTYPES, best_times, dense, difference_in_db, peak_memory, ratio_of_times, require, timed
+from .common import (
+    DTYPES,
+    Agreement,
+    Load,
+    cases,
+    difference_of_lists,
+    golden,
+    over,
+    peak,
+    peak_memory,
+    require,
+    timing,
+    tracked,
+)
 from .compaction import by_sort
 from .windowed_dft import by_fft
 
 FS = 32000
 CPU_LOADS = {"stereo 1 s": (1, 1)}
 GPU_LOADS = {"16 x stereo 10 s": (16, 10)}
-CASES = [(device, load) for device in DEVICES for load in (CPU_LOADS if device == "cpu" else GPU_LOADS)]
+CASES = cases(CPU_LOADS, GPU_LOADS)
 LIMITS = {"float64": 1e-9, "float32": 2e-3}  # dB, 60 dB below the frame's peak
 
 
@@ -36,87 +51,76 @@ def composed(module: Moore2016Spectrum, audio: Tensor) -> tuple[Tensor, ...]:
     return freqs[0], levels[0], freqs[1], levels[1]
 
 
-class _Load:
+def conformance(dtype: str) -> Iterator[Agreement]:
+    data = golden("moore2016_spectrum")
+    for case, name in (("harm", "harmonic complex"), ("diff", "ears that differ"), ("click", "click")):
+        options = {"max_components": 960, "joint_threshold": True}
+        module = Moore2016Spectrum(db_max=float(data[f"{case}_dBMax"]), dtype=DTYPES[dtype], **options)
+        lists = module(torch.from_numpy(data[f"{case}_signal"].T.copy())[None])
+        found = [t[:, data[f"{case}_start"] // module.hop] for t in lists]
+        theirs = [torch.from_numpy(data[f"{case}_{what}"][None, :, ear]) for ear in range(2) for what in ("f", "L")]
+        asked = 1e-6 if dtype == "float64" else None
+        yield Agreement("Moore2016Spectrum", f"AMT, {name}", difference_of_lists(found, theirs), "dB", asked)
+
+
+class _Load(Load):
     params = (CASES, list(DTYPES), [None, 960, 400])
     param_names = ("load", "dtype", "max_components")
     timeout = 600
 
     def setup(self, case: tuple[str, str], dtype: str, max_components: int | None) -> None:
         self.device, load = case
-        self.seconds = {**CPU_LOADS, **GPU_LOADS}[load]
-        self.audio = noise(*self.seconds, dtype, self.device).requires_grad_()
+        batch, duration = {**CPU_LOADS, **GPU_LOADS}[load]
+        self.seconds = batch * duration
+        self.audio = noise(batch, duration, dtype, self.device).requires_grad_()
         self.module = Moore2016Spectrum(dtype=DTYPES[dtype], max_components=max_components, device=self.device)
         require(self.error(), LIMITS[dtype], f"Moore2016Spectrum {load} {dtype}, dB")
-        self.weights = [torch.randn_like(t) for t in self.forward()[1::2]]
+        self.ready(self.audio)
 
     def error(self) -> float:
         """Largest difference in dB from the composition in float64."""
         part = self.audio.detach()[:1, :, : FS // 2]
         exact = Moore2016Spectrum(dtype=torch.float64, max_components=self.module.max_components)
-        return difference_in_db(dense(self.module(part)), dense(composed(exact, part.double().cpu())))
+        return difference_of_lists(self.module(part), composed(exact, part.double().cpu()))
 
-    def forward(self) -> tuple[Tensor, ...]:
-        with torch.no_grad():
-            return self.module(self.audio)
+    def result(self) -> tuple[Tensor, ...]:
+        return self.module(self.audio)
 
-    def training_step(self) -> None:
-        torch.autograd.grad(self.module(self.audio)[1::2], self.audio, self.weights)
+    def smooth(self) -> tuple[Tensor, ...]:
+        return self.result()[1::2]
 
 
 class Spectrum(_Load):
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
+    def beside_the_lists(self) -> float:
+        return (peak_memory(self.forward, self.device) - 2 * self.outputs()) / 2**20
 
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_training_over_forward(self, *_: object) -> float:
-        return ratio_of_times(self.forward, self.training_step, self.device)
-
-    track_training_over_forward.unit = "x"
-
-    def track_time_over_real_time(self, *_: object) -> float:
-        batch, seconds = self.seconds
-        return best_times(self.forward, device=self.device)[0] / (batch * seconds)
-
-    track_time_over_real_time.unit = "x"
-
-    def track_error(self, *_: object) -> float:
-        return self.error()
-
-    track_error.unit = "dB"
-
-    def track_peak_memory(self, *_: object) -> float:
-        """Beside the lists."""
-        return (peak_memory(self.forward, self.device) - 4 * self.weights[0].nbytes) / 2**20
-
-    track_peak_memory.unit = "MiB"
+    time_forward = timing("forward")
+    time_training_step = timing("training_step")
+    track_training_over_forward = over("forward", "training_step")
+    track_time_over_real_time = tracked("real_time", "x")
+    track_error = tracked("error", "dB")
+    track_peak_memory = tracked("beside_the_lists", "MiB")
 
 
 class SpectrumAgainstComposition(_Load):
     """Time over that of six FFTs of zero-padded frames and two sorts. On a GPU a part of the load."""
 
+    def setup(self, case: tuple[str, str], dtype: str, max_components: int | None) -> None:
+        super().setup(case, dtype, max_components)
+        self.audio = self.audio[:1]
+
     def composition(self) -> None:
         with torch.no_grad():
-            composed(self.module, self.part)
+            composed(self.module, self.audio)
 
-    def forward_of_part(self) -> None:
-        with torch.no_grad():
-            self.module(self.part)
-
-    def track_time_over_composition(self, *_: object) -> float:
-        self.part = self.audio[:1]
-        return ratio_of_times(self.composition, self.forward_of_part, self.device)
-
-    track_time_over_composition.unit = "x"
+    track_time_over_composition = over("composition")
 
 
-class LearnableSpectrum:
+class LearnableSpectrum(_Load):
     """All bins of all windows, gradients to the signal and to the 14 numbers."""
 
     params = (CASES, list(DTYPES))
     param_names = ("load", "dtype")
-    timeout = 600
 
     def setup(self, case: tuple[str, str], dtype: str) -> None:
         self.device, load = case
@@ -127,22 +131,8 @@ class LearnableSpectrum:
         actual, expected = self.module(part)[1], exact(part.double().cpu())[1]
         # The lists go down to 70 dB below the peak, and the smooth threshold doubles differences there.
         require((actual.cpu() - expected).abs().max().item(), 5 * LIMITS[dtype], f"learnable {load} {dtype}, dB")
-        self.weights = [torch.randn_like(t) for t in self.forward()[1::2]]
+        self.ready(self.audio, *self.module.parameters())
 
-    def forward(self) -> tuple[Tensor, ...]:
-        with torch.no_grad():
-            return self.module(self.audio)
-
-    def training_step(self) -> None:
-        torch.autograd.grad(self.module(self.audio)[1::2], [self.audio, *self.module.parameters()], self.weights)
-
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_peak_memory_of_training_step(self, *_: object) -> float:
-        return peak_memory(self.training_step, self.device) / 2**20
-
-    track_peak_memory_of_training_step.unit = "MiB"
+    time_forward = timing("forward")
+    time_training_step = timing("training_step")
+    track_peak_memory_of_training_step = peak("training_step", "MiB")

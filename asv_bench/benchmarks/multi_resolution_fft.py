@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from scipy import signal
@@ -9,12 +11,13 @@ from torch import Tensor
 
 from tamt.spectra.multiresolution import MultiResolutionFFT
 
-from .common import DEVICES, DTYPES, best_times, peak_memory, ratio_of_times, relative_error, require, timed
+from .common import DTYPES, Agreement, Load, cases, over, peak, relative_error, require, timing, tracked
 
 FS = 32000
 CPU_LOADS = {"8 x 1 s": (8, 1), "1 x 30 s": (1, 30)}
 GPU_LOADS = {"32 x 10 s": (32, 10)}
-CASES = [(device, load) for device in DEVICES for load in (CPU_LOADS if device == "cpu" else GPU_LOADS)]
+CASES = cases(CPU_LOADS, GPU_LOADS)
+FRAME_PEAK = "of the frame's peak"
 LIMITS = {"float64": 1e-12, "float32": 2e-6}
 
 
@@ -40,15 +43,21 @@ def by_scipy(x: Tensor) -> Tensor:
     return torch.from_numpy(psd)
 
 
-class _Load:
+def conformance(dtype: str) -> Iterator[Agreement]:
+    x = noise(1, 1, "float64", "cpu")
+    error = relative_error(MultiResolutionFFT()(x.to(DTYPES[dtype]))[0][0], by_scipy(x[0]))
+    yield Agreement("MultiResolutionFFT", "scipy.signal, white noise", error, FRAME_PEAK)
+
+
+class _Load(Load):
     params = (CASES, list(DTYPES), ["fixed", "learnable"])
     param_names = ("load", "dtype", "kind")
-    timeout = 300
 
     def setup(self, case: tuple[str, str], dtype: str, kind: str) -> None:
         self.device, load = case
-        self.batch, self.seconds = {**CPU_LOADS, **GPU_LOADS}[load]
-        self.x = noise(self.batch, self.seconds, dtype, self.device)
+        batch, duration = {**CPU_LOADS, **GPU_LOADS}[load]
+        self.seconds = batch * duration
+        self.x = noise(batch, duration, dtype, self.device)
         self.fixed = MultiResolutionFFT(FS, device=self.device)
         self.analysis = MultiResolutionFFT(FS, learnable=kind == "learnable", device=self.device)
         # Far from a threshold both kinds are one.
@@ -57,35 +66,21 @@ class _Load:
             self.away &= (torch.arange(1025) * FS / 2048 - threshold).abs() > 32 << k
         self.expected = by_scipy(self.x[0, :FS])[:-1]
         require(self.error(), LIMITS[dtype], f"{kind} {load} {dtype}")
-        self.weights = torch.randn_like(self.forward())
+        self.ready()
 
     def error(self) -> float:
         psd = self.analysis(self.x[:1, :FS])[0][0, :-1].cpu()
         return relative_error(psd[:, self.away], self.expected[:, self.away])
 
-    def forward(self) -> Tensor:
-        with torch.no_grad():
-            return self.analysis(self.x)[0]
+    def result(self) -> Tensor:
+        return self.analysis(self.x)[0]
 
 
 class MultiResolution(_Load):
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def track_time_over_real_time(self, *_: object) -> float:
-        return best_times(self.forward, device=self.device)[0] / (self.batch * self.seconds)
-
-    track_time_over_real_time.unit = "x"
-
-    def track_error(self, *_: object) -> float:
-        return self.error()
-
-    track_error.unit = "of the frame's peak"
-
-    def track_peak_memory(self, *_: object) -> float:
-        return peak_memory(self.forward, self.device) / self.forward().nbytes
-
-    track_peak_memory.unit = "outputs"
+    time_forward = timing("forward")
+    track_time_over_real_time = tracked("real_time", "x")
+    track_error = tracked("error", FRAME_PEAK)
+    track_peak_memory = peak("forward", "outputs")
 
 
 class MultiResolutionTraining(_Load):
@@ -93,18 +88,10 @@ class MultiResolutionTraining(_Load):
 
     def setup(self, case: tuple[str, str], dtype: str, kind: str) -> None:
         super().setup(case, dtype, kind)
-        self.inputs = [self.x.clone().requires_grad_(), *self.analysis.parameters()]
+        self.ready(self.x.requires_grad_(), *self.analysis.parameters())
 
-    def training_step(self) -> None:
-        torch.autograd.grad(self.analysis(self.inputs[0])[0], self.inputs, self.weights)
-
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_training_over_forward(self, *_: object) -> float:
-        return ratio_of_times(self.forward, self.training_step, self.device)
-
-    track_training_over_forward.unit = "x"
+    time_training_step = timing("training_step")
+    track_training_over_forward = over("forward", "training_step")
 
 
 class MultiResolutionAgainstSTFT(_Load):
@@ -126,7 +113,4 @@ class MultiResolutionAgainstSTFT(_Load):
         for window in self.windows:
             self.stft(self.x, window)
 
-    def track_time_over_stft(self, *_: object) -> float:
-        return ratio_of_times(self.six_stft, self.forward, self.device)
-
-    track_time_over_stft.unit = "x"
+    track_time_over_stft = over("six_stft")

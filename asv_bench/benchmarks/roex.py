@@ -5,20 +5,19 @@ Frames are 1 ms apart. Their components lie on the grid of Moore2016Spectrum, or
 
 from __future__ import annotations
 
-import math
-from functools import partial
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from tamt.excitation.moore2016 import Moore2016ExcitationPattern
+from tamt.reference.roex import excitation_definition, power_per_erb_definition
 
-from .common import DEVICES, best_times, peak_memory, ratio_of_times, require, timed
+from .common import DEVICES, DTYPES, Agreement, Load, golden, largest_difference, over, peak, require, timing, tracked
 
 COMPONENTS, STEP, BINS = 950, 15.625, 960
 FRAMES = {"cpu": 100, "cuda": 16000}
 KINDS = ["grid", "any"]
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 LIMITS = {"float32": 1e-4, "float64": 1e-9}  # dB
 
 
@@ -35,66 +34,62 @@ def spectra(frames: int, kind: str, device: str, dtype: str) -> tuple[Tensor, Te
 
 
 def all_pairs(freqs: Tensor, levels: Tensor, module: Moore2016ExcitationPattern) -> Tensor:
-    """The definition, with a tensor of all pairs for every step, in the type of ``freqs``."""
-    fc, p = module.fc_channels.to(freqs), module.p_channels.to(freqs)
-    ratio = 2.0**module.spreading_limit_octaves
-    intensity = 10 ** (levels / 10)
+    """By the definitions, with a tensor of all pairs for every step, in the type of ``freqs``."""
+    ratio, intensity = 2.0**module.spreading_limit_octaves, 10 ** (levels / 10)
+    level = 10 * torch.log10(power_per_erb_definition(freqs, intensity, ratio))
+    steepness = 1 - module.level_dep_factor.to(freqs) / module.p1000 * (level - 51)
+    channels = module.fc_channels.to(freqs), module.p_channels.to(freqs)
+    return 10 * torch.log10(excitation_definition(freqs, intensity, steepness, *channels, ratio) + 1e-12)
 
-    def weight(u: Tensor, one: Tensor, other: Tensor) -> Tensor:
-        return ((1 + u) * torch.exp(-u)).masked_fill((one > other * ratio) | (other > one * ratio), 0)
 
-    one, other = freqs[:, None], freqs[:, :, None]
-    u = (one - other).abs() * 4 / (24.673 * (0.004368 * other + 1))
-    level = 10 * torch.log10(torch.einsum("rij,ri->rj", weight(u, one, other), intensity))
-    slope = p[:, None] * (1 - module.level_dep_factor.to(freqs) / module.p1000 * (level - 51))[:, None]
-    g = (one - fc[:, None]) / fc[:, None]
-    u = g.abs() * torch.where(g >= 0, p[:, None], slope.clamp_min(0.1))
-    return 10 * torch.log10(torch.einsum("rni,ri->rn", weight(u, one, fc[:, None]), intensity) + 1e-12)
+def sliced(freqs: Tensor, levels: Tensor, module: Moore2016ExcitationPattern) -> Tensor:
+    """:func:`all_pairs` of slices of frames that fit in memory."""
+    size = {"cpu": 8, "cuda": 500}[freqs.device.type]
+    slices = zip(freqs.split(size), levels.split(size), strict=True)
+    return torch.cat([all_pairs(f, level, module) for f, level in slices])
 
 
 def error_in_db(module: Moore2016ExcitationPattern, freqs: Tensor, levels: Tensor) -> float:
     """Largest difference to the definition in float64, over the first frames."""
     expected = all_pairs(freqs[:8].double(), levels[:8].double(), module)
-    difference = (module(freqs[:8], levels[:8]).detach().double() - expected).abs()
-    return torch.nan_to_num(difference, nan=math.inf).max().item()
+    return largest_difference(module(freqs[:8], levels[:8]), expected)
 
 
-class _Load:
+def conformance(dtype: str) -> Iterator[Agreement]:
+    data = golden("moore2016_excitation")
+    pattern = Moore2016ExcitationPattern(spreading_limit_octaves=10, dtype=DTYPES[dtype])
+    f, levels, expected = (torch.from_numpy(data[name]) for name in ("f", "L", "E"))
+    audible = expected > 0
+    error = largest_difference(pattern(f.to(DTYPES[dtype]), levels.to(DTYPES[dtype]))[audible], expected[audible])
+    asked = 1e-6 if dtype == "float64" else None
+    against = f"AMT, {len(f)} spectra, where AMT reads above 0 dB"
+    yield Agreement("Moore2016ExcitationPattern", against, error, "dB", asked)
+
+
+class _Load(Load):
     params = (DEVICES, list(DTYPES), KINDS)
     param_names = ("device", "dtype", "frequencies")
     timeout = 600
     learnable = False
 
     def setup(self, device: str, dtype: str, kind: str) -> None:
-        self.device = device
+        self.device, self.seconds = device, 1e-3 * FRAMES[device]
         self.freqs, self.levels = spectra(FRAMES[device], kind, device, dtype)
         self.module = Moore2016ExcitationPattern(learnable=self.learnable, dtype=DTYPES[dtype], device=device)
-        self.error = error_in_db(self.module, self.freqs, self.levels)
-        require(self.error, LIMITS[dtype], f"roex {device} {dtype} {kind}")
+        require(self.error(), LIMITS[dtype], f"roex {device} {dtype} {kind}")
 
-    def forward(self) -> Tensor:
-        with torch.no_grad():
-            return self.module(self.freqs, self.levels)
+    def error(self) -> float:
+        return error_in_db(self.module, self.freqs, self.levels)
+
+    def result(self) -> Tensor:
+        return self.module(self.freqs, self.levels)
 
 
 class Roex(_Load):
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def track_time_over_real_time(self, *_: object) -> float:
-        return best_times(self.forward, device=self.device, rounds=7)[0] / (1e-3 * len(self.freqs))
-
-    track_time_over_real_time.unit = "x"
-
-    def track_peak_memory(self, *_: object) -> float:
-        return peak_memory(self.forward, self.device) / 1e6
-
-    track_peak_memory.unit = "MB"
-
-    def track_error(self, *_: object) -> float:
-        return self.error
-
-    track_error.unit = "dB"
+    time_forward = timing("forward")
+    track_time_over_real_time = tracked("real_time", "x")
+    track_peak_memory = peak("forward", "MB")
+    track_error = tracked("error", "dB")
 
 
 class RoexTraining(_Load):
@@ -104,46 +99,21 @@ class RoexTraining(_Load):
 
     def setup(self, device: str, dtype: str, kind: str) -> None:
         super().setup(device, dtype, kind)
-        self.given = [self.freqs.requires_grad_(), self.levels.requires_grad_(), *self.module.parameters()]
-        self.weights = torch.randn_like(self.forward())
+        self.ready(self.freqs.requires_grad_(), self.levels.requires_grad_(), *self.module.parameters())
 
-    def training_step(self) -> None:
-        torch.autograd.grad(self.module(self.freqs, self.levels), self.given, self.weights)
-
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_training_over_forward(self, *_: object) -> float:
-        return ratio_of_times(self.forward, self.training_step, self.device)
-
-    track_training_over_forward.unit = "x"
-
-    def track_peak_memory(self, *_: object) -> float:
-        return peak_memory(self.training_step, self.device) / 1e6
-
-    track_peak_memory.unit = "MB"
+    time_training_step = timing("training_step")
+    track_training_over_forward = over("forward", "training_step")
+    track_peak_memory = peak("training_step", "MB")
 
 
-class RoexAgainstAllPairs:
+class RoexAgainstAllPairs(_Load):
     """Time over that of the definition with tensors of all pairs, in slices of frames that fit in memory."""
 
-    params = (DEVICES, list(DTYPES), KINDS)
-    param_names = ("device", "dtype", "frequencies")
-    timeout = 600
-
     def setup(self, device: str, dtype: str, kind: str) -> None:
-        self.device = device
-        frames = {"cpu": 32, "cuda": 2000}[device]
-        self.freqs, self.levels = spectra(frames, kind, device, dtype)
-        self.module = Moore2016ExcitationPattern(dtype=DTYPES[dtype], device=device)
-        require(error_in_db(self.module, self.freqs, self.levels), LIMITS[dtype], f"roex {device} {dtype} {kind}")
+        super().setup(device, dtype, kind)
+        self.freqs, self.levels = spectra({"cpu": 32, "cuda": 2000}[device], kind, device, dtype)
 
-    def in_slices(self) -> list[Tensor]:
-        size = {"cpu": 8, "cuda": 500}[self.device]
-        slices = zip(self.freqs.split(size), self.levels.split(size), strict=True)
-        return [all_pairs(freqs, levels, self.module) for freqs, levels in slices]
+    def in_slices(self) -> Tensor:
+        return sliced(self.freqs, self.levels, self.module)
 
-    def track_time_over_all_pairs(self, *_: object) -> float:
-        return ratio_of_times(self.in_slices, partial(self.module, self.freqs, self.levels), self.device)
-
-    track_time_over_all_pairs.unit = "x"
+    track_time_over_all_pairs = over("in_slices")

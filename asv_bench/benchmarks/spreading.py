@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from tamt.excitation.glasberg2002 import ExcitationPattern
+from tamt.reference.spreading import definition
 
-from .common import DEVICES, DTYPES, best_times, peak_memory, ratio_of_times, require, timed
+from .common import (
+    DEVICES,
+    DTYPES,
+    Agreement,
+    Load,
+    best_times,
+    cases,
+    largest_difference,
+    over,
+    peak,
+    require,
+    timing,
+    tracked,
+)
 
 CPU_LOADS = {"2 x 32": (2, 32), "16 x 1000": (16, 1000)}
 GPU_LOADS = {"2000": (2000,), "1000000": (1000000,)}
 LOADS = CPU_LOADS | GPU_LOADS
-CASES = [(device, load) for device in DEVICES for load in (CPU_LOADS if device == "cpu" else GPU_LOADS)]
+CASES = cases(CPU_LOADS, GPU_LOADS)
 CHECKED = 50  # frames that are compared with the definition
 LIMITS = {"float64": 1e-9, "float32": 5e-5}  # dB
 
@@ -25,6 +39,15 @@ def excitation(frames: tuple[int, ...], dtype: str, device: str) -> Tensor:
     """Levels from 0 to 100 dB, so that slopes of both kinds occur."""
     levels = 100 * torch.rand(*frames, 150, generator=torch.Generator().manual_seed(0))
     return levels.to(device, DTYPES[dtype])
+
+
+def exact(levels: Tensor) -> Tensor:
+    """Spread levels of the default pattern by the definition, in float64."""
+    pattern = ExcitationPattern()
+    names = ("upper_slope_base", "lower_slope_base", "upper_slope_per_db", "lower_slope_per_db", "level_ref")
+    slopes = torch.stack([getattr(pattern, name) for name in names]).double()
+    wide = levels.detach().double().cpu()
+    return definition(wide.flatten(0, -2), slopes, pattern.erb_step).reshape(levels.shape)
 
 
 def composition(levels: Tensor, pattern: ExcitationPattern) -> Tensor:
@@ -39,7 +62,13 @@ def composition(levels: Tensor, pattern: ExcitationPattern) -> Tensor:
     return torch.logsumexp(terms * (math.log(10) / 10), -2) * (10 / math.log(10))
 
 
-class _Load:
+def conformance(dtype: str) -> Iterator[Agreement]:
+    levels = excitation((1, 50), dtype, "cpu")
+    error = largest_difference(ExcitationPattern()(levels), exact(levels))
+    yield Agreement("ExcitationPattern", "all pairs in float64, 0 to 100 dB", error, "dB")
+
+
+class _Load(Load):
     params = (CASES, list(DTYPES))
     param_names = ("load", "dtype")
     timeout = 600
@@ -49,43 +78,27 @@ class _Load:
         self.device, load = case
         self.levels = excitation(LOADS[load], dtype, self.device)
         self.pattern = ExcitationPattern(learnable=self.learnable, device=self.device)
-        with torch.no_grad():
-            checked = self.levels.flatten(0, -2)[-CHECKED:]
-            self.expected = composition(checked.double(), self.pattern)
+        self.expected = exact(self.levels.flatten(0, -2)[-CHECKED:])
         require(self.error(), LIMITS[dtype], f"spreading {case} {dtype}")
         self.levels.requires_grad_(self.learnable)
-        self.weights = torch.randn_like(self.levels)
+        self.ready(self.levels, *self.pattern.parameters())
 
     def error(self) -> float:
-        difference = self.forward().flatten(0, -2)[-CHECKED:].double() - self.expected
-        return torch.nan_to_num(difference.abs(), nan=math.inf).max().item()
+        return largest_difference(self.forward().flatten(0, -2)[-CHECKED:], self.expected)
 
-    def forward(self) -> Tensor:
-        with torch.no_grad():
-            return self.pattern(self.levels)
+    def result(self) -> Tensor:
+        return self.pattern(self.levels)
 
-    def training_step(self) -> None:
-        torch.autograd.grad(self.pattern(self.levels), (self.levels, *self.pattern.parameters()), self.weights)
-
-    def peak_in_inputs(self, function: Callable[[], object]) -> float:
+    def inputs(self) -> int:
         if self.levels.numel() < 1 << 20:
             raise NotImplementedError("pages and caches would be measured")
-        return peak_memory(function, self.device) / (self.levels.numel() * self.levels.element_size())
+        return self.levels.nbytes
 
 
 class Spreading(_Load):
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def track_error(self, *_: object) -> float:
-        return self.error()
-
-    track_error.unit = "dB"
-
-    def track_peak_memory(self, *_: object) -> float:
-        return self.peak_in_inputs(self.forward)
-
-    track_peak_memory.unit = "inputs"
+    time_forward = timing("forward")
+    track_error = tracked("error", "dB")
+    track_peak_memory = peak("forward", "inputs")
 
 
 class SpreadingTraining(_Load):
@@ -93,21 +106,12 @@ class SpreadingTraining(_Load):
 
     learnable = True
 
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_training_over_forward(self, *_: object) -> float:
-        return ratio_of_times(self.forward, self.training_step, self.device)
-
-    track_training_over_forward.unit = "x"
-
-    def track_peak_memory(self, *_: object) -> float:
-        return self.peak_in_inputs(self.training_step)
-
-    track_peak_memory.unit = "inputs"
+    time_training_step = timing("training_step")
+    track_training_over_forward = over("forward", "training_step")
+    track_peak_memory = peak("training_step", "inputs")
 
 
-class SpreadingGrowth:
+class SpreadingGrowth(Load):
     """Time of four times as many frames, divided by four: 1 where time is proportional to the frames."""
 
     params = (DEVICES, list(DTYPES))
@@ -119,18 +123,18 @@ class SpreadingGrowth:
         few, many = ((4, 1000), (16, 1000)) if device == "cpu" else ((250000,), (1000000,))
         self.few, self.many = excitation(few, dtype, device), excitation(many, dtype, device)
         self.pattern = ExcitationPattern(device=device)
-        checked = self.many.flatten(0, -2)[-CHECKED:]
-        difference = self.pattern(self.many).flatten(0, -2)[-CHECKED:] - composition(checked.double(), self.pattern)
-        require(difference.abs().max().item(), LIMITS[dtype], f"spreading {device} {dtype}")
+        found = self.pattern(self.many).flatten(0, -2)[-CHECKED:]
+        error = largest_difference(found, exact(self.many.flatten(0, -2)[-CHECKED:]))
+        require(error, LIMITS[dtype], f"spreading {device} {dtype}")
 
-    def track_growth(self, *_: object) -> float:
+    def growth(self) -> float:
         few, many = best_times(*(partial(self.pattern, x) for x in (self.few, self.many)), device=self.device)
         return many / few / 4
 
-    track_growth.unit = "x"
+    track_growth = tracked("growth", "x")
 
 
-class SpreadingAgainstComposition:
+class SpreadingAgainstComposition(Load):
     """Time over that of :func:`composition`."""
 
     params = (
@@ -143,13 +147,13 @@ class SpreadingAgainstComposition:
         self.device, load = case
         self.levels = excitation({**LOADS, "1 x 1000": (1, 1000)}[load], dtype, self.device)
         self.pattern = ExcitationPattern(device=self.device)
-        expected = composition(self.levels.double(), self.pattern)
-        for function in (self.pattern, partial(composition, pattern=self.pattern)):
-            error = (function(self.levels) - expected).abs().max().item()
-            require(error, LIMITS[dtype], f"{case} {dtype}")
+        for function in (self.result, self.composed):
+            require(largest_difference(function(), exact(self.levels)), LIMITS[dtype], f"{case} {dtype}")
 
-    def track_time_over_composition(self, *_: object) -> float:
-        forward, peer = partial(self.pattern, self.levels), partial(composition, self.levels, self.pattern)
-        return ratio_of_times(peer, forward, self.device)
+    def result(self) -> Tensor:
+        return self.pattern(self.levels)
 
-    track_time_over_composition.unit = "x"
+    def composed(self) -> Tensor:
+        return composition(self.levels, self.pattern)
+
+    track_time_over_composition = over("composed")

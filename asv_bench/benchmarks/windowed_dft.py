@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
 from tamt.ops.windowed_dft import dft_tables, windowed_dft
 
-from .common import DEVICES, DTYPES, peak_memory, ratio_of_times, relative_error, require, timed
+from .common import DEVICES, DTYPES, Load, over, peak, relative_error, require, timing, tracked
 
 FS, HOP, SIZE = 32000, 32, 2048
 BANDS = [(2048, 1, 4), (1024, 5, 31), (512, 32, 79), (256, 80, 161), (128, 162, 258), (64, 259, 960)]
@@ -35,61 +33,42 @@ def by_fft(x: Tensor, bands: list[tuple[int, int, int]] = BANDS, hop: int = HOP)
     return torch.cat(parts, -1)
 
 
-class _Load:
+class _Load(Load):
     params = (DEVICES, list(DTYPES))
     param_names = ("device", "dtype")
-    timeout = 300
 
     def setup(self, device: str, dtype: str) -> None:
         self.device = device
         self.x = noise(device, dtype).requires_grad_()
         self.tables = dft_tables(BANDS, SIZE, dtype=DTYPES[dtype], device=device)
         require(self.error(), LIMITS[dtype], f"windowed DFT {device} {dtype}")
-        self.weights = torch.randn_like(self.forward())
+        self.ready(self.x)
 
     def error(self) -> float:
         part = self.x[:1, :FS]
         power = windowed_dft(part, BANDS, HOP, SIZE, tables=self.tables)
         return relative_error(power, by_fft(part.detach().double().cpu()))
 
-    def forward(self) -> Tensor:
-        with torch.no_grad():
-            return windowed_dft(self.x, BANDS, HOP, SIZE, tables=self.tables)
-
-    def training_step(self) -> None:
-        torch.autograd.grad(windowed_dft(self.x, BANDS, HOP, SIZE, tables=self.tables), self.x, self.weights)
+    def result(self) -> Tensor:
+        return windowed_dft(self.x, BANDS, HOP, SIZE, tables=self.tables)
 
 
 class WindowedDFT(_Load):
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_training_over_forward(self, *_: object) -> float:
-        return ratio_of_times(self.forward, self.training_step, self.device)
-
-    track_training_over_forward.unit = "x"
-
-    def track_error(self, *_: object) -> float:
-        return self.error()
-
-    track_error.unit = "of the frame's peak"
-
-    def track_peak_memory(self, *_: object) -> float:
-        return peak_memory(self.forward, self.device) / self.weights.nbytes
-
-    track_peak_memory.unit = "outputs"
+    time_forward = timing("forward")
+    time_training_step = timing("training_step")
+    track_training_over_forward = over("forward", "training_step")
+    track_error = tracked("error", "of the frame's peak")
+    track_peak_memory = peak("forward", "outputs")
 
 
 class WindowedDFTAgainstFFTs(_Load):
     """Time over that of six FFTs of zero-padded frames. On a GPU a tenth of the load, for want of memory."""
 
-    def track_time_over_ffts(self, device: str, *_: object) -> float:
-        x = self.x.detach()[: 2 if device == "cpu" else 3]
-        return ratio_of_times(
-            partial(by_fft, x), partial(windowed_dft, x, BANDS, HOP, SIZE, tables=self.tables), self.device
-        )
+    def setup(self, device: str, dtype: str) -> None:
+        super().setup(device, dtype)
+        self.x = self.x.detach()[: 2 if device == "cpu" else 3]
 
-    track_time_over_ffts.unit = "x"
+    def ffts(self) -> Tensor:
+        return by_fft(self.x)
+
+    track_time_over_ffts = over("ffts")

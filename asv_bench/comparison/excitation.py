@@ -17,19 +17,19 @@ from asv_bench.benchmarks.common import DTYPES, largest_difference
 from tamt import ERBIntegration, ExcitationPattern, Moore2016ExcitationPattern
 
 from .filters import on_cpu
-from .measure import Work, without_gradient
+from .measure import Work, without_gradient, work
 from .peers import torch_amt
 
 LIMITS = {"float32": 0.01, "float64": 1e-6}  # dB
 
 
+@work("ERB bands")
 def erb_integration(device: str, dtype: str) -> Work:
     """Levels of 150 bands from spectra of 1025 bins."""
     psd, freqs = bands_bench.spectrum(8, 32, dtype, device)
     module = ERBIntegration(device=device)
-    centres = ERBIntegration().exact("centres", torch.float64)
-    widths = 24.673 * (4.368e-3 * centres + 1)
-    own = [t.to(device, DTYPES[dtype]) for t in (centres, widths)]
+    centres = module.exact("centres", DTYPES[dtype])
+    own = centres, bands_bench.widths(centres)
 
     def amt() -> Callable[[], Tensor]:
         return without_gradient(torch_amt("ERBIntegration", device=device), psd, freqs)
@@ -39,7 +39,7 @@ def erb_integration(device: str, dtype: str) -> Work:
 
     return Work(
         "8 x 32 spectra",
-        bands_bench.band_by_band(psd.double().cpu(), freqs.double().cpu(), centres, widths),
+        bands_bench.exact(psd, freqs),
         largest_difference,
         LIMITS[dtype],
         "dB",
@@ -52,18 +52,18 @@ def erb_integration(device: str, dtype: str) -> Work:
     )
 
 
+@work("excitation of Glasberg and Moore")
 def glasberg2002(device: str, dtype: str) -> Work:
     """Spreading of 150 band levels."""
     levels = spreading_bench.excitation((1, 1000), dtype, device)
     pattern = ExcitationPattern(device=device)
-    exact = ExcitationPattern()
 
     def amt() -> Callable[[], Tensor]:
         return without_gradient(torch_amt("ExcitationPattern", device=device), levels)
 
     return Work(
         "1 x 1000 frames",
-        spreading_bench.composition(levels.double().cpu(), exact),
+        spreading_bench.exact(levels),
         largest_difference,
         LIMITS[dtype],
         "dB",
@@ -81,11 +81,6 @@ def moore2016(device: str, dtype: str, kind: str) -> Work:
     freqs, levels = roex_bench.spectra(frames, kind, device, dtype)
     module = Moore2016ExcitationPattern(dtype=DTYPES[dtype], device=device)
     exact = Moore2016ExcitationPattern(dtype=torch.float64)
-    size = 8 if device == "cpu" else 500
-
-    def sliced(freqs: Tensor, levels: Tensor, module: Moore2016ExcitationPattern) -> Tensor:
-        slices = zip(freqs.split(size), levels.split(size), strict=True)
-        return torch.cat([roex_bench.all_pairs(f, level, module) for f, level in slices])
 
     def amt() -> Callable[[], Tensor]:
         peer = torch_amt("Moore2016ExcitationPattern", dtype=DTYPES[dtype], device=device)
@@ -96,21 +91,26 @@ def moore2016(device: str, dtype: str, kind: str) -> Work:
 
     return Work(
         f"{frames} frames of {roex_bench.COMPONENTS} components",
-        sliced(freqs.double().cpu(), levels.double().cpu(), exact),
+        roex_bench.sliced(freqs.double().cpu(), levels.double().cpu(), exact),
         largest_difference,
         LIMITS[dtype],
         "dB",
         lambda: without_gradient(module, freqs, levels),
         on_cpu(device, {"numpy, all pairs of components": by_numpy})
-        | {"torch, all pairs of components": lambda: without_gradient(sliced, freqs, levels, module), "torch_amt": amt},
+        | {
+            "torch, all pairs of components": lambda: without_gradient(roex_bench.sliced, freqs, levels, module),
+            "torch_amt": amt,
+        },
     )
 
 
+@work("excitation of Moore et al., grid")
 def moore2016_grid(device: str, dtype: str) -> Work:
     """Excitation of components on the grid of Moore2016Spectrum."""
     return moore2016(device, dtype, "grid")
 
 
+@work("excitation of Moore et al., any")
 def moore2016_any(device: str, dtype: str) -> Work:
     """Excitation of components of any frequencies."""
     return moore2016(device, dtype, "any")

@@ -18,7 +18,7 @@ from asv_bench.benchmarks.common import DTYPES, modal_as_biquads, relative_error
 from tamt import DRNLFilterbank, FastDRNLFilterbank, GammatoneFilterbank
 from tamt.ops.iir import biquad_cascade
 
-from .measure import Contender, Work, without_gradient
+from .measure import Contender, Work, without_gradient, work
 from .peers import RECURSIONS, gammatone_biquads, library, torch_amt
 
 LIMITS = {"float32": 1e-2, "float64": 1e-6}
@@ -41,6 +41,7 @@ def error_of(actual: Any, expected: Tensor) -> float:
     return relative_error(torch.as_tensor(actual), expected)
 
 
+@work("gammatone")
 def gammatone(device: str, dtype: str) -> Work:
     """30 gammatone filters of order 4."""
     fs = gammatone_bench.FS
@@ -73,6 +74,7 @@ def gammatone(device: str, dtype: str) -> Work:
     )
 
 
+@work("gammatone, diffsptk's frequencies")
 def hohmann(device: str, dtype: str) -> Work:
     """The gammatone filters of diffsptk: frequencies are its own, and of several signals it mixes up the channels."""
     fs = gammatone_bench.FS
@@ -101,6 +103,7 @@ def hohmann(device: str, dtype: str) -> Work:
     )
 
 
+@work("gammatone, training")
 def gammatone_training(device: str, dtype: str) -> Work:
     """Forward, backward to the poles, and a change of the poles."""
     bank = gammatone_bench.filterbank(30, dtype, device, learnable=True)
@@ -144,6 +147,7 @@ def _lowpasses(device: str, dtype: str) -> tuple[Tensor, Tensor, np.ndarray]:
     return x.to(device, DTYPES[dtype]), torch.from_numpy(sos).to(device, DTYPES[dtype]), sos
 
 
+@work("biquads")
 def biquads(device: str, dtype: str) -> Work:
     """Four second-order low-passes a channel, one signal for all channels."""
     x, sos, exact = _lowpasses(device, dtype)
@@ -163,6 +167,7 @@ def biquads(device: str, dtype: str) -> Work:
     )
 
 
+@work("biquads, training")
 def biquads_training(device: str, dtype: str) -> Work:
     """Forward, backward to the coefficients, and a change of them."""
     x, sos, exact = _lowpasses(device, dtype)
@@ -250,11 +255,13 @@ def _drnl(device: str, dtype: str, kind: type) -> Work:
     )
 
 
+@work("DRNL")
 def drnl(device: str, dtype: str) -> Work:
     """50 DRNL channels: two cascades, a broken stick between two gammatones."""
     return _drnl(device, dtype, DRNLFilterbank)
 
 
+@work("DRNL by FFT")
 def fast_drnl(device: str, dtype: str) -> Work:
     """The same by FFT convolution with impulse responses of 4096 samples."""
     return _drnl(device, dtype, FastDRNLFilterbank)

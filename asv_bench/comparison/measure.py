@@ -33,6 +33,19 @@ class Work:
     peers: dict[str, Contender] = field(default_factory=dict)
 
 
+WORKS: dict[str, Callable[[str, str], Work]] = {}  # by what is done, in the words of the tables
+
+
+def work(name: str) -> Callable[[Callable[[str, str], Work]], Callable[[str, str], Work]]:
+    """Enter a function, of a device and a type, among the works that are compared."""
+
+    def enter(build: Callable[[str, str], Work]) -> Callable[[str, str], Work]:
+        WORKS[name] = build
+        return build
+
+    return enter
+
+
 def compared(work: Work, device: str) -> Iterator[dict[str, Any]]:
     """A row for tamt, then one per peer: error, memory, and where the error allows it the time beside tamt's."""
     ours = work.tamt()

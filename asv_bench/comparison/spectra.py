@@ -14,11 +14,11 @@ from torch import Tensor
 from asv_bench.benchmarks import against_scipy
 from asv_bench.benchmarks import moore2016_spectrum as moore_bench
 from asv_bench.benchmarks import multi_resolution_fft as multi_bench
-from asv_bench.benchmarks.common import DTYPES, relative_error
+from asv_bench.benchmarks.common import DTYPES, dense, difference_in_db, relative_error
 from tamt import Moore2016Spectrum, MultiResolutionFFT
 
 from .filters import on_cpu
-from .measure import Work, without_gradient
+from .measure import Work, without_gradient, work
 from .peers import library, torch_amt
 
 LIMITS = {"float32": 1e-3, "float64": 1e-9}
@@ -39,6 +39,7 @@ def spectrum(x: Tensor, window: Tensor) -> Tensor:
     return torch.stft(x, len(window), len(window) // 2, window=window, return_complex=True).abs().square()
 
 
+@work("PSD, one window")
 def one_window(device: str, dtype: str) -> Work:
     """Spectral density by one Hann window of 2048 samples."""
     x = multi_bench.noise(8, 1, dtype, device)
@@ -103,6 +104,7 @@ def composed(x: Tensor, windows: list[Tensor]) -> Tensor:
     return torch.cat(parts, -1)
 
 
+@work("multi-resolution PSD")
 def multi_resolution(device: str, dtype: str) -> Work:
     """Six windows, aligned in time, joined in frequency."""
     x = multi_bench.noise(8, 1, dtype, device)
@@ -130,6 +132,7 @@ def multi_resolution(device: str, dtype: str) -> Work:
     )
 
 
+@work("components of Moore et al.")
 def moore2016(device: str, dtype: str) -> Work:
     """Relevant components of both ears, a frame per millisecond."""
     audio = moore_bench.noise(1, 1, dtype, device)
@@ -144,10 +147,8 @@ def moore2016(device: str, dtype: str) -> Work:
 
     return Work(
         "stereo 1 s at 32 kHz",
-        moore_bench.dense(moore_bench.composed(exact, audio.double().cpu())),
-        lambda actual, expected: moore_bench.difference_in_db(
-            actual if isinstance(actual, Tensor) else moore_bench.dense(actual), expected
-        ),
+        dense(moore_bench.composed(exact, audio.double().cpu())),
+        lambda actual, expected: difference_in_db(actual if isinstance(actual, Tensor) else dense(actual), expected),
         {"float32": 0.05, "float64": 1e-6}[dtype],
         "dB",
         lambda: without_gradient(module, audio),

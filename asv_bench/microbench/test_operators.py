@@ -7,36 +7,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from asv_bench.benchmarks import broken_stick, compaction, fft_drnl, fir, iir, roex, spreading, windowed_dft
+import tamt.ops
 from asv_bench.benchmarks.common import synchronize
+from asv_bench.cpu import figures
 
-# Per stem, the classes of the asv suite whose cases are those of the operator.
-OPERATORS = {
-    "iir": (iir.Biquads, iir.ModalCascade, iir.OnepoleCascade),
-    "broken_stick": (broken_stick.BrokenStick,),
-    "fft_drnl": (fft_drnl.FftDrnl,),
-    "fir": (fir.Fir,),
-    "windowed_dft": (windowed_dft.WindowedDFT,),
-    "compaction": (compaction.Compaction,),
-    "spreading": (spreading.Spreading, spreading.SpreadingTraining),
-    "roex": (roex.Roex, roex.RoexTraining),
-}
+OPERATORS = {path.stem for path in Path(*tamt.ops.__path__).glob("[!_]*.py")}
 METHODS = {"time_forward": "forward", "time_training_step": "training_step"}
 
 
 def cases() -> Iterator[Any]:
-    for stem, benchmarks in OPERATORS.items():
-        for benchmark in benchmarks:
-            for combination in itertools.product(*benchmark.params):
-                for timed, method in METHODS.items():
-                    if hasattr(benchmark, timed):
-                        values = [v for c in combination for v in (c if isinstance(c, tuple) else (c,))]
-                        label = "-".join(map(str, (stem, benchmark.__name__, method, *values)))
-                        yield pytest.param(benchmark, combination, method, stem, id=label)
+    """Of the classes in the files that are named as an operation."""
+    for name, benchmark, methods in figures():
+        stem, _, kind = name.partition(".")
+        timed = [METHODS[method] for method in methods if method in METHODS and stem in OPERATORS]
+        for combination, method in itertools.product(itertools.product(*getattr(benchmark, "params", ())), timed):
+            values = [v for c in combination for v in (c if isinstance(c, tuple) else (c,))]
+            label = "-".join(map(str, (stem, kind, method, *values)))
+            yield pytest.param(benchmark, combination, method, stem, id=label)
 
 
 @pytest.mark.parametrize(("case", "combination", "method", "stem"), list(cases()))

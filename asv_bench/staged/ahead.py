@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 
-from asv_bench.machine_code import TARGETS
+from asv_bench.kernels.machine_code import TARGETS
 
 from . import operators, sweep
 

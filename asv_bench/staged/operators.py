@@ -7,19 +7,17 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from asv_bench.kernel_times import error, measured
-from asv_bench.machine_code import compiling, intercepted
+from asv_bench.kernels.machine_code import compiling, intercepted
+from asv_bench.kernels.times import error, measured
+from asv_bench.kernels.traffic import size_in_bytes
 from asv_bench.operations import OPERATIONS, Operation, Pass, operations, passes, tensors
-from asv_bench.traffic import size_in_bytes
 
 from .device import Device
 from .rows import Rows
 
 CHECKED_ROWS = 8
 TINY = operations(most_samples=70, most_channels=2)
-# What is asked for first, so that a cut-off takes the others.
-ORDER = ("gammatone", "drnl", "fft drnl", "spreading", "roex excitation", "roex level", "windowed dft", *OPERATIONS)
-NAMES = tuple(dict.fromkeys(ORDER))
+NAMES = tuple(sorted(OPERATIONS, key=lambda name: OPERATIONS[name].priority))
 
 
 def operation(name: str, device: Device) -> Operation:
@@ -29,7 +27,7 @@ def operation(name: str, device: Device) -> Operation:
 def measure(name: str, device: Device, rows: Rows, bandwidth: float) -> None:
     """Rows of one operation: its errors, the times of its passes, the times of their kernels."""
     one = operation(name, device)
-    right = {direction: checked(name, device, rows, direction) for direction in directions(name)}
+    right = {direction: checked(name, device, rows, direction) for direction in one.directions}
     device.empty()
     with rows.guarded(f"{name}: operands"):
         for direction, functions, given in passes(one, device.name, device.size(one.rows, 1)):
@@ -37,10 +35,6 @@ def measure(name: str, device: Device, rows: Rows, bandwidth: float) -> None:
                 with rows.guarded(f"{name} {direction}"):
                     timed(name, direction, partial(functions.launcher, *given), given, device, rows, bandwidth)
             device.empty()
-
-
-def directions(name: str) -> tuple[str, ...]:
-    return ("forward", "backward") if OPERATIONS[name].backward else ("forward",)
 
 
 def checked(name: str, device: Device, rows: Rows, wanted: str) -> bool:
@@ -89,6 +83,6 @@ def one_pass(one: Operation, wanted: str, device: str, count: int) -> tuple[Pass
 def ahead() -> Iterator[tuple[str, str, int]]:
     """What :func:`compile_ahead` is to be given, all operations' passes at both sizes that are run."""
     for name in NAMES:
-        for direction in directions(name):
+        for direction in OPERATIONS[name].directions:
             for count in (CHECKED_ROWS, OPERATIONS[name].rows):
                 yield name, direction, count

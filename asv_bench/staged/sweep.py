@@ -18,8 +18,8 @@ from unittest.mock import patch
 import torch
 from triton.runtime.jit import JITFunction
 
-from asv_bench.kernel_times import difference, measured
-from asv_bench.machine_code import compiling
+from asv_bench.kernels.machine_code import compiling
+from asv_bench.kernels.times import difference, measured
 from asv_bench.operations import OPERATIONS
 from tamt.triton_kernels.iir import Tiling
 

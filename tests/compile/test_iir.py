@@ -12,7 +12,7 @@ from helpers import some_slow
 
 pytest.importorskip("triton")
 
-from asv_bench.machine_code import TARGETS, compiled
+from asv_bench.kernels.machine_code import TARGETS, compiled
 from compile.budgets import AMD, AMD_MODAL, AMD_SHORT, check, check_widths, names
 from tamt.triton_kernels import drnl as drnl_launcher
 from tamt.triton_kernels.broken_stick import broken_stick, broken_stick_backward

@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from asv_bench.machine_code import counted
+from asv_bench.kernels.machine_code import counted
 from compile.test_fft_drnl import launch as launch_fft_drnl
 from compile.test_iir import launch, launch_broken_stick, launch_drnl
 from compile.test_roex import launch as launch_roex

@@ -8,7 +8,7 @@ from helpers import some_slow
 
 pytest.importorskip("triton")
 
-from asv_bench.machine_code import TARGETS, Code, compiled
+from asv_bench.kernels.machine_code import TARGETS, Code, compiled
 from compile.budgets import check, names
 from tamt.spectra.moore2016 import FRAME, Moore2016Spectrum
 from tamt.triton_kernels.compaction import compaction, compaction_backward

@@ -8,7 +8,7 @@ from helpers import some_slow
 
 pytest.importorskip("triton")
 
-from asv_bench.machine_code import TARGETS, compiled
+from asv_bench.kernels.machine_code import TARGETS, compiled
 from compile.budgets import check, names
 from tamt.triton_kernels.spreading import spreading, spreading_backward
 

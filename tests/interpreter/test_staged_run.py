@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip("triton")
 
-from asv_bench import gpu, report
+from asv_bench import gpu
 from asv_bench.operations import OPERATIONS
+from asv_bench.report import pages
 from asv_bench.staged import sweep, work
 from asv_bench.staged.asked import FIGURES
 from asv_bench.staged.rows import Rows, read
@@ -32,9 +33,9 @@ def test_a_rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert any("KeyError" in row.get("failed", "") for row in rows)
     assert sum("done" in row for row in rows) == 4
     assert not any("undone" in row for row in rows)
-    device = report.read(tmp_path)["device"]
+    device = pages.read(tmp_path)["device"]
     assert [row["what"] for row in device["calls"]] == ["spreading forward", "spreading backward"]
-    assert "ExcitationPattern, 1000000 frames" in report.asked(device)
+    assert "ExcitationPattern, 1000000 frames" in pages.asked(device)
 
 
 def test_a_stage_whose_time_is_over_says_what_it_has_not_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Write docs/performance.md, docs/accuracy.md and their pictures from the committed results and docs/templates.
 
-``PYTHONPATH=. python asv_bench/report.py [--results results] [--docs docs]``
+``python -m asv_bench.report.pages [--results results] [--docs docs]``
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 from asv_bench.limits import judged
 from asv_bench.registry import MODULES
+from asv_bench.report.tables import comparison_table, error, seconds, size, table, times, where
 from asv_bench.staged.rows import last_run
 from asv_bench.staged.rows import read as read_rows
-from asv_bench.tables import comparison_table, error, seconds, size, table, times, where
 
 SUPERLINEAR = 1.1  # exponent of the last decade from which growth wants a reason
 NOISE = 4 << 20  # bytes, below which peak memory is that of the allocator's pools
@@ -331,7 +331,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = read(arguments.results)
     write(results, arguments.docs / "templates", arguments.docs)
-    from asv_bench import plots
+    from asv_bench.report import plots
 
     images = arguments.docs / "images"
     plots.plot_comparison(results["compare-cpu"], images / "comparison.png")

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from asv_bench.machine_code import Launch, intercepted
+from asv_bench.kernels.machine_code import Launch, intercepted
+from asv_bench.kernels.traffic import traffic
 from asv_bench.operations import Pass, tensors
-from asv_bench.traffic import traffic
 
 ROUNDS = 8
 ASLEEP = 1 << 26  # clock cycles, some 40 ms: all launches are queued before the first one runs
@@ -71,7 +71,7 @@ def moved(launch: Launch, kernel: Any) -> int | None:
     """Bytes of operands, each counted once, by the code of the kernel that ran."""
     try:
         return traffic(kernel.asm["ttir"], launch.operands, launch.programs()).bytes()
-    except NotImplementedError:  # code that asv_bench.traffic does not read
+    except NotImplementedError:  # code that asv_bench.kernels.traffic does not read
         return None
 
 

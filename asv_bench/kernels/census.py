@@ -1,6 +1,6 @@
 """Every kernel at its reference load, compiled for four GPUs without one: resources, code, bytes moved and their time.
 
-``PYTHONPATH=. python asv_bench/kernels.py --out FILE [--only NAME]``
+``python -m asv_bench.kernels.census --out FILE [--only NAME]``
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 import triton
 
 from asv_bench.environment import origin, write
-from asv_bench.machine_code import TARGETS, Code, Launch, compiled, intercepted
+from asv_bench.kernels.machine_code import TARGETS, Code, Launch, compiled, intercepted
+from asv_bench.kernels.traffic import size_in_bytes, traffic
 from asv_bench.operations import OPERATIONS, passes, tensors
-from asv_bench.traffic import size_in_bytes, traffic
 
 BANDWIDTH = 4.3e12  # bytes/s of a copy, read and written, on an H200
 
