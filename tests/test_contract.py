@@ -41,6 +41,21 @@ untyped = those(lambda module: not module.typed)
 without_complex = those(lambda module: not module.complex)
 of_any_rank = those(lambda module: module.frames or module.streams)
 
+# For what takes long: variants, which are other ways to compute, in the kind that computes more.
+thrifty = pytest.mark.parametrize(
+    ("case", "learnable"),
+    [
+        pytest.param(
+            case,
+            learnable,
+            marks=pytest.mark.slow if case.options and not learnable else (),
+            id=f"{name}-{'learnable' if learnable else 'fixed'}",
+        )
+        for name, case in CASES.items()
+        for learnable in (False, True)
+    ],
+)
+
 HALVES = [torch.float16, torch.bfloat16]
 TYPES = [torch.float32, torch.float64]
 
@@ -364,8 +379,7 @@ def relative(module: nn.Module, given: list[Tensor]) -> tuple[Callable[..., tupl
     return function, [f.requires_grad_() for f in factors]
 
 
-@cases
-@learnables
+@thrifty
 def test_gradcheck(case: Case, learnable: bool) -> None:
     """Of first and second order, along random directions."""
     module = case.make(learnable, dtype=torch.float64)
@@ -409,8 +423,7 @@ def test_compile(case: Case, learnable: bool, backend: str) -> None:
             close_gradients(gradients(actual, module, given), gradients(expected, module, given), 1e-4)
 
 
-@cases
-@learnables
+@thrifty
 def test_export(case: Case, learnable: bool) -> None:
     """A program for every number of rows and every length."""
     module = case.make(learnable)
@@ -424,14 +437,14 @@ def test_export(case: Case, learnable: bool) -> None:
         close(outputs(program, inputs), outputs(module, inputs), 1e-5)
 
 
-@cases
-def test_distributed_data_parallel(case: Case, tmp_path: Path) -> None:
+def test_distributed_data_parallel(tmp_path: Path) -> None:
     def body() -> None:
-        module, given = case.make(learnable=True), leaves(case.inputs())
-        results = tensors(nn.parallel.DistributedDataParallel(module)(*given))
-        assert_same([y.detach() for y in results], outputs(module, given))
-        loss(results).backward()
-        assert all(p.grad is not None and p.grad.any() for p in module.parameters())
+        for name, case in CASES.items():
+            module, given = case.make(learnable=True), leaves(case.inputs())
+            results = tensors(nn.parallel.DistributedDataParallel(module)(*given))
+            assert_same([y.detach() for y in results], outputs(module, given))
+            loss(results).backward()
+            assert all(p.grad is not None and p.grad.any() for p in module.parameters()), name
 
     in_a_process_group(tmp_path, body)
 
