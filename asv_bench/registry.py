@@ -68,6 +68,7 @@ class Module:
     """A module of tamt, by its name there, with what is measured and promised of it.
 
     ``options`` are those of the module that is measured; ``small`` come in their place where a test wants few channels.
+    ``variants`` are options of other ways to compute, which the tests hold to the same promises.
     ``inputs`` are those of a size, of which 1 is the least, in float32: two signals, spectra or the like along the
     first dimension, which do not know of each other; the frequencies of bins are one for both. ``frames`` says whether
     frames, the dimension before the last, do not know of each other either.
@@ -80,7 +81,10 @@ class Module:
     learnable: tuple[str, ...]  # names of its parameters
     growth: Growth
     small: Options = field(default_factory=dict)
+    variants: Mapping[str, Options] = field(default_factory=dict)
     frames: bool = False
+    quick_to_compile: bool = False  # whether tests of every run have Inductor compile it
+    complex: bool = False  # whether it computes with complex numbers where its input has none
     limits: tuple[Limit, ...] = ()
     rows: tuple[Row, ...] = ()
 
@@ -100,7 +104,7 @@ class Module:
     def build(
         self,
         learnable: bool = False,
-        device: str | torch.device = "cpu",
+        device: str | torch.device | None = "cpu",
         dtype: torch.dtype = torch.float32,
         small: bool = False,
         **options: Any,
@@ -192,6 +196,8 @@ _MODULES = (
         ("poles", "gains"),
         filterbank_growth(100, 7000, 16000, 1.0, reasons={("length", "time"): PAGES, ("batch", "time"): PAGES}),
         small={"fc": FEW},
+        variants={"poly": {"implementation": "poly", "n": 2}},
+        quick_to_compile=True,
         limits=(
             Limit(
                 "gammatone, 2 x 1 s x 30, float32: time over scipy.signal.lfilter",
@@ -256,6 +262,7 @@ _MODULES = (
         ("a", "b", "c"),
         filterbank_growth(250, 8000, 44100, 1e-3),
         small={"fc": FEW, "ir_length": 512},
+        complex=True,
         limits=(
             Limit(
                 "FastDRNL, 0.5 s, float64: time over real time",
@@ -286,6 +293,8 @@ _MODULES = (
             error=lambda actual, expected: relative_error(actual[0], expected[0]),
             reasons={("batch", "time"): PAGES},
         ),
+        small={"window_lengths": [512, 64], "freq_thresholds": [2113.0]},
+        variants={"hops that do not divide": {"hop_fraction": 0.3}},
         limits=(
             Limit(
                 "MultiResolutionFFT, 8 x 1 s, float32: time over real time",
@@ -324,6 +333,7 @@ _MODULES = (
             error=difference_of_lists,
             reasons={("length", "time"): PAGES, ("batch", "time"): PAGES},
         ),
+        variants={"joint threshold": {"joint_threshold": True}},
         limits=(
             Limit(
                 "Moore2016Spectrum, stereo 1 s, float32: time over real time",
@@ -396,6 +406,7 @@ _MODULES = (
             },
         ),
         frames=True,
+        quick_to_compile=True,
         limits=(
             Limit(
                 "ExcitationPattern, 2 x 32 frames, float32, s",

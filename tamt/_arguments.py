@@ -1,14 +1,14 @@
-"""What the modules share: checked arguments, parameters that may be buffers, signals in the computing type."""
+"""What the modules share: checked arguments, and signals in the computing type."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tamt.scales import erbspacebw, fc2erb
 
@@ -80,15 +80,6 @@ def erb_spaced(flow: float, fhigh: float, count: int) -> Tensor:
     """``count`` frequencies from ``flow`` to ``fhigh``, even on the scale of ``fc2erb``; ``flow`` if it is one."""
     steps = count - 1 or 0.5
     return erbspacebw(flow, fhigh, (fc2erb(fhigh) - fc2erb(flow)) / steps, dtype=torch.float64)
-
-
-def register(module: nn.Module, tensors: dict[str, Tensor], learnable: Container[str]) -> None:
-    """The tensors as parameters where they are learnable, else as buffers: the same keys in the state dict."""
-    for name, tensor in tensors.items():
-        if name in learnable:
-            module.register_parameter(name, nn.Parameter(tensor))
-        else:
-            module.register_buffer(name, tensor)
 
 
 def as_signal(x: Tensor, dtype: torch.dtype) -> Tensor:

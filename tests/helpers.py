@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -21,17 +21,6 @@ from tamt.reference import onepole_rows as reference_rows
 
 # Of torch.library.opcheck all but tracing an operator and its gradients: that can take half a minute, and once will do.
 QUICK = ("test_schema", "test_autograd_registration", "test_faketensor")
-
-
-def compiled_by(names: str, inductor: Sequence[tuple], others: Sequence[tuple]) -> pytest.MarkDecorator:
-    """Parametrize a test of ``torch.compile`` by ``names`` and ``backend``.
-
-    Inductor takes ten seconds to a minute, so in every run it is given one case of the quicker modules. The others get
-    every step before it, and Inductor itself among the slow tests.
-    """
-    cases = [*((*case, "inductor") for case in inductor), *((*case, "aot_eager") for case in others)]
-    slow = [pytest.param(*case, "inductor", marks=pytest.mark.slow) for case in others]
-    return pytest.mark.parametrize((*names.split(", "), "backend"), cases + slow)
 
 
 # Operators, of which the modules' tests make Inductor's graphs, and the same modules called in another way.

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import pickle
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, assert_within, compiled_by, in_a_process_group
+from helpers import assert_close, assert_within
 
 import tamt
 from tamt.excitation.erb_integration import ERBIntegration
@@ -127,22 +124,10 @@ def test_white_noise_level() -> None:
     assert_within(levels[inside], expected[inside], 1e-5)
 
 
-@both
-def test_gradcheck(learnable: bool) -> None:
-    module = small(learnable=learnable).double()
-    psd = spectrum(2, bins=41).requires_grad_()
-    parameters = [p.detach().clone().requires_grad_() for p in module.parameters()]
-
-    def function(psd: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
-        named = {name: p for (name, _), p in zip(module.named_parameters(), parameters, strict=True)}
-        return torch.func.functional_call(module, named, (1e-6 * psd, SMALL_FREQS))
-
-    scaled = (1e6 * psd).detach().requires_grad_()
-    assert torch.autograd.gradcheck(function, (scaled, *parameters))
-    assert torch.autograd.gradgradcheck(function, (scaled, *parameters))
-    if learnable:
-        gradients = torch.autograd.grad(function(scaled, *parameters).sum(), parameters)
-        assert all((g > 0).all() for g in gradients)  # wider and heavier bands hold more
+def test_wider_and_heavier_bands_hold_more() -> None:
+    module = small(learnable=True)
+    module(spectrum(2, bins=41), SMALL_FREQS).sum().backward()
+    assert all((p.grad > 0).all() for p in module.parameters())
 
 
 def test_learning_recovers_bandwidth_and_weights() -> None:
@@ -177,41 +162,6 @@ def test_silence(learnable: bool) -> None:
     assert all(torch.equal(g, torch.zeros_like(g)) for g in gradients)
 
 
-@both
-@pytest.mark.parametrize("lead", [(), (2,), (2, 3), (2, 1, 3), (0,)])
-def test_shapes(learnable: bool, lead: tuple[int, ...]) -> None:
-    psd, module = spectrum(*lead), ERBIntegration(learnable=learnable)
-    levels = module(psd, FREQS).detach()
-    assert levels.shape == (*lead, 150)
-    for index in np.ndindex(*lead):
-        assert_close(levels[index], module(psd[index], FREQS).detach(), 1e-12)
-
-
-@both
-@pytest.mark.parametrize("given", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_computing_type(given: torch.dtype, learnable: bool) -> None:
-    """That of the spectrum, whatever the module has been converted to, with one module for all in turn."""
-    psd = (1e6 * spectrum(2)).to(given)
-    dtype = torch.float64 if given == torch.float64 else torch.float32
-    expected = ERBIntegration(learnable=learnable)(psd.to(dtype), FREQS)
-    assert expected.dtype == dtype
-    for convert in (torch.nn.Module.float, torch.nn.Module.half, torch.nn.Module.double):
-        module = convert(ERBIntegration(learnable=learnable))
-        module(spectrum(1, dtype=torch.float32), FREQS)
-        module(spectrum(1), FREQS)
-        levels = module(psd, FREQS)
-        assert levels.dtype == dtype
-        assert torch.equal(levels, expected)
-
-
-@both
-def test_autocast(learnable: bool) -> None:
-    module, psd = ERBIntegration(learnable=learnable), spectrum(2, 3, dtype=torch.float32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        levels = module(psd, FREQS)
-    assert torch.equal(levels, module(psd, FREQS))
-
-
 def test_kept_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Computed once for an unchanged grid, anew for another or a changed one, and for another bandwidth."""
     calls = []
@@ -242,98 +192,14 @@ def test_kept_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (frozen(psd, freqs) > before).all()
 
 
-@compiled_by("learnable", [], [(True,), (False,)])
-def test_compile(learnable: bool, backend: str) -> None:
-    """One graph without breaks serves every batch, forward and backward."""
+@both
+def test_what_a_graph_cannot_refuse_has_no_level(learnable: bool) -> None:
     torch._dynamo.reset()
-    module = small(learnable=learnable)
-    compiled = torch.compile(module, backend=backend, fullgraph=True, dynamic=True)
-    compiled(spectrum(2, 3, bins=41).requires_grad_(), SMALL_FREQS).sum().backward()
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for lead in ((5, 4), (2, 7)):
-            psd = spectrum(*lead, bins=41).requires_grad_()
-            levels, expected = compiled(psd, SMALL_FREQS), module(psd, SMALL_FREQS)
-            assert_close(levels.detach(), expected.detach(), 1e-12)
-            inputs, weights = [psd, *module.parameters()], torch.randn_like(expected)
-            gradients = torch.autograd.grad(levels, inputs, weights)
-            for a, e in zip(gradients, torch.autograd.grad(expected, inputs, weights), strict=True):
-                assert_close(a[None], e[None], 1e-5 if a.dtype == torch.float32 else 1e-11)
-        # Nothing is read back in a graph: what the eager module refuses has no level.
-        levels = compiled(-spectrum(2, 3, bins=41).requires_grad_(), SMALL_FREQS)
-        assert levels.isnan().all()
-        assert compiled(spectrum(2, 3, bins=41).requires_grad_(), SMALL_FREQS**2).isnan().all()
-
-
-@both
-def test_export(learnable: bool) -> None:
     module, psd = small(learnable=learnable), spectrum(2, 3, bins=41)
-    shapes = {"psd": {0: torch.export.Dim("batch", max=64), 1: torch.export.Dim("time", max=1000)}, "freqs": None}
-    program = torch.export.export(module, (psd, SMALL_FREQS), dynamic_shapes=shapes).module()
-    psd = spectrum(4, 9, bins=41)
-    assert_close(program(psd, SMALL_FREQS), module(psd, SMALL_FREQS), 1e-13)
-
-
-@both
-def test_everything_stays_on_its_device(learnable: bool) -> None:
-    """On tensors without memory: nothing is made elsewhere, nothing is read back, forward and backward."""
-    module = ERBIntegration(learnable=learnable, device="meta")
-    assert all(t.is_meta for t in (*module.parameters(), *module.buffers()))
-    psd = torch.empty(2, 3, 1025, device="meta", requires_grad=True)
-    levels = module(psd, torch.empty(1025, device="meta"))
-    assert levels.is_meta
-    assert levels.shape == (2, 3, 150)
-    gradients = torch.autograd.grad(levels.sum(), (psd, *module.parameters()))
-    assert [g.shape for g in gradients] == [psd.shape, *(p.shape for p in module.parameters())]
-    with torch.device("meta"):
-        assert ERBIntegration()(torch.empty(1025), torch.empty(1025)).is_meta
-
-
-@both
-def test_float32_needs_neither_float64_nor_complex(mps_safe: type, learnable: bool) -> None:
-    module, psd = ERBIntegration(learnable=learnable), spectrum(2, 3, dtype=torch.float32).requires_grad_()
-    freqs = FREQS.float()
-    with mps_safe():
-        levels = module(psd, freqs)
-    with mps_safe():
-        torch.autograd.grad(levels.sum(), (psd, *module.parameters()))
-
-
-@both
-def test_nan_stays_in_its_row(learnable: bool) -> None:
-    module, psd = ERBIntegration(learnable=learnable), spectrum(3, 4)
-    clean = module(psd, FREQS)
-    psd[1, 2, 100] = math.nan
-    psd[2, 3, 100] = math.inf
-    levels = module(psd, FREQS)
-    touched = torch.zeros(3, 4, dtype=torch.bool)
-    touched[1, 2] = touched[2, 3] = True
-    assert torch.equal(levels[~touched], clean[~touched])
-    around = (module.fc_erb - FREQS[100]).abs() < 10
-    assert not torch.isfinite(levels[touched][:, around]).any()
-
-
-@both
-def test_copies(learnable: bool) -> None:
-    module, psd = ERBIntegration(learnable=learnable), spectrum(2)
-    expected = module(psd, FREQS).detach()
-    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert torch.equal(twin(psd, FREQS), expected)
-    state = {name: (1.0 if name == "fc_erb" else 1.1) * tensor for name, tensor in module.state_dict().items()}
-    module.load_state_dict(state)
-    other = ERBIntegration(learnable=learnable)
-    other.load_state_dict(module.state_dict())
-    assert torch.equal(other(psd, FREQS), module(psd, FREQS))
-    assert not torch.equal(other(psd, FREQS), expected)
-    ERBIntegration(learnable=not learnable).load_state_dict(state)
-
-
-def test_distributed_data_parallel(tmp_path: Path) -> None:
-    def body() -> None:
-        module = ERBIntegration(learnable=True)
-        torch.nn.parallel.DistributedDataParallel(module)(spectrum(2), FREQS).sum().backward()
-        assert all((p.grad != 0).all() for p in module.parameters())
-
-    in_a_process_group(tmp_path, body)
+    compiled = torch.compile(module, backend="eager", fullgraph=True)
+    assert torch.isfinite(compiled(psd, SMALL_FREQS)).all()
+    assert compiled(-psd, SMALL_FREQS).isnan().all()
+    assert compiled(psd, SMALL_FREQS**2).isnan().all()
 
 
 def test_repr() -> None:
@@ -377,11 +243,3 @@ def test_wrong_spectra() -> None:
     negative[1, 7] = -3
     with pytest.raises(ValueError, match="psd must not be negative, got -3"):
         module(negative, FREQS)
-    with pytest.raises(TypeError, match=re.escape("psd must be of a floating type, got torch.int64")):
-        module(torch.arange(1025), FREQS)
-    with pytest.raises(TypeError, match=re.escape("psd must be of a floating type, got torch.complex64")):
-        module(torch.zeros(1025, dtype=torch.complex64), FREQS)
-    with pytest.raises(TypeError, match=re.escape("freqs must be of a floating type, got torch.int64")):
-        module(spectrum(2), torch.arange(1025))
-    with pytest.raises(TypeError, match=re.escape("freqs must be a torch.Tensor, got ndarray")):
-        module(spectrum(2), FREQS.numpy())

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import pickle
 import re
-from pathlib import Path
 
 import pytest
 import torch
-from helpers import assert_close, compiled_by, in_a_process_group
+from helpers import assert_close
 from torch import Tensor
 
 import tamt
@@ -115,29 +112,6 @@ def test_level_ref_is_used() -> None:
     assert (moved(levels) - module(levels)).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("lead", [(), (2,), (2, 3), (2, 1, 3), (0,), (3, 0, 2)])
-def test_shapes(lead: tuple[int, ...]) -> None:
-    module, levels = pattern(), noise(*lead, 22)
-    out = module(levels)
-    assert out.shape == levels.shape
-    rows = [module(row) for row in levels.reshape(-1, 22)]
-    assert len(rows) == math.prod(lead)
-    if rows:
-        assert_close(out, torch.stack(rows).reshape(out.shape), 1e-6)
-
-
-@pytest.mark.parametrize("given", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("wide", [False, True])
-def test_computing_type_is_the_inputs(given: torch.dtype, wide: bool) -> None:
-    module = pattern().double() if wide else pattern()
-    levels = noise(2, 22).to(given)
-    out = module(levels)
-    computed = torch.float64 if given == torch.float64 else torch.float32
-    assert out.dtype == computed
-    assert torch.equal(out, module(levels.to(computed)))
-    assert_close(out, pattern()(levels.double()), 2e-6, computed)
-
-
 def test_double_is_double() -> None:
     module, levels = pattern().double(), noise(2, 22, dtype=torch.float64)
     with torch.no_grad():
@@ -151,26 +125,6 @@ def test_double_is_double() -> None:
     assert 0 < (pattern()(levels) - module(levels)).abs().max() < 1e-6
 
 
-def test_autocast() -> None:
-    module, levels = pattern(learnable=True), noise(2, 22)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = module(levels)
-    assert torch.equal(out, module(levels))
-
-
-def test_gradcheck() -> None:
-    module = pattern(f_max=700.0, learnable=True).double()
-    levels = torch.tensor([[70.0, 20, 58, 93, 61, 30]]).double().requires_grad_()
-    assert module.n_erb_bands == 6
-
-    def function(levels: Tensor, *numbers: Tensor) -> Tensor:
-        return torch.func.functional_call(module, dict(zip(SLOPES, numbers, strict=True)), (levels,))
-
-    numbers = [getattr(module, name).detach().clone().requires_grad_() for name in SLOPES]
-    assert torch.autograd.gradcheck(function, (levels, *numbers))
-    assert torch.autograd.gradgradcheck(function, (levels, *numbers))
-
-
 @pytest.mark.parametrize("level", [-200.0, -26.0206, 200.0])
 def test_finite_gradients(level: float) -> None:
     module = ExcitationPattern(learnable=True)
@@ -179,90 +133,6 @@ def test_finite_gradients(level: float) -> None:
     assert torch.isfinite(out).all()
     out.sum().backward()
     assert all(torch.isfinite(t.grad).all() for t in (levels, *module.parameters()))
-
-
-@compiled_by("learnable", [(True,)], [(False,)])
-def test_compile(learnable: bool, backend: str) -> None:
-    """One graph without breaks serves every number of rows, forward and backward."""
-    torch._dynamo.reset()
-    module = pattern(learnable=learnable)
-    compiled = torch.compile(module, backend=backend, fullgraph=True, dynamic=True)
-    compiled(noise(2, 3, 22).requires_grad_()).sum().backward()
-    module.zero_grad()
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for lead in ((3, 4), (5, 2), (2, 100)):
-            levels = noise(*lead, 22).requires_grad_()
-            inputs = [levels, *module.parameters()]
-            out, expected = compiled(levels), module(levels)
-            assert_close(out.detach(), expected.detach(), 1e-6)
-            weights = torch.randn_like(out)
-            wanted = torch.autograd.grad(expected, inputs, weights)
-            for a, e in zip(torch.autograd.grad(out, inputs, weights), wanted, strict=True):
-                assert_close(a.flatten(), e.flatten(), 1e-5)
-
-
-def test_export() -> None:
-    module = pattern()
-    shapes = {"E": {0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("frames", min=1, max=1 << 20)}}
-    program = torch.export.export(module, (noise(2, 5, 22),), dynamic_shapes=shapes).module()
-    levels = noise(3, 77, 22)
-    assert torch.equal(program(levels), module(levels))
-
-
-def test_everything_stays_on_its_device() -> None:
-    """On tensors without memory: nothing is made elsewhere, nothing is read back, forward and backward."""
-    module = pattern(learnable=True, device="meta")
-    assert all(t.is_meta for t in (*module.parameters(), *module.buffers()))
-    levels = torch.empty(2, 5, 22, device="meta", requires_grad=True)
-    out = module(levels)
-    assert out.is_meta
-    assert out.shape == levels.shape
-    gradients = torch.autograd.grad(out.sum(), (levels, *module.parameters()))
-    assert [g.shape for g in gradients] == [levels.shape, (), (), (), ()]
-    with torch.device("meta"):
-        assert pattern()(torch.empty(22)).is_meta
-
-
-def test_float32_needs_neither_float64_nor_complex(mps_safe: type) -> None:
-    module, levels = pattern(learnable=True), noise(2, 22).requires_grad_()
-    with mps_safe():
-        out = module(levels)
-    with mps_safe():
-        torch.autograd.grad(out.sum(), (levels, *module.parameters()))
-
-
-@pytest.mark.parametrize("learnable", [False, True])
-def test_copies(learnable: bool) -> None:
-    module, levels = pattern(learnable=learnable), noise(3, 22)
-    expected = module(levels).detach()
-    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert torch.equal(twin(levels), expected)
-    other = pattern(learnable=not learnable)
-    with torch.no_grad():
-        for name in SLOPES:
-            getattr(module, name).mul_(1.1)
-    other.load_state_dict(module.state_dict())
-    assert torch.equal(other(levels), module(levels))
-    assert not torch.equal(other(levels), expected)
-
-
-def test_conversion() -> None:
-    module = pattern(learnable=True).double()
-    assert all(t.dtype == torch.float64 for t in module.state_dict().values())
-    assert module.upper_slope_base.requires_grad
-    levels = noise(2, 22)
-    assert_close(module.float()(levels), pattern()(levels), 1e-6, torch.float32)
-
-
-def test_distributed_data_parallel(tmp_path: Path) -> None:
-    def body() -> None:
-        module, levels = pattern(learnable=True), noise(4, 22)
-        out = torch.nn.parallel.DistributedDataParallel(module)(levels)
-        assert torch.equal(out, module(levels))
-        out.square().sum().backward()
-        assert all(p.grad.abs() > 0 for p in module.parameters())
-
-    in_a_process_group(tmp_path, body)
 
 
 def test_one_operator(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,11 +174,6 @@ def test_errors_of_the_call() -> None:
     for shape in ((149,), (2, 151), (150, 2), ()):
         with pytest.raises(ValueError, match=re.escape(f"E must have shape (..., 150), got {shape}")):
             module(torch.zeros(shape))
-    for dtype in (torch.int64, torch.bool, torch.complex64):
-        with pytest.raises(TypeError, match=re.escape(f"E must be of a floating type, got {dtype}")):
-            module(torch.zeros(150, dtype=dtype))
-    with pytest.raises(TypeError, match=re.escape("E must be a torch.Tensor, got list")):
-        module([60.0] * 150)
     for level in (math.nan, -math.inf):
         with pytest.raises(ValueError, match=f"level_db must be finite, got {level}"):
             module.get_spreading_slopes(level)

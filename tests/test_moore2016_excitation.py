@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import pickle
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, assert_within, compiled_by
+from helpers import assert_close, assert_within
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -195,18 +193,8 @@ def test_gradcheck() -> None:
         return torch.func.functional_call(module, {"level_dep_factor": factor}, (freqs * scale, levels))
 
     operands = torch.ones_like(freqs).requires_grad_(), levels, factor
-    assert torch.autograd.gradcheck(function, operands)
-    assert torch.autograd.gradgradcheck(function, operands)
-
-
-@pytest.mark.parametrize("lead", [(), (2,), (2, 3), (2, 1, 3)])
-def test_shapes(lead: tuple[int, ...]) -> None:
-    freqs, levels = sounds(*lead, 20)
-    module = few()
-    out = module(freqs, levels)
-    assert out.shape == (*lead, 12)
-    for index in np.ndindex(*lead):
-        assert_close(out[index], module(freqs[index], levels[index]), 1e-12)
+    assert torch.autograd.gradcheck(function, operands, fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, operands, fast_mode=True)
 
 
 def test_shared_frequencies() -> None:
@@ -264,27 +252,6 @@ def test_nan_stays_in_its_row() -> None:
     assert torch.isfinite(module(freqs, levels)).all()
 
 
-@pytest.mark.parametrize("given", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_computing_type(given: torch.dtype, dtype: torch.dtype) -> None:
-    freqs, levels = sounds(20, dtype=given)
-    out = few(dtype=dtype)(freqs, levels)
-    assert out.dtype == dtype
-    assert torch.equal(out, few(dtype=dtype)(freqs.to(dtype), levels.to(dtype)))
-    assert torch.equal(few(dtype=dtype)(freqs, levels.double()), out)
-
-
-def test_autocast() -> None:
-    module, (freqs, levels) = few(dtype=torch.float32, learnable=True), sounds(3, 200, dtype=torch.float32)
-    outs, grads = [], []
-    for enabled in (True, False):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            outs.append(module(freqs, levels))
-            grads.append(torch.autograd.grad(outs[-1].sum(), module.level_dep_factor)[0])
-    assert torch.equal(*outs)
-    assert torch.equal(*grads)
-
-
 @pytest.mark.parametrize("learnable", [False, True])
 def test_compile_of_shared_frequencies(learnable: bool) -> None:
     """One graph for every number of rows, forward and backward."""
@@ -304,53 +271,6 @@ def test_compile_of_shared_frequencies(learnable: bool) -> None:
             assert_within(a, e, 1e-9 * e.abs().max())
 
 
-@compiled_by("learnable", [], [(False,), (True,)])
-def test_compile(learnable: bool, backend: str) -> None:
-    """One graph without breaks serves every number of rows and components, forward and backward."""
-    torch._dynamo.reset()
-    module = few(learnable=learnable)
-    compiled = torch.compile(module, backend=backend, fullgraph=True, dynamic=True)
-    compiled(*(t.requires_grad_() for t in sounds(2, 3, 30))).sum().backward()
-    module.zero_grad()
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for shape in ((3, 2, 11), (5, 4, 200), (2, 7, 64)):
-            operands = [t.requires_grad_() for t in sounds(*shape)]
-            out, expected = compiled(*operands), module(*operands)
-            assert_close(out.detach(), expected.detach(), 1e-12)
-            inputs = [*operands, *module.parameters()]
-            weights = torch.randn_like(out)
-            actual = torch.autograd.grad(out, inputs, weights)
-            for a, e in zip(actual, torch.autograd.grad(expected, inputs, weights), strict=True):
-                assert_within(a, e, 1e-9 * e.abs().max())
-        freqs, levels = sounds(4, 3, 20)
-        freqs[1, 0, 4] = 1e6
-        wrong = torch.isnan(compiled(freqs.requires_grad_(), levels.requires_grad_())).any(-1)
-        assert wrong.nonzero().tolist() == [[1, 0]]
-
-
-def test_export() -> None:
-    module, operands = few(), sounds(2, 30)
-    rows, count = torch.export.Dim("rows", min=1, max=1 << 20), torch.export.Dim("count", min=2, max=1 << 12)
-    shapes = {"freqs": {0: rows, 1: count}, "levels": {0: rows, 1: count}}
-    program = torch.export.export(module, operands, dynamic_shapes=shapes).module()
-    operands = sounds(5, 211)
-    assert torch.equal(program(*operands), module(*operands))
-
-
-def test_everything_stays_on_its_device() -> None:
-    """On tensors without memory: nothing is made elsewhere, nothing is read back, forward and backward."""
-    module = few(learnable=True, device="meta")
-    assert all(t.is_meta for t in (*module.parameters(), *module.buffers()))
-    operands = [torch.empty(2, 300, device="meta", requires_grad=True) for _ in range(2)]
-    out = module(*operands)
-    assert out.is_meta
-    assert out.shape == (2, 12)
-    gradients = torch.autograd.grad(out.sum(), [*operands, *module.parameters()])
-    assert [g.shape for g in gradients] == [(2, 300), (2, 300), ()]
-    with torch.device("meta"):
-        assert few()(torch.empty(9), torch.empty(9)).is_meta
-
-
 @pytest.mark.parametrize("count", [30, 200])
 def test_float32_needs_neither_float64_nor_complex(count: int, mps_safe: type) -> None:
     module = few(learnable=True, dtype=torch.float32)
@@ -360,33 +280,6 @@ def test_float32_needs_neither_float64_nor_complex(count: int, mps_safe: type) -
         out = module(freqs, levels)
     with mps_safe():
         torch.autograd.grad(out.sum(), (freqs, levels, *module.parameters()))
-
-
-@pytest.mark.parametrize("learnable", [False, True])
-def test_copies(learnable: bool) -> None:
-    module, operands = few(learnable=learnable), sounds(20)
-    with torch.no_grad():
-        module.level_dep_factor.fill_(0.2)
-    expected = module(*operands).detach()
-    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert torch.equal(twin(*operands), expected)
-    other = few(learnable=not learnable)
-    assert not torch.equal(other(*operands), expected)
-    other.load_state_dict(module.state_dict())
-    assert torch.equal(other(*operands), expected)
-    assert list(module.state_dict()) == list(other.state_dict()) == ["level_dep_factor"]
-    assert [name for name, _ in module.named_parameters()] == ["level_dep_factor"] * learnable
-
-
-def test_double() -> None:
-    operands = sounds(2, 30)
-    exact = few()(*operands)
-    widened = few(dtype=torch.float32).double()
-    assert widened.dtype == torch.float64
-    assert_close(widened(*operands), exact, 1e-6)
-    assert_close(few().float()(*operands), exact, 1e-6, torch.float32)
-    with pytest.raises(TypeError, match=re.escape("dtype must be torch.float32 or torch.float64, got torch.float16")):
-        few().half()
 
 
 def test_channels_and_repr() -> None:
@@ -428,18 +321,16 @@ def test_bad_arguments(arguments: dict[str, float], message: str) -> None:
         Moore2016ExcitationPattern(**arguments)
 
 
-def test_bad_types() -> None:
-    with pytest.raises(TypeError, match=re.escape("dtype must be torch.float32 or torch.float64, got torch.float16")):
-        Moore2016ExcitationPattern(dtype=torch.float16)
-    with pytest.raises(TypeError, match=re.escape("MPS has no torch.float64")):
-        pattern(device="mps")
+def test_what_a_graph_cannot_refuse_is_nan() -> None:
+    torch._dynamo.reset()
+    freqs, levels = sounds(4, 3, 20)
+    freqs[1, 0, 4] = 1e6
+    wrong = torch.isnan(torch.compile(few(), backend="eager", fullgraph=True)(freqs, levels)).any(-1)
+    assert wrong.nonzero().tolist() == [[1, 0]]
+
+
+def test_wrong_components() -> None:
     module, (freqs, levels) = few(), sounds(5)
-    with pytest.raises(TypeError, match=re.escape("freqs must be of a floating type, got torch.int64")):
-        module(freqs.long(), levels)
-    with pytest.raises(TypeError, match=re.escape("levels must be of a floating type, got torch.complex128")):
-        module(freqs, levels.to(torch.complex128))
-    with pytest.raises(TypeError, match=re.escape("freqs must be a torch.Tensor, got list")):
-        module([1000.0], levels)
     with pytest.raises(ValueError, match=re.escape("(C,) and (..., C), got (5,) and (4,)")):
         module(freqs, levels[1:])
     with pytest.raises(ValueError, match=re.escape("freqs must not exceed 100000 Hz, got 2e+06 Hz")):

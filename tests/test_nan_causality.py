@@ -192,33 +192,6 @@ def test_a_past_that_is_not_finite(length: int, readable: bool) -> None:
                 assert not fft_drnl.fft_drnl_rows(*given)[1][1].isfinite().all()
 
 
-BANKS = {
-    "gammatone": lambda dtype: tamt.GammatoneFilterbank((100, 7000), 16000, dtype=dtype),
-    "poly": lambda dtype: tamt.GammatoneFilterbank((500, 7000), 16000, implementation="poly", dtype=dtype),
-    "drnl": lambda dtype: tamt.DRNLFilterbank((250, 7000), 44100, 5, dtype=dtype),
-    "fft": lambda dtype: tamt.FastDRNLFilterbank((500, 7000), 44100, 5, ir_length=300, dtype=dtype),
-}
-TOLERANCES = {torch.float32: 2e-5, torch.float64: 1e-10}
-
-
-@pytest.mark.parametrize("bank", BANKS)
-@dtypes
-def test_banks_and_chunks(bank: str, dtype: torch.dtype) -> None:
-    module, x = BANKS[bank](dtype), 1e-2 * torch.randn(2, T, dtype=dtype)
-    clean = module(x)
-    for t, value in PLACES[::2]:
-        signal = spoilt(x, (1, t), value)
-        y = module(signal)
-        check((y,), (clean,), (1, t), exact=bank != "fft")
-        parts, state = [], None
-        for chunk in signal.split([1, 99, 128, 0, 500, 62, 300, 200], 1):
-            part, state = module.stream(chunk, state)
-            parts.append(part)
-        streamed = torch.cat(parts, 2)
-        assert torch.equal(streamed.isnan(), y.isnan())
-        assert_close(streamed.nan_to_num(0), y.nan_to_num(0), TOLERANCES[dtype])
-
-
 @kinds
 @dtypes
 def test_overflow(kind: str, dtype: torch.dtype) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import assert_close, example_operands
-from test_state import CASES, Case, cases, tensors
+from modules import CASES, Case, cases, tensors
 from torch import Tensor, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
@@ -74,8 +74,7 @@ def allowed(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def single(case: Case) -> nn.Module:
     """A learnable module that computes in float32."""
-    module = case.make(learnable=True)
-    return module.float() if getattr(module, "dtype", None) == torch.float64 else module
+    return case.make(learnable=True)
 
 
 def results(module: nn.Module, case: Case) -> list[Tensor]:
@@ -111,7 +110,13 @@ def test_products_of_filters(kind: str, allowed: None) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["gammatone", "drnl", "erb integration", *slow("multi-resolution", "moore2016 spectrum")]
+    "name",
+    [
+        "GammatoneFilterbank",
+        "DRNLFilterbank",
+        "ERBIntegration",
+        *slow("MultiResolutionFFT", "Moore2016Spectrum", "Moore2016Spectrum joint threshold"),
+    ],
 )
 def test_products_in_graphs(name: str) -> None:
     """A compiled graph holds none but inside operators, where its precision is theirs."""

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tamt._arguments import check_sampling_rate, default_device, register
-from tamt._base import Base, computing_type
+from tamt._arguments import check_sampling_rate
+from tamt._base import DESIGN, Base, computing_type
 from tamt._memo import Memo, readable
 from tamt.ops.product import product
 from tamt.scales import erb_bandwidth, erbrate2f, erbrate_positions
@@ -101,23 +101,21 @@ class ERBIntegration(Base):
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(learnable, device)
         check_sampling_rate(fs)
         self.fs = fs
         self.f_min = f_min
         self.f_max = f_max
         self.erb_step = erb_step
-        self.learnable = learnable
-        device = default_device(device)
-        with torch.device("cpu"):  # the design is in float64, which not every device has
+        with DESIGN:
             centres = erbrate2f(erbrate_positions(f_min, f_max, erb_step))
             one = torch.ones((), dtype=torch.float32)
             tensors = {"integration_weights": one.expand(len(centres)).clone(), "bandwidth_scale": one}
         self.n_erb_bands = len(centres)
-        register(self, {name: t.to(device) for name, t in tensors.items()}, tensors if learnable else ())
-        self.register_constant("fc_erb", centres, device, persistent=True)
-        self.register_exact("centres", centres, device)
-        self.register_exact("halves", 0.5 * erb_bandwidth(centres), device)
+        self.register_state(tensors)
+        self.register_constant("fc_erb", centres, persistent=True)
+        self.register_exact("centres", centres)
+        self.register_exact("halves", 0.5 * erb_bandwidth(centres))
         types = torch.float32, torch.float64
         self._grids: dict[torch.dtype, Memo[tuple[Tensor, Tensor]]] = {dtype: Memo() for dtype in types}
         self._tables: dict[torch.dtype, Memo[tuple[Tensor, Tensor]]] = {dtype: Memo() for dtype in types}

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from tamt._arguments import check_sampling_rate, default_device, register
-from tamt._base import Base, computing_type
+from tamt._arguments import check_sampling_rate
+from tamt._base import DESIGN, Base, computing_type
 from tamt.ops.spreading import spreading
 from tamt.scales import erbrate2f, erbrate_positions
 from tamt.shared.spreading import MIN_SLOPE
@@ -101,7 +101,7 @@ class ExcitationPattern(Base):
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(learnable, device)
         check_sampling_rate(fs)
         if f_max > fs / 2:
             raise ValueError(f"f_max must not exceed fs/2 = {fs / 2:g} Hz, got {f_max} Hz")
@@ -109,17 +109,16 @@ class ExcitationPattern(Base):
         self.f_min = f_min
         self.f_max = f_max
         self.erb_step = erb_step
-        self.learnable = learnable
-        device = default_device(device)
-        with torch.device("cpu"):  # the design is in float64, which not every device has
+        with DESIGN:
             centres = erbrate_positions(f_min, f_max, erb_step)
             frequencies = erbrate2f(centres)
+            tensors = {name: torch.tensor(value, dtype=torch.float32) for name, value in SLOPES.items()}
+            level_ref = torch.tensor(60.0, dtype=torch.float32)
         self.n_erb_bands = len(centres)
-        tensors = {name: torch.tensor(value, dtype=torch.float32, device=device) for name, value in SLOPES.items()}
-        register(self, tensors, SLOPES if learnable else ())
-        self.register_constant("erb_centers", centres, device, persistent=True)
-        self.register_constant("fc_erb", frequencies, device, persistent=True)
-        self.register_buffer("level_ref", torch.tensor(60.0, dtype=torch.float32, device=device))
+        self.register_state(tensors)
+        self.register_constant("erb_centers", centres, persistent=True)
+        self.register_constant("fc_erb", frequencies, persistent=True)
+        self.register_state({"level_ref": level_ref}, learnable=())
 
     def forward(self, E: Tensor) -> Tensor:
         """Spread levels.

@@ -8,14 +8,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tamt._arguments import computing_device, register
-from tamt._base import TypedBase
+from tamt._base import DESIGN, Base
 from tamt._memo import Memo
 from tamt.ops.roex import roex, roex_weights
 from tamt.scales import erbrate2f, roex_slope
 
 
-class Moore2016ExcitationPattern(TypedBase):
+class Moore2016ExcitationPattern(Base):
     r"""Excitation along the basilar membrane for the components of a short-time spectrum.
 
     The auditory filters are rounded exponentials, :math:`W(p, g) = (1 + p |g|) e^{-p |g|}`, with
@@ -103,7 +102,7 @@ class Moore2016ExcitationPattern(TypedBase):
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(learnable, device, dtype)
         if not 0 < erb_lower < erb_upper < math.inf:
             raise ValueError(
                 f"erb_lower and erb_upper must satisfy 0 < erb_lower < erb_upper, got {erb_lower} and {erb_upper}"
@@ -112,27 +111,20 @@ class Moore2016ExcitationPattern(TypedBase):
             raise ValueError(f"erb_step must be a positive number, got {erb_step}")
         if not spreading_limit_octaves > 0:
             raise ValueError(f"spreading_limit_octaves must be positive, got {spreading_limit_octaves}")
-        device = computing_device(device, dtype)
         self.erb_lower = erb_lower
         self.erb_upper = erb_upper
         self.erb_step = erb_step
         self.spreading_limit_octaves = spreading_limit_octaves
-        self.learnable = learnable
         self.n_channels = math.floor((erb_upper - erb_lower) / erb_step + 1e-9) + 1
         self.p1000 = roex_slope(1000.0)
-        # In float64, which not every device has, then rounded once.
-        erb = erb_lower + erb_step * torch.arange(self.n_channels, dtype=torch.float64, device="cpu")
-        fc = erbrate2f(erb)
+        with DESIGN:
+            erb = erb_lower + erb_step * torch.arange(self.n_channels, dtype=torch.float64)
+            fc = erbrate2f(erb)
+            factor = torch.tensor(0.35, dtype=torch.float64)
         for name, channels in (("erb_channels", erb), ("fc_channels", fc), ("p_channels", roex_slope(fc))):
-            self.register_constant(name, channels, device, dtype)
-        factor = torch.tensor(0.35, dtype=dtype, device=device)
-        register(self, {"level_dep_factor": factor}, ("level_dep_factor",) if learnable else ())
+            self.register_constant(name, channels)
+        self.register_state({"level_dep_factor": factor})
         self._weights: Memo[Tensor] = Memo()
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Computing type."""
-        return self.fc_channels.dtype
 
     def forward(self, freqs: Tensor, levels: Tensor) -> Tensor:
         """Excitation of components.

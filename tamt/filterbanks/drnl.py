@@ -11,16 +11,13 @@ import torch
 from torch import Tensor
 
 from tamt._arguments import (
-    as_signal,
     centre_frequencies,
     check_sampling_rate,
-    computing_device,
     erb_spaced,
     real_numbers,
-    register,
     vector,
 )
-from tamt._base import TypedBase
+from tamt._base import DESIGN, Base
 from tamt._memo import Memo
 from tamt.design.drnl import DRNLSections
 from tamt.design.sections import modal_response
@@ -37,7 +34,7 @@ FILTERS = ("CF_lin", "BW_lin", "LP_lin_cutoff", "g", "CF_nlin", "BW_nlin", "LP_n
 STICK = ("a", "b", "c")
 
 
-class DRNLFilterbank(TypedBase):
+class DRNLFilterbank(Base):
     r"""Dual-resonance nonlinear filters: the compressive cochlear filtering of the CASP model, one per channel.
 
     A linear path of gain :math:`g`, gammatone and low-passes, and a nonlinear path with a broken stick between two
@@ -142,7 +139,7 @@ class DRNLFilterbank(TypedBase):
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
         if isinstance(n_channels, bool) or int(n_channels) != n_channels or n_channels < 1:
             raise ValueError(f"n_channels must be an integer of at least 1, got {n_channels}")
@@ -150,12 +147,10 @@ class DRNLFilterbank(TypedBase):
             raise ValueError(f"subject must be one of {SUBJECTS}, got {subject!r}")
         if model not in MODELS:
             raise ValueError(f"model must be one of {tuple(MODELS)}, got {model!r}")
-        device = computing_device(device, dtype)
         self.fs = fs
         self.subject = subject
         self.model = model
-        self.learnable = learnable
-        with torch.device("cpu"):  # the design is in float64, which not every device has
+        with DESIGN:
             centre = centre_frequencies(fc, fs, partial(erb_spaced, count=int(n_channels)))
             tensors = _parameters(centre, subject)
         for name in ("CF_lin", "CF_nlin"):
@@ -165,9 +160,8 @@ class DRNLFilterbank(TypedBase):
                     f"fc must keep the paths' centre frequencies below fs/2 = {fs / 2:g} Hz, got "
                     f"{centre[wrong][0].item():g} Hz with {name} at {tensors[name][wrong][0].item():.1f} Hz"
                 )
-        tensors = {name: tensor.to(dtype).to(device) for name, tensor in tensors.items()}
-        register(self, tensors, self.LEARNABLE if learnable else ())
-        self.register_constant("fc", centre, device, dtype)
+        self.register_state(tensors, self.LEARNABLE)
+        self.register_constant("fc", centre)
         self._span = centre[0].item(), centre[-1].item()
         self._memo: Memo[DRNLSections] = Memo()
 
@@ -177,11 +171,6 @@ class DRNLFilterbank(TypedBase):
         return self.fc.shape[0]
 
     n_channels = num_channels
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Computing type."""
-        return self.fc.dtype
 
     def forward(self, x: Tensor) -> Tensor:
         """Filter ``x`` (..., T) from rest: (..., F, T)."""
@@ -203,9 +192,7 @@ class DRNLFilterbank(TypedBase):
         state : tuple of Tensor
             The states of the linear path and of the nonlinear path's first and second filter, each (..., F, N).
         """
-        x = as_signal(x, self.dtype)
-        _check_state(state, 3)
-        return self._filtered(x, state, slice(None))
+        return self._filtered(*self.chunk(x, state, 3), slice(None))
 
     def _filtered(
         self, x: Tensor, state: tuple[Tensor, ...] | None, channels: slice
@@ -321,8 +308,3 @@ def _parameters(cf: Tensor, subject: str) -> dict[str, Tensor]:
     frozen = torch.where(cf <= 1000, cf, 1500.0)
     compression = {"a": law(1.40298, 0.81916, frozen), "b": law(1.61912, -0.81867, frozen)}
     return tensors | compression | {"c": torch.full_like(cf, 10**-0.60206)}
-
-
-def _check_state(state: tuple[Tensor, ...] | None, count: int) -> None:
-    if state is not None and not (isinstance(state, tuple | list) and len(state) == count):
-        raise TypeError(f"state must be a tuple of {count} tensors, as stream returns it, got {type(state).__name__}")

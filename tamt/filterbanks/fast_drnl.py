@@ -8,10 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamt._arguments import (
-    as_signal,
-)
-from tamt.filterbanks.drnl import FILTERS, MODELS, STICK, DRNLFilterbank, _check_state
+from tamt.filterbanks.drnl import FILTERS, MODELS, STICK, DRNLFilterbank
 from tamt.ops.fft_drnl import fft_drnl, filter_spectra
 
 
@@ -82,9 +79,7 @@ class FastDRNLFilterbank(DRNLFilterbank):
             The last ``ir_length - 1`` samples of the signal (..., ir_length - 1) and of what the broken stick made of
             it (..., F, ir_length - 1).
         """
-        x = as_signal(x, self.dtype)
-        _check_state(state, 2)
-        return self._filtered(x, state, slice(None))
+        return self._filtered(*self.chunk(x, state, 2), slice(None))
 
     def _filtered(
         self, x: Tensor, state: tuple[Tensor, ...] | None, channels: slice

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamt._arguments import as_signal, centre_frequencies, check_sampling_rate, computing_device, register, vector
+from tamt._arguments import centre_frequencies, check_sampling_rate, vector
 from tamt._arithmetic import complex_divide, complex_multiply
-from tamt._base import TypedBase
+from tamt._base import DESIGN, Base
 from tamt._memo import Memo, readable
 from tamt.design.gammatone import (
     check_gammatone,
@@ -30,7 +30,7 @@ from tamt.scales import erbspacebw
 MAX_POLE_MAG = 0.9
 
 
-class GammatoneFilterbank(TypedBase):
+class GammatoneFilterbank(Base):
     r"""Lyon's all-pole gammatone filters, one per centre frequency.
 
     With :math:`\phi = 2\pi\,\mathrm{betamul}\,\mathrm{audfiltbw}(f_c)/f_s` and :math:`\theta = 2\pi f_c/f_s` a channel
@@ -126,23 +126,21 @@ class GammatoneFilterbank(TypedBase):
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
         if isinstance(n, bool) or int(n) != n or n < 1:
             raise ValueError(f"n must be an integer of at least 1, got {n}")
         if betamul is not None and not (math.isfinite(betamul) and betamul > 0):
             raise ValueError(f"betamul must be positive, got {betamul}")
-        device = computing_device(device, dtype)
         if implementation not in ("sos", "poly"):
             raise ValueError(f"implementation must be 'sos' or 'poly', got {implementation!r}")
         self.fs = fs
         self.n = int(n)
         self.betamul = gammatone_betamul(self.n) if betamul is None else float(betamul)
-        self.learnable = learnable
         self.implementation = implementation
         self._memo: Memo[Tensor] = Memo()
 
-        with torch.device("cpu"):  # the design is in float64, which not every device has
+        with DESIGN:
             centre = centre_frequencies(fc, fs, partial(erbspacebw, dtype=torch.float64))
             decay, frequency, gain = gammatone_design(centre, fs, self.n, self.betamul)
             check_gammatone(centre, decay, self.n, dtype, implementation == "poly")
@@ -159,21 +157,16 @@ class GammatoneFilterbank(TypedBase):
                 tensors = {"b": gain[:, None].to(poles.dtype), "a": a}
                 derived = {"_expansion": a[:, 1:].to(exact.dtype), "_to_feedback": feedback_map(exact, self.n)}
             design = pole_design(poles, decay, frequency)
-        register(self, {name: tensor.to(device) for name, tensor in tensors.items()}, tensors if learnable else ())
+        self.register_state(tensors)
         for name, value in {"fc": centre, **derived}.items():
-            self.register_constant(name, value, device, dtype)
-        self.register_constant("_design", design, device, dtype, form=split_design)
+            self.register_constant(name, value)
+        self.register_constant("_design", design, form=split_design)
         self._span = centre[0].item(), centre[-1].item()
 
     @property
     def num_channels(self) -> int:
         """Number of channels F."""
         return self.fc.shape[0]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Computing type."""
-        return self._design.dtype
 
     def forward(self, x: Tensor) -> Tensor:
         """Filter ``x`` (..., T) from rest: (..., F, T)."""
@@ -195,11 +188,8 @@ class GammatoneFilterbank(TypedBase):
         state : tuple of Tensor
             One tensor (..., F, 2n).
         """
-        x = as_signal(x, self.dtype)
-        if state is not None and not (isinstance(state, tuple | list) and len(state) == 1):
-            raise TypeError(f"state must be a tuple of one tensor, as stream returns it, got {type(state).__name__}")
-        before = None if state is None else state[0]
-        y, after = filtered(x, self._rows(), self._kind, self.n, before)
+        x, before = self.chunk(x, state, 1)
+        y, after = filtered(x, self._rows(), self._kind, self.n, None if before is None else before[0])
         return y, (after,)
 
     def frequency_response(self, f: Tensor | np.ndarray | Sequence[float]) -> Tensor:

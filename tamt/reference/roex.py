@@ -96,6 +96,7 @@ class _Tiles:
 
         low, high = pieces(centre, torch.amin), pieces(centre, torch.amax)
         more = 1 + 8 * torch.finfo(f.dtype).eps  # rounding must leave nothing out
+        f = f.contiguous()  # or torch warns of a copy
         first = torch.searchsorted(f, low / (ratio * more))
         near = torch.searchsorted(f, high / ratio * more)
         last = torch.searchsorted(f, torch.minimum(pieces(end, torch.amax), high * ratio) * more)

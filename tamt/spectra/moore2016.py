@@ -9,9 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from tamt._arguments import as_signal, computing_device, register
-from tamt._base import TypedBase
-from tamt._memo import readable
+from tamt._arguments import as_signal
+from tamt._base import DESIGN, Base
 from tamt.ops.compaction import compaction
 from tamt.ops.windowed_dft import dft_tables, windowed_dft
 
@@ -25,7 +24,7 @@ SHARPNESS = 1.0  # dB: width of the smooth thresholds
 MARGIN = 0.1  # of the threshold: learnable modules keep what is above this part of it
 
 
-class Moore2016Spectrum(TypedBase):
+class Moore2016Spectrum(Base):
     r"""Relevant components of stereo signals: six Hann windows, each for its own band, every millisecond or slower.
 
     A frame of 2048 samples is seen through windows of 2048, 1024 ... 64 samples in its middle. With
@@ -102,7 +101,6 @@ class Moore2016Spectrum(TypedBase):
     freq_limits: Tensor
     threshold_max_minus: Tensor
     threshold_absolute: Tensor
-    _followed: Tensor
     _frequencies: Tensor
     _tables: Tensor
     _weight: Tensor
@@ -119,7 +117,7 @@ class Moore2016Spectrum(TypedBase):
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(learnable, device, dtype)
         if fs != FS:
             raise ValueError(f"fs must be {FS} Hz, got {fs}")
         _check_count("segment_duration", segment_duration)
@@ -127,24 +125,16 @@ class Moore2016Spectrum(TypedBase):
             _check_count("max_components", max_components)
         if not math.isfinite(db_max):
             raise ValueError(f"db_max must be a finite level in dB, got {db_max}")
-        device = computing_device(device, dtype)
         self.fs = fs
         self.segment_duration = int(segment_duration)
         self.db_max = db_max
-        self.learnable = learnable
         self.max_components = max_components if max_components is None else int(max_components)
         self.joint_threshold = joint_threshold
         self.hop = FS // 1000 * self.segment_duration
         values = {"freq_limits": LIMITS, "threshold_max_minus": 60.0, "threshold_absolute": -30.0}
-        tensors = {name: torch.tensor(value, dtype=dtype, device=device) for name, value in values.items()}
-        register(self, tensors, tensors if learnable else ())
-        self._design(torch.tensor(LIMITS, dtype=dtype, device="cpu"))
-        self.register_load_state_dict_post_hook(_follow_limits)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Computing type."""
-        return self.freq_limits.dtype
+        tensors = {name: torch.tensor(value, dtype=dtype, device=DESIGN) for name, value in values.items()}
+        self.register_state(tensors)
+        self.follow("freq_limits", tensors["freq_limits"])
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Components of ``audio`` (B, 2, N): their frequencies in Hz and levels in dB, of the left and the right ear.
@@ -196,14 +186,12 @@ class Moore2016Spectrum(TypedBase):
             raise ValueError(f"audio must have shape (B, 2, N), got {tuple(audio.shape)}")
         if audio.shape[2] < FRAME + self.hop:
             raise ValueError(f"audio must have at least {FRAME + self.hop} samples, got {audio.shape[2]}")
-        if not self.learnable and readable(self.freq_limits):
-            _follow_limits(self, None)
+        self._up_to_date()
         # AMT counts one frame less than there is room for.
         ears = audio[..., : audio.shape[2] - self.hop].transpose(0, 1)
         weight = self._band_weights().flatten() * self._weight if self.learnable else self._weight
         intensity = windowed_dft(ears, self._bands, self.hop, FRAME, weight=weight, tables=self._tables)
-        if not (self.learnable or readable(self.freq_limits)):
-            intensity = torch.where((self.freq_limits == self._followed).all(), intensity, math.nan)
+        intensity = self._or_nan(intensity)
         peak = (intensity if self.learnable else intensity.detach()).amax(-1)
         if self.joint_threshold:
             peak = peak.amax(0, keepdim=True).expand(peak.shape)
@@ -230,7 +218,7 @@ class Moore2016Spectrum(TypedBase):
         loss += _softplus((self.threshold_absolute - levels) / SHARPNESS)
         return loss.mul_(-10 / math.log(10)).add_(levels)
 
-    def _design(self, limits: Tensor) -> None:
+    def _build(self, limits: Tensor) -> None:
         """Bands, and the tensors that belong to them, for limits (6, 2) in Hz on the CPU."""
         bands, scales = [], []
         for k, (length, (low, high)) in enumerate(zip(WINDOWS, limits.tolist(), strict=True)):
@@ -249,22 +237,12 @@ class Moore2016Spectrum(TypedBase):
         self._bands = tuple(bands)
         low_bin, high_bin = min(first for _, first, _ in bands), max(last for _, _, last in bands)
         constants: dict[str, Tensor | Callable[[], Tensor]] = {
-            "_followed": limits.double(),
             "_frequencies": BIN * torch.arange(low_bin, high_bin + 1, dtype=torch.float64, device="cpu"),
             "_tables": partial(dft_tables, bands, FRAME, dtype=torch.float64, device="cpu"),
             "_weight": torch.cat(scales),
         }
         for name, value in constants.items():
-            self.register_constant(name, value, self.freq_limits.device, self.dtype)
-
-
-def _follow_limits(module: Moore2016Spectrum, _: object) -> None:
-    """Bands for the limits as they are now."""
-    if module.learnable or module.freq_limits.is_meta:
-        return
-    limits = module.freq_limits.detach().cpu()
-    if not torch.equal(limits.double(), module.constant("_followed")):
-        module._design(limits)
+            self.register_constant(name, value)
 
 
 def _softplus(t: Tensor) -> Tensor:

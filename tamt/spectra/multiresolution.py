@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tamt._arguments import as_signal, check_sampling_rate, default_device, real_numbers, register
-from tamt._base import Base, computing_type, unchanged
-from tamt._memo import readable
+from tamt._arguments import as_signal, check_sampling_rate, real_numbers
+from tamt._base import DESIGN, Base, computing_type, unchanged
 from tamt.ops.frames import frames, group_means
 from tamt.ops.product import product
 
@@ -96,7 +95,6 @@ class MultiResolutionFFT(Base):
     """
 
     freq_thresholds: Tensor
-    _followed: Tensor
 
     def __init__(
         self,
@@ -108,7 +106,7 @@ class MultiResolutionFFT(Base):
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(learnable, device)
         check_sampling_rate(fs)
         lengths = _checked_lengths(WINDOW_LENGTHS if window_lengths is None else window_lengths)
         if not 0 < hop_fraction <= 1:
@@ -120,22 +118,18 @@ class MultiResolutionFFT(Base):
             )
         self.fs = fs
         self.hop_fraction = hop_fraction
-        self.learnable = learnable
         self.window_lengths = lengths
         self.hop_lengths = {length: int(length * hop_fraction) for length in lengths}
-        device = default_device(device)
-        with torch.device("cpu"):  # the design is in float64, which not every device has
+        with DESIGN:
             thresholds = _checked_thresholds(freq_thresholds, len(lengths), fs)
             windows = {length: _hann(length) for length in lengths}
             self.window_power = {length: windows[length].square().sum().item() for length in lengths}
             reference = torch.arange(lengths[0] // 2 + 1, dtype=torch.float64) * (fs / lengths[0])
-        limits = thresholds.to(torch.float32).to(device)
-        register(self, {"freq_thresholds": limits}, ("freq_thresholds",) if learnable else ())
+        self.register_state({"freq_thresholds": thresholds})
         for length, window in windows.items():
-            self.register_constant(f"window_{length}", window, device, persistent=True)
-        self.register_exact("freqs", reference, device)
-        self._build_bands(thresholds)
-        self.register_load_state_dict_post_hook(_follow_thresholds)
+            self.register_constant(f"window_{length}", window, persistent=True)
+        self.register_exact("freqs", reference)
+        self.follow("freq_thresholds", thresholds.float())
 
     def forward(self, signal: Tensor) -> tuple[Tensor, Tensor]:
         """Analyse a signal.
@@ -164,19 +158,14 @@ class MultiResolutionFFT(Base):
                 f"got {x.shape[-1]}"
             )
         x = x if x.dim() == 2 else x[None]
-        if not self.learnable and readable(self.freq_thresholds):
-            _follow_thresholds(self, None)
+        self._up_to_date()
         # Reflected by copies: the adjoint of torch's reflection pad is not deterministic on CUDA.
         padded = torch.cat((x[:, 1 : before + 1].flip(1), x, x[:, -after - 1 : -1].flip(1)), 1)
         freqs = self.exact("freqs", x.dtype)
         parts = [band(padded) for band in self.bands]
         if self.learnable:
             return self._mixed(parts, freqs), freqs
-        psd = torch.cat(parts, -1)
-        if not readable(self.freq_thresholds):
-            followed = (self.freq_thresholds.float() == self._followed).all()
-            psd = torch.where(followed, psd, math.nan)
-        return psd, freqs
+        return self._or_nan(torch.cat(parts, -1)), freqs
 
     def get_window_selection_map(self) -> tuple[Tensor, Tensor]:
         """Which window is in charge of which frequency.
@@ -205,19 +194,17 @@ class MultiResolutionFFT(Base):
             psd = torch.lerp(psd, part, t**3 * (10 + t * (6 * t - 15)))
         return psd
 
-    def _build_bands(self, thresholds: Tensor) -> None:
+    def _build(self, thresholds: Tensor) -> None:
         """The windows' analyses for thresholds (K-1,) on the CPU; a window without a band has none."""
-        device = self.freq_thresholds.device
         longest, bands = self.window_lengths[0], []
-        with torch.device("cpu"):
-            self.register_constant("_followed", thresholds.double(), device)
+        with DESIGN:
             freqs = (torch.arange(longest // 2 + 1, dtype=torch.float64) * (self.fs / longest)).float()
             window_of = _window_indices(freqs, thresholds.float())
             for index, length in enumerate(self.window_lengths):
                 supplied = torch.arange(len(freqs)) if self.learnable else (window_of == index).nonzero()[:, 0]
                 if len(supplied):
                     hops = self.hop_lengths[length], self.hop_lengths[longest]
-                    bands.append(_Band(self.fs, length, longest, hops, supplied, device))
+                    bands.append(_Band(self.fs, length, longest, hops, supplied, self._like.device))
         self.bands = nn.ModuleList(bands)
 
 
@@ -229,7 +216,7 @@ class _Band(Base):
     def __init__(
         self, fs: float, length: int, longest: int, hops: tuple[int, int], supplied: Tensor, device: torch.device
     ) -> None:
-        super().__init__()
+        super().__init__(device=device)
         self.length, self.longest, self.hops = length, longest, hops
         self.hertz = supplied[0].item() * fs / longest, supplied[-1].item() * fs / longest
         # Position of the wanted frequencies among the window's own bins, in exact fractions.
@@ -246,12 +233,12 @@ class _Band(Base):
         if self.dense:
             angle = _angle(torch.arange(length)[:, None] * bins, length)
             waves = torch.cat((torch.cos(angle) * share.sqrt(), torch.sin(angle) * share.sqrt()), 1)
-            self.register_exact("waves", window[:, None] * waves, device)
+            self.register_exact("waves", window[:, None] * waves)
         else:
             first, second, order = _factors(length)
-            self.register_exact("window", window, device)
-            self.register_exact("first", first, device)
-            self.register_exact("second", second, device)
+            self.register_exact("window", window)
+            self.register_exact("first", first)
+            self.register_exact("second", second)
             order, places = order[start:stop], second.shape[0] * second.shape[1] // 2
         self.interpolated = length != longest
         if self.interpolated:
@@ -262,10 +249,10 @@ class _Band(Base):
             weights = weights[:-1]
             if not self.dense:
                 weights = torch.zeros(places, len(supplied)).double().index_copy_(0, order, share[:, None] * weights)
-            self.register_exact("weights", weights, device)
+            self.register_exact("weights", weights)
         elif not self.dense:
-            self.register_constant("_order", order, device, form=unchanged)
-            self.register_exact("share", share, device)
+            self.register_constant("_order", order, form=unchanged)
+            self.register_exact("share", share)
 
     def forward(self, padded: Tensor) -> Tensor:
         """From the signal (B, T + longest) with its reflected edges to (B, n_frames, n_supplied)."""
@@ -302,15 +289,6 @@ class _Band(Base):
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
         return f"{self.length} samples, {self.hertz[0]:.1f} ... {self.hertz[1]:.1f} Hz"
-
-
-def _follow_thresholds(module: MultiResolutionFFT, _: object) -> None:
-    """Bands for the thresholds as they are now."""
-    if module.learnable or module.freq_thresholds.is_meta:
-        return
-    thresholds = module.freq_thresholds.detach().to("cpu", torch.float32)
-    if not torch.equal(thresholds, module.constant("_followed").float()):
-        module._build_bands(thresholds)
 
 
 def _checked_lengths(lengths: Sequence[int]) -> list[int]:

@@ -1,0 +1,82 @@
+"""The modules of the registry, as the tests of what every module promises take them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from asv_bench.registry import MODULES, Module, Options
+
+
+class Case(NamedTuple):
+    """A module with few channels, computed in one of its ways."""
+
+    module: Module
+    options: Options
+
+    def make(
+        self,
+        learnable: bool = False,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> nn.Module:
+        return self.module.build(learnable, device, dtype, small=True, **self.options, **options)
+
+    def inputs(self, size: int = 1, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+        """Two signals, or the like, which do not know of each other."""
+        return tuple(t.to(dtype) for t in self.module.inputs(size))
+
+
+CASES = {
+    f"{module.name} {variant}".strip(): Case(module, options)
+    for module in MODULES.values()
+    for variant, options in {"": {}, **module.variants}.items()
+}
+
+
+def those(wanted: Callable[[Module], bool]) -> pytest.MarkDecorator:
+    """Parametrize a test by the cases of some modules."""
+    some = {name: case for name, case in CASES.items() if wanted(case.module)}
+    return pytest.mark.parametrize("case", some.values(), ids=some)
+
+
+cases = those(lambda module: True)
+learnables = pytest.mark.parametrize("learnable", [False, True], ids=["fixed", "learnable"])
+
+
+def tensors(result: Any) -> tuple[Tensor, ...]:
+    return tuple(result) if isinstance(result, tuple | list) else (result,)
+
+
+def outputs(module: nn.Module, given: Sequence[Tensor] | Case) -> tuple[Tensor, ...]:
+    """Results without gradients."""
+    with torch.no_grad():
+        return tensors(module(*(given.inputs() if isinstance(given, Case) else given)))
+
+
+def leaves(given: Sequence[Tensor]) -> list[Tensor]:
+    """Inputs, of which those that hold two rows need gradients; frequencies of bins are constants."""
+    return [t.detach().clone().requires_grad_(t.dim() > 1) for t in given]
+
+
+def loss(results: Sequence[Tensor]) -> Tensor:
+    """A number that depends on all that can be differentiated."""
+    return sum((y.square().mean() for y in results if y.requires_grad), torch.zeros(()))
+
+
+def gradients(results: Sequence[Tensor], module: nn.Module, given: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Of :func:`loss` to the inputs that need them and to all parameters; complex ones as pairs."""
+    wanted = {f"input {i}": t for i, t in enumerate(given) if t.requires_grad} | dict(module.named_parameters())
+    found = torch.autograd.grad(loss(results), list(wanted.values()), allow_unused=True, materialize_grads=True)
+    return {name: torch.view_as_real(g) if g.is_complex() else g for name, g in zip(wanted, found, strict=True)}
+
+
+def assert_same(left: Sequence[Tensor], right: Sequence[Tensor]) -> None:
+    for a, b in zip(left, right, strict=True):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b), (a - b).abs().max()

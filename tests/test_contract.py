@@ -1,0 +1,548 @@
+"""What every module promises, asked of every module of the registry; what is a module's own is in its own tests."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+import math
+import pickle
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import assert_close, in_a_process_group
+from modules import (
+    CASES,
+    Case,
+    assert_same,
+    cases,
+    gradients,
+    learnables,
+    leaves,
+    loss,
+    outputs,
+    tensors,
+    those,
+)
+from torch import Tensor, nn
+
+import tamt
+from asv_bench.registry import MODULES
+from tamt._base import Base
+
+streams = those(lambda module: module.streams)
+typed = those(lambda module: module.typed)
+untyped = those(lambda module: not module.typed)
+without_complex = those(lambda module: not module.complex)
+of_any_rank = those(lambda module: module.frames or module.streams)
+
+# For what takes long: variants, which are other ways to compute, in the kind that computes more.
+thrifty = pytest.mark.parametrize(
+    ("case", "learnable"),
+    [
+        pytest.param(
+            case,
+            learnable,
+            marks=pytest.mark.slow if case.options and not learnable else (),
+            id=f"{name}-{'learnable' if learnable else 'fixed'}",
+        )
+        for name, case in CASES.items()
+        for learnable in (False, True)
+    ],
+)
+
+HALVES = [torch.float16, torch.bfloat16]
+TYPES = [torch.float32, torch.float64]
+
+
+def close(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float) -> None:
+    for a, e in zip(actual, expected, strict=True):
+        assert_close(a.detach(), e.detach(), tolerance, a.dtype)
+
+
+def close_gradients(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
+    for name, e in expected.items():
+        assert (actual[name] - e).abs().max() <= tolerance * e.abs().max(), name
+
+
+def test_the_registry_has_every_module() -> None:
+    public = (getattr(tamt, name) for name in tamt.__all__)
+    assert set(MODULES) == {thing.__name__ for thing in public if isinstance(thing, type)}
+    assert all(issubclass(module.kind, Base) for module in MODULES.values())
+
+
+@cases
+def test_state(case: Case) -> None:
+    """Keys do not depend on what is learnable, of which the class says which; a fixed module has no parameters."""
+    learnable, fixed = case.make(learnable=True), case.make()
+    assert set(learnable.state_dict()) == set(fixed.state_dict())
+    parameters = {name for name, _ in learnable.named_parameters()}
+    assert not list(fixed.parameters())
+    assert parameters <= set(fixed.state_dict())
+    if not case.options:
+        assert parameters == set(case.module.learnable)
+    assert [module.learnable for module in (learnable, fixed)] == [True, False]
+
+
+@cases
+@learnables
+def test_copies(case: Case, learnable: bool) -> None:
+    """In memory, pickled, in a file of the state; and a learnable module's state serves a fixed one."""
+    module = case.make(learnable)
+    expected = outputs(module, case)
+    file = io.BytesIO()
+    torch.save(module.state_dict(), file)
+    file.seek(0)
+    loaded = case.make(learnable)
+    loaded.load_state_dict(torch.load(file))
+    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), loaded):
+        assert_same(outputs(twin, case), expected)
+        assert twin.learnable is learnable
+    case.make(not learnable).load_state_dict(module.state_dict())
+
+
+@cases
+def test_a_state_of_another_module_is_refused(case: Case) -> None:
+    state = case.make().state_dict()
+    name = next(iter(state))
+    with pytest.raises(RuntimeError, match=f"Missing key.*{name}"):
+        case.make().load_state_dict({})
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        case.make().load_state_dict({**state, "other": torch.ones(1)})
+    with pytest.raises(RuntimeError, match=f"size mismatch for {name}"):
+        case.make().load_state_dict({**state, name: torch.ones(3, 1, 3)})
+    for name in case.make()._constants.keys() & state.keys():
+        with pytest.raises(RuntimeError, match=f"{name} belongs to a module built with other arguments: from [0-9.]+ "):
+            case.make().load_state_dict({**state, name: 1.05 * state[name]})
+    case.make().load_state_dict({key: t.bfloat16() for key, t in state.items() if not t.is_complex()}, strict=False)
+
+
+@cases
+@pytest.mark.parametrize("given", [*HALVES, *TYPES])
+def test_type_of_the_input(case: Case, given: torch.dtype) -> None:
+    """Computed in the module's type or, where it has none, in the input's, half types in float32."""
+    inputs = [t.to(given) if t.dim() > 1 else t for t in case.inputs()]
+    for dtype in TYPES if case.module.typed else [torch.float64 if given == torch.float64 else torch.float32]:
+        module = case.make(dtype=dtype)
+        results = outputs(module, inputs)
+        assert all(y.dtype == dtype for y in results)
+        assert_same(results, outputs(module, [t.to(dtype) if t.dim() > 1 else t for t in inputs]))
+
+
+@typed
+def test_conversions_of_a_module_with_a_type(case: Case) -> None:
+    """``double`` and ``float`` give the module that is built in that type, to the rounding of what it holds."""
+    inputs = case.inputs(dtype=torch.float64)
+    wide, narrow = case.make(dtype=torch.float64), case.make()
+    exact = outputs(wide, inputs)
+    for convert in (lambda m: m.double(), lambda m: m.to(torch.float64)):
+        widened = convert(copy.deepcopy(narrow))
+        assert widened.dtype == torch.float64
+        assert all(t.real.dtype == torch.float64 for t in widened.state_dict().values())
+        for name, held in narrow.state_dict().items():  # of complex numbers both parts
+            assert torch.equal(widened.state_dict()[name], held.to(widened.state_dict()[name].dtype)), name
+        close(outputs(widened, inputs), exact, 5e-5)
+    narrowed = wide.float()
+    assert narrowed.dtype == torch.float32
+    assert_same(outputs(narrowed, inputs), outputs(narrow, inputs))
+    with pytest.raises(TypeError, match=r"dtype must be torch\.float32 or torch\.float64, got torch\.float16"):
+        narrow.half()
+    with pytest.raises(TypeError, match=r"dtype must be torch\.float32 or torch\.float64, got torch\.float16"):
+        case.make(dtype=torch.float16)
+    with pytest.raises(TypeError, match=r"MPS has no torch\.float64; dtype must be torch\.float32 there"):
+        case.make(dtype=torch.float64, device="mps")
+
+
+@untyped
+@learnables
+def test_conversions_of_a_module_without_a_type(case: Case, learnable: bool) -> None:
+    """They change what it holds and nothing of what it computes."""
+    with pytest.raises(AttributeError, match="has no attribute 'dtype'"):
+        case.make().dtype  # noqa: B018
+    for dtype in TYPES:
+        inputs = case.inputs(dtype=dtype)
+        expected = outputs(case.make(learnable), inputs)
+        for converted in (case.make(learnable).double(), case.make(learnable).double().float()):
+            outputs(converted, case.inputs(dtype=torch.float64))
+            assert_same(outputs(converted, inputs), expected)
+        assert all(t.dtype == torch.float64 for t in case.make(learnable).double().state_dict().values())
+    inputs = case.inputs()
+    close(outputs(case.make(learnable).half(), inputs), outputs(case.make(learnable), inputs), 2e-2)
+
+
+@cases
+@learnables
+def test_autocast(case: Case, learnable: bool) -> None:
+    """No matrix product is left to it, in neither pass."""
+    module, given = case.make(learnable), leaves(case.inputs())
+    found = []
+    for enabled in (True, False):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            results = tensors(module(*given))
+        found.append([*results, *gradients(results, module, given).values()])
+    assert_same(*found)
+
+
+@cases
+@learnables
+def test_everything_stays_on_its_device(case: Case, learnable: bool) -> None:
+    """On tensors without memory: nothing is made elsewhere, nothing is read back, forward and backward."""
+    given = leaves(case.inputs())
+    expected = tensors(case.make(learnable)(*given))
+    module = case.make(learnable, device="meta")
+    assert all(t.is_meta for t in (*module.parameters(), *module.buffers()))
+    away = leaves([t.to("meta") for t in given])
+    results = tensors(module(*away))
+    for result, e in zip(results, expected, strict=True):
+        assert result.is_meta
+        assert (result.shape, result.dtype, result.stride()) == (e.shape, e.dtype, e.stride())
+    assert all(g.is_meta for g in gradients(results, module, away).values())
+    with torch.device("meta"):
+        assert all(t.is_meta for t in case.make(learnable).buffers())
+
+
+@without_complex
+@learnables
+def test_float32_needs_neither_float64_nor_complex(case: Case, learnable: bool, mps_safe: type) -> None:
+    """Complex parameters are only read as pairs of real numbers."""
+    module, given = case.make(learnable), leaves(case.inputs())
+    real = [p for p in module.parameters() if not p.is_complex()]
+    with mps_safe():
+        results = tensors(module(*given))
+    with mps_safe():
+        torch.autograd.grad(loss(results), [t for t in given if t.requires_grad] + real)
+
+
+@cases
+@learnables
+def test_gradients(case: Case, learnable: bool) -> None:
+    """Finite and not zero, to the signal and every parameter, in both modes of a module that is used for a while."""
+    module, given = case.make(learnable), leaves(case.inputs())
+    for _ in range(2):
+        found = gradients(tensors(module(*given)), module, given)
+        assert len(found) > learnable
+        for name, g in found.items():
+            assert g.isfinite().all(), name
+            assert g.any() or (name.startswith("input") and "input 1" in found), name
+    assert_same(outputs(module, case), [y.detach() for y in tensors(module(*given))])
+    with torch.inference_mode():
+        assert_same(tensors(module(*case.inputs())), outputs(module, case))
+
+
+@cases
+@learnables
+def test_silence(case: Case, learnable: bool) -> None:
+    """Zeros, alone and beside a signal, give finite results and gradients."""
+    module = case.make(learnable)
+    for rows in (slice(0, 2), slice(1, 2)):
+        given = leaves(case.inputs())
+        with torch.no_grad():
+            for t in given:
+                if t.requires_grad:
+                    t[rows] = 0
+        results = tensors(module(*given))
+        assert all(y.isfinite().all() for y in results)
+        assert not (case.module.streams and any(y[rows].any() for y in results))
+        assert all(g.isfinite().all() for g in gradients(results, module, given).values())
+
+
+@cases
+@learnables
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_stays_in_its_row(case: Case, learnable: bool, value: float) -> None:
+    """Of the signals and, where frames do not know of each other, of the frames; the other rows' gradients too."""
+    module, given = case.make(learnable), leaves(case.inputs(3))
+    clean = tensors(module(*given))
+    spoilt = [t for t in given if t.requires_grad][-1]
+    before = gradients(clean, module, given)
+    with torch.no_grad():
+        spoilt[1].reshape(-1)[spoilt[1].numel() // 2] = value
+    results = tensors(module(*given))
+    assert not all(y.isfinite().all() for y in results)
+    for a, e in zip(results, clean, strict=True):
+        assert torch.equal(a[0], e[0])
+        if case.module.frames:
+            assert torch.equal(a[1, ::2], e[1, ::2])
+    after = gradients(results, module, given)
+    for name, e in before.items():
+        if name.startswith("input"):
+            assert torch.equal(after[name][0], e[0]), name
+
+
+@cases
+def test_layouts(case: Case) -> None:
+    """Transposed, with gaps, and expanded."""
+    module, inputs = case.make(), case.inputs()
+    expected = outputs(module, inputs)
+    strided: list[Callable[[Tensor], Tensor]] = [
+        lambda t: t.transpose(0, -1).contiguous().transpose(0, -1),
+        lambda t: t.repeat_interleave(2, -1)[..., ::2],
+    ]
+    for layout in strided:
+        given = [layout(t) if t.dim() > 1 else layout(t[None])[0] for t in inputs]
+        close(outputs(module, given), expected, 1e-5)
+    first = [t[:1].expand_as(t) if t.dim() > 1 else t for t in inputs]
+    close(outputs(module, first), outputs(module, [t.contiguous() for t in first]), 1e-5)
+
+
+@cases
+def test_no_rows(case: Case) -> None:
+    module, inputs = case.make(learnable=True), case.inputs()
+    expected = outputs(module, inputs)
+    given = [t[:0] if t.dim() > 1 else t for t in inputs]
+    for t in given:
+        t.requires_grad_(t.dim() > 1)
+    results = tensors(module(*given))
+    for a, e in zip(results, expected, strict=True):
+        assert a.shape == (e[:0].shape if e.dim() > 1 else e.shape)
+    assert not any(g.any() for g in gradients(results, module, given).values())
+
+
+@of_any_rank
+@pytest.mark.parametrize("lead", [(), (2, 1), (2, 0, 2)], ids=str)
+def test_leading_dimensions(case: Case, lead: tuple[int, ...]) -> None:
+    """As many as one likes; what a row gives does not depend on them."""
+    module, inputs = case.make(), case.inputs()
+    rows = [t.flatten(0, -2)[:2] if t.dim() > 1 else t for t in inputs]
+    expected = outputs(module, rows)
+    given = [t[0].expand(*lead, t.shape[-1]) if t.dim() > 1 else t for t in rows]
+    for a, e in zip(outputs(module, given), expected, strict=True):
+        assert a.shape == (*lead, *e.shape[1:])
+        close(tuple(a.flatten(0, len(lead) - 1) if lead else a[None]), (e[0],) * math.prod(lead), 1e-6)
+
+
+@cases
+@pytest.mark.parametrize("wrong", [torch.int64, torch.bool, torch.complex64])
+def test_inputs_of_a_wrong_type(case: Case, wrong: torch.dtype) -> None:
+    module, inputs = case.make(), case.inputs()
+    for i in range(len(inputs)):
+        given = [t.to(wrong) if i == n else t for n, t in enumerate(inputs)]
+        with pytest.raises(TypeError, match=re.escape(f"must be of a floating type, got {wrong}")):
+            module(*given)
+        other = [t.numpy() if i == n else t for n, t in enumerate(inputs)]
+        with pytest.raises(TypeError, match=re.escape("must be a torch.Tensor, got ndarray")):
+            module(*other)
+
+
+@cases
+def test_inputs_of_a_wrong_shape(case: Case) -> None:
+    module, inputs = case.make(), case.inputs()
+    for i in range(len(inputs)):
+        given = [torch.tensor(1.0) if i == n else t for n, t in enumerate(inputs)]
+        with pytest.raises(ValueError, match=r"shape.*got \(") as error:
+            module(*given)
+        assert "()" in str(error.value)
+
+
+@cases
+@pytest.mark.parametrize("fs", [0, -1, math.nan, math.inf])
+def test_sampling_rates(case: Case, fs: float) -> None:
+    if "fs" in inspect.signature(case.module.kind).parameters:
+        with pytest.raises(ValueError, match=f"fs must be .*Hz, got {fs}"):
+            case.make(fs=fs)
+
+
+@cases
+@learnables
+def test_repr(case: Case, learnable: bool) -> None:
+    first = repr(case.make(learnable)).replace("(\n", "(").splitlines()[0]
+    assert first.startswith(f"{case.module.name}(")
+    assert f"learnable={learnable}" in first
+    assert not case.module.typed or "dtype=torch.float32" in first
+    assert repr(case.make(learnable, device="meta")) == repr(case.make(learnable))
+    for name, value in case.options.items():
+        assert f"{name}={value!r}" in first
+
+
+def relative(module: nn.Module, given: list[Tensor]) -> tuple[Callable[..., tuple[Tensor, ...]], list[Tensor]]:
+    """What a module computes, of factors of its inputs and parameters: so all are differentiated in steps that fit."""
+    held = {name: p.detach() for name, p in module.named_parameters()}
+    constant = [t.detach() for t in given]
+    counted = [i for i, t in enumerate(given) if t.requires_grad]
+    peaks = [y.abs().amax().clamp(min=1e-30) for y in outputs(module, given)]
+    factors = [torch.ones_like(constant[i]) for i in counted]
+    factors += [torch.ones(p.shape, dtype=torch.float64) for p in held.values()]
+
+    def function(*factors: Tensor) -> tuple[Tensor, ...]:
+        inputs = list(constant)
+        for i, f in zip(counted, factors, strict=False):
+            inputs[i] = constant[i] * f
+        state = {name: p * f for (name, p), f in zip(held.items(), factors[len(counted) :], strict=True)}
+        results = tensors(torch.func.functional_call(module, state, tuple(inputs)))
+        return tuple(y / peak for y, peak in zip(results, peaks, strict=True) if y.requires_grad)
+
+    return function, [f.requires_grad_() for f in factors]
+
+
+@thrifty
+def test_gradcheck(case: Case, learnable: bool) -> None:
+    """Of first and second order, along random directions."""
+    module = case.make(learnable, dtype=torch.float64)
+    module = module if case.module.typed else module.double()
+    function, factors = relative(module, leaves(case.inputs(dtype=torch.float64)))
+    steps = {"eps": 1e-7, "atol": 1e-3, "rtol": 1e-3, "fast_mode": True}
+    assert torch.autograd.gradcheck(function, factors, **steps)
+    assert torch.autograd.gradgradcheck(function, factors, **steps)
+
+
+def varying(case: Case) -> tuple[tuple[Tensor, ...], list[tuple[Tensor, ...]]]:
+    """Inputs of three rows, and others of two and other sizes."""
+    first, *others = (case.inputs(size) for size in (4, 5, 12))
+    return tuple(torch.cat((t, t[:1])) if t.dim() > 1 else t for t in first), others
+
+
+def compilations() -> Iterator[Any]:
+    """Every run compiles every learnable module up to Inductor, which takes ten seconds to a minute, and some by it."""
+    for name, case in CASES.items():
+        for learnable in (True, False):
+            for backend in ("aot_eager", "inductor"):
+                quick = learnable and not case.options and case.module.quick_to_compile == (backend == "inductor")
+                kind = "learnable" if learnable else "fixed"
+                marks = () if quick else pytest.mark.slow
+                yield pytest.param(case, learnable, backend, marks=marks, id=f"{name}-{kind}-{backend}")
+
+
+@pytest.mark.parametrize(("case", "learnable", "backend"), list(compilations()))
+def test_compile(case: Case, learnable: bool, backend: str) -> None:
+    """One graph without breaks serves every number of rows and every length, forward and backward."""
+    torch._dynamo.reset()
+    module = case.make(learnable)
+    compiled = torch.compile(module, backend=backend, fullgraph=True, dynamic=True)
+    first, others = varying(case)
+    loss(tensors(compiled(*leaves(first)))).backward()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for inputs in others:
+            given = leaves(inputs)
+            actual, expected = tensors(compiled(*given)), tensors(module(*given))
+            close(actual, expected, 1e-5)
+            close_gradients(gradients(actual, module, given), gradients(expected, module, given), 1e-4)
+
+
+@thrifty
+def test_export(case: Case, learnable: bool) -> None:
+    """A program for every number of rows and every length."""
+    module = case.make(learnable)
+    first, others = varying(case)
+    shapes = tuple(
+        {n: torch.export.Dim.DYNAMIC for n in range(t.dim()) if t.shape[n] != others[0][i].shape[n]}
+        for i, t in enumerate(first)
+    )
+    program = torch.export.export(module, first, dynamic_shapes=shapes).module()
+    for inputs in others:
+        close(outputs(program, inputs), outputs(module, inputs), 1e-5)
+
+
+def test_distributed_data_parallel(tmp_path: Path) -> None:
+    def body() -> None:
+        for name, case in CASES.items():
+            module, given = case.make(learnable=True), leaves(case.inputs())
+            results = tensors(nn.parallel.DistributedDataParallel(module)(*given))
+            assert_same([y.detach() for y in results], outputs(module, given))
+            loss(results).backward()
+            assert all(p.grad is not None and p.grad.any() for p in module.parameters()), name
+
+    in_a_process_group(tmp_path, body)
+
+
+@cases
+def test_threads(case: Case) -> None:
+    """One module serves several at once, while it is new."""
+    module, inputs = case.make(), case.inputs()
+    expected = outputs(case.make(), inputs)
+    with ThreadPoolExecutor(4) as threads:
+        for results in threads.map(lambda _: outputs(module, inputs), range(8)):
+            assert_same(results, expected)
+
+
+CUTS = [1, 99, 0, 64, 36, 200, 0]
+
+
+@streams
+@learnables
+@pytest.mark.parametrize("dtype", TYPES)
+def test_stream(case: Case, learnable: bool, dtype: torch.dtype) -> None:
+    """Chunks of any length give what the whole signal gives; with gradients; and a state outlives the process."""
+    module = case.make(learnable, dtype=dtype)
+    (x,) = leaves(case.inputs(4, dtype))
+    whole = module(x)
+    state, parts = None, []
+    for chunk in x.split(CUTS, -1):
+        y, state = module.stream(chunk, state)
+        assert y.shape == (*whole.shape[:-1], chunk.shape[-1])
+        assert isinstance(state, tuple)
+        assert all(s.shape[0] == x.shape[0] and s.dtype == dtype for s in state)
+        parts.append(y)
+        file = io.BytesIO()
+        torch.save(state, file)
+        file.seek(0)
+        for before, after in zip(state, torch.load(file), strict=True):
+            assert torch.equal(before, after)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-10
+    close((torch.cat(parts, -1),), (whole,), tolerance)
+    assert torch.equal(module.stream(x)[0], whole)
+    pieces = gradients([torch.cat(parts, -1)], module, [x])
+    close_gradients(pieces, gradients([whole], module, [x]), 100 * tolerance)
+
+
+@streams
+def test_states_that_do_not_fit(case: Case) -> None:
+    module, (x,) = case.make(), case.inputs()
+    _, state = module.stream(x)
+    count = "one tensor" if len(state) == 1 else f"{len(state)} tensors"
+    for wrong, given in ((state[0], "Tensor"), ((*state, state[0]), f"tuple of {len(state) + 1}"), ({}, "dict")):
+        with pytest.raises(TypeError, match=f"state must be a tuple of {count}, as stream returns it, got {given}"):
+            module.stream(x, wrong)
+    with pytest.raises(ValueError, match="must have"):
+        module.stream(x[0], state)
+    with pytest.raises(TypeError, match="must have"):
+        module.stream(x, tuple(s.double() for s in state))
+    close(tensors(module.stream(x, list(state))[0]), tensors(module.stream(x, state)[0]), 0)
+
+
+@streams
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 300])
+def test_lengths(case: Case, length: int) -> None:
+    """A shorter signal gives the beginning of what a longer one gives."""
+    module, (x,) = case.make(dtype=torch.float64), case.inputs(4, torch.float64)
+    y, whole = outputs(module, [x[:, :length]])[0], outputs(module, [x])[0]
+    assert y.shape == (2, whole.shape[1], length)
+    assert ((y - whole[..., :length]).abs() <= 1e-10 * whole.abs().amax(-1, keepdim=True)).all()
+
+
+@streams
+@pytest.mark.parametrize("dtype", TYPES)
+def test_what_is_not_finite_changes_nothing_before_it(case: Case, dtype: torch.dtype) -> None:
+    """And nothing after it is finite; in chunks as in one."""
+    module, (x,) = case.make(dtype=dtype), case.inputs(4, dtype)
+    (clean,) = outputs(module, [x])
+    for t, value in ((0, math.nan), (63, math.inf), (64, -math.inf), (170, math.nan), (399, math.nan)):
+        signal = x.clone()
+        signal[1, t] = value
+        (y,) = outputs(module, [signal])
+        assert torch.equal(y[0], clean[0])
+        peak = clean[1].abs().amax()
+        assert t == 0 or (y - clean)[1, :, :t].abs().amax() <= 8 * torch.finfo(dtype).eps * peak
+        assert y[1, :, t:].isnan().all()
+        state, parts = None, []
+        for chunk in signal.split(CUTS, -1):
+            with torch.no_grad():
+                part, state = module.stream(chunk, state)
+            parts.append(part)
+        assert torch.equal(torch.cat(parts, -1).isnan(), y.isnan())
+
+
+@streams
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_streams(case: Case, backend: str) -> None:
+    torch._dynamo.reset()
+    module, (x,), state, parts = case.make(), case.inputs(4), None, []
+    compiled = torch.compile(module.stream, backend=backend, fullgraph=True, dynamic=True)
+    for chunk in x.split(100, -1):
+        y, state = compiled(chunk, state)
+        parts.append(y)
+    close((torch.cat(parts, -1),), outputs(module, [x]), 1e-5)
