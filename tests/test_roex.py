@@ -170,7 +170,7 @@ def test_what_a_tile_need_not_look_at(
 def test_recurring_frequencies_are_pairs(
     dtype: torch.dtype, tolerance: float, ratio: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One matrix and pairs agree, forward and backward."""
+    """One matrix and pairs agree, forward and backward; not where a row has a frequency at two steepnesses."""
     f, intensity = recurring(20, 60, dtype)
     f[11, :5] = torch.tensor([7.0, 3.5, 15015.625, 90, 7])  # that no other row has
     grad = torch.rand(20, 60, dtype=dtype)
@@ -180,9 +180,19 @@ def test_recurring_frequencies_are_pairs(
     assert torch.equal(found.f, f.unique())
     monkeypatch.setattr(reference, "SLICE", 7)
 
+    fc, p = channels(dtype=dtype)
+    unlike = (1.5 * torch.rand(20, 60) - 0.2).to(dtype)
+    alike = (f / 600).cos()
+    assert reference._recurring_alike(f, alike) is not None
+    assert reference._recurring_alike(f, unlike) is None
+
     def everything() -> list[Tensor]:
-        power = reference.power_per_erb(f, intensity, ratio)
-        return [power, *reference.power_per_erb_backward(grad, f, intensity, ratio)]
+        results = [reference.power_per_erb(f, intensity, ratio)]
+        results += reference.power_per_erb_backward(grad, f, intensity, ratio)
+        for steepness in (alike, unlike):
+            given = f, intensity, steepness, fc, p, ratio
+            results += [reference.excitation(*given), *reference.excitation_backward(grad[:, :12], *given)]
+        return results
 
     by_matrix = everything()
     monkeypatch.setattr(reference, "_recurring", lambda f: None)

@@ -7,9 +7,9 @@ exponents stop early enough for these not to come up, and what stopped there, pa
 A CPU, whose data can be looked at, takes the components in rising frequency: then those that a tile can see at all
 are neighbours, and most tiles have neither exponents to stop nor pairs to leave out.
 
-Weights that do not depend on level are those of all rows that have the same frequencies: one matrix. Power per ERB is
-such a product where few frequencies come up again and again, and in the excitation of components whose frequencies all
-rows share so are the high-frequency sides of the channels.
+Weights that do not depend on level are those of all rows that have the same frequencies: one matrix. So are those of
+power per ERB, and of the high-frequency sides of the channels, where all rows share their frequencies, or few
+frequencies come up again and again.
 """
 
 from __future__ import annotations
@@ -177,6 +177,10 @@ class _Recurring(NamedTuple):
         place = self.place[rows]
         return values.new_zeros(place.shape[0], self.f.shape[0]).scatter_add_(1, place, values[rows])
 
+    def placed(self, values: Tensor) -> Tensor:
+        """Values (R, C) of which those of a row at the same frequency are the same, 0 where a row has none."""
+        return values.new_zeros(values.shape[0], self.f.shape[0]).scatter_(1, self.place, values)
+
     def slices(self) -> Iterator[slice]:
         """Some rows at a time."""
         return (slice(r, r + SLICE) for r in range(0, self.place.shape[0], SLICE))
@@ -293,6 +297,10 @@ def excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: T
     """Power sums (R, N) of the channels over all components."""
     if _shared(f):
         return _excitation_of_shared(f[0], intensity, steepness, fc, p, ratio)
+    recurring = _recurring_alike(f, steepness)
+    if recurring is not None:
+        spread = recurring.spread(intensity, slice(None)), recurring.placed(steepness)
+        return _excitation_of_shared(recurring.f, *spread, fc, p, ratio)
     power = f.new_zeros(f.shape[0], fc.shape[0])
     _, (f, intensity, steepness) = _in_order(f, intensity, steepness)
     most = last_exponent(f.dtype, small=False)
@@ -329,7 +337,13 @@ def excitation_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of frequencies, intensities and steepnesses."""
     if _shared(f):
-        return _backward_of_shared(grad, f[0], intensity, steepness, fc, p, ratio)
+        of_f, of_i, of_s = _backward_of_shared(grad, f[0], steepness, fc, p, ratio)
+        return of_f.mul_(intensity), of_i, of_s.mul_(intensity)
+    recurring = _recurring_alike(f, steepness)
+    if recurring is not None:
+        found = _backward_of_shared(grad, recurring.f, recurring.placed(steepness), fc, p, ratio)
+        of_f, of_i, of_s = (t.gather(1, recurring.place) for t in found)
+        return of_f.mul_(intensity), of_i, of_s.mul_(intensity)
     grad_f, grad_i, grad_s = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (f, f, f))
     order, (f, intensity, steepness) = _in_order(f, intensity, steepness)
     most = last_exponent(f.dtype, small=True)
@@ -354,6 +368,14 @@ def excitation_backward(
         v.masked_fill_(slope <= least[channels], 0)
         grad_s[rows, columns] -= own * torch.bmm(g * a[:, 0], v)[:, 0]
     return _put_back(order, grad_f), _put_back(order, grad_i), _put_back(order, grad_s)
+
+
+def _recurring_alike(f: Tensor, steepness: Tensor) -> _Recurring | None:
+    """:func:`_recurring` where components of a row at the same frequency have the same steepness."""
+    recurring = _recurring(f)
+    if recurring is None or recurring.f.shape[0] > 2 * f.shape[1]:
+        return None
+    return recurring if torch.equal(recurring.placed(steepness).gather(1, recurring.place), steepness) else None
 
 
 def _shared(f: Tensor) -> bool:
@@ -444,10 +466,10 @@ def _excitation_of_shared(
 
 
 def _backward_of_shared(
-    grad: Tensor, f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
+    grad: Tensor, f: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`excitation_backward` likewise; the gradients of the frequencies are each row's own."""
-    order, (f, intensity, steepness) = _shared_in_order(f, intensity, steepness)
+    """:func:`excitation_backward` likewise, those of frequencies, each row's own, and of steepnesses per intensity."""
+    order, (f, steepness) = _shared_in_order(f, steepness)
     most = last_exponent(f.dtype, small=True)
     slope, v, e = _above(f, fc, p, ratio, most)
     grad_i = grad @ torch.addcmul(e, v, e, value=-1)
@@ -465,8 +487,7 @@ def _backward_of_shared(
         # Along the steepness by -v e times the exponent for a steepness of 1, where the slope is not the least.
         ve.masked_fill_(v >= below.least[channels, columns], 0).mul_(below.fall[channels, columns])
         grad_s[rows, columns] -= torch.bmm(g, ve)[:, 0]
-    grads = grad_f.mul_(intensity), grad_i, grad_s.mul_(intensity)
-    return _shared_back(order, grads[0]), _shared_back(order, grads[1]), _shared_back(order, grads[2])
+    return _shared_back(order, grad_f), _shared_back(order, grad_i), _shared_back(order, grad_s)
 
 
 def _shared_in_order(f: Tensor, *rows: Tensor) -> tuple[Tensor | None, list[Tensor]]:

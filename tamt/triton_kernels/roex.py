@@ -18,7 +18,6 @@ LN2 = tl.constexpr(0.6931471805599453)
 LOG2E = tl.constexpr(1.4426950408889634)
 ERB_AT_0 = tl.constexpr(scales.ERB_AT_0)
 ERB_PER_HZ = tl.constexpr(shared.ERB_PER_HZ)
-LEAST_SLOPE = tl.constexpr(shared.LEAST_SLOPE)
 LOOKED_THROUGH = tl.constexpr(1024)  # components looked through at once for the end of a row
 VANISHING = {torch.float32: 127.0, torch.float64: 1100.0}  # bits below 1 at which a power of 2 counts as 0
 # Tiles of a program, rows by what it loops over, in float32.
@@ -29,7 +28,7 @@ LEVEL_BACKWARD_TILE, LEVEL_BACKWARD_WARPS = (64, 32), 4
 @triton.jit
 def steepness_of(b_f):
     """``4 log2(e) / ERB(f)``."""
-    return 4 * LOG2E / (b_f * ERB_PER_HZ + ERB_AT_0)
+    return 5.7707801635558535 / (b_f * ERB_PER_HZ + ERB_AT_0)
 
 
 @triton.jit
@@ -193,10 +192,10 @@ def roex_level_backward_kernel(
 
 @triton.jit
 def load_channels(p_fc, p_p, o_n, N):
-    """Frequencies, slopes of the high-frequency sides and least slopes of the others, both log2(e) times per Hz."""
+    """Frequencies, slopes of the high-frequency sides and least slopes (0.1) of the others, log2(e) times per Hz."""
     b_fc = tl.load(p_fc + o_n, mask=o_n < N, other=1.0)
     b_p = tl.load(p_p + o_n, mask=o_n < N, other=0.0)
-    return b_fc, b_p * LOG2E / b_fc, LEAST_SLOPE * LOG2E / b_fc
+    return b_fc, b_p * LOG2E / b_fc, 0.14426950408889634 / b_fc
 
 
 @triton.jit
