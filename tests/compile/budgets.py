@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from asv_bench.machine_code import Code
+from asv_bench.kernels.machine_code import Code
 
 # Registers of 512 that AMD's units have: two wavefronts can share one. Coefficients are in them too, see
 # iir/sections.py, vary. Long modal cascades take more: LLVM pairs their operations for the packed instructions. So does
