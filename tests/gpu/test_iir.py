@@ -40,6 +40,21 @@ def test_against_the_reference(kind: str, length: int, per_channel: bool, dtype:
     assert error.max() <= 100 * tolerance
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_filters_of_each_of_several_signals(kind: str) -> None:
+    """As a signal for each filter, and its gradient is the sum of theirs."""
+    _, coef, state = (t.float().cuda() for t in example_operands(kind, 4, 0, False, batch=2, channels=9))
+    x = torch.randn(2, 3, 1003, device="cuda")
+    results = []
+    for signals in (x, x.repeat_interleave(3, 1)):
+        inputs = [t.clone().requires_grad_() for t in (signals, coef, state)]
+        y, final = iir(*inputs, kind, 4)
+        of_x, *others = torch.autograd.grad(y.square().sum() + final.sum(), inputs)
+        results.append((y, final, of_x.unflatten(1, (3, -1)).sum(2), *others))
+    for actual, expected in zip(*results, strict=True):
+        assert_close(actual.detach(), expected.detach(), 1e-4, dtype=torch.float32)
+
+
 def test_the_kernels_are_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     from tamt.triton_kernels import iir as engine
 
