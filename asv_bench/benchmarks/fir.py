@@ -12,7 +12,7 @@ from torch.nn.functional import conv1d, pad
 
 from tamt.ops import fir as ops
 
-from .common import DEVICES, DTYPES, best_times, peak_memory, ratio_of_times, relative_error, require, timed
+from .common import DEVICES, DTYPES, Load, over, peak_memory, relative_error, require, timing, tracked
 
 FS = 32000
 CASES = {"ear": (4097, 2), "short": (64, 1)}  # taps, signals with a filter each
@@ -29,10 +29,9 @@ def direct(x: Tensor, taps: Tensor) -> Tensor:
     return conv1d(pad(x, (taps.shape[1] - 1, 0)), taps.flip(-1)[:, None], groups=taps.shape[0])
 
 
-class _Load:
+class _Load(Load):
     params = (DEVICES, list(DTYPES), list(CASES))
     param_names = ("device", "dtype", "filter")
-    timeout = 300
 
     def setup(self, device: str, dtype: str, case: str) -> None:
         if device == "cuda" and dtype == "float64":
@@ -42,49 +41,26 @@ class _Load:
         x = torch.randn(batch, signals, seconds * FS, generator=generator, dtype=torch.float64)
         decay = torch.exp(-6 * torch.arange(length, dtype=torch.float64) / length)
         taps = decay * torch.randn(signals, length, generator=generator, dtype=torch.float64)
-        self.device, self.dtype = device, dtype
+        self.device, self.seconds = device, batch * signals * seconds
         self.expected = torch.from_numpy(by_scipy(x[0].numpy(), taps.numpy()))
         self.x = x.to(device, DTYPES[dtype]).requires_grad_()
         self.taps = taps.to(device, DTYPES[dtype]).requires_grad_()
         require(self.error(), LIMITS[dtype], f"fir {device} {dtype} {case}")
-        self.weights = torch.randn(self.x.shape, device=device, dtype=self.x.dtype)
+        self.ready(self.x, self.taps)
 
     def error(self) -> float:
         return relative_error(self.forward()[0], self.expected)
 
-    def filtered(self) -> Tensor:
+    def result(self) -> Tensor:
         return ops.fir(self.x, self.taps, per_channel=True)[0]
-
-    def forward(self) -> Tensor:
-        with torch.no_grad():
-            return self.filtered()
-
-    def training_step(self) -> None:
-        torch.autograd.grad(self.filtered(), (self.x, self.taps), self.weights)
 
 
 class Fir(_Load):
-    def time_forward(self, *_: object) -> None:
-        timed(self.forward, self.device)
-
-    def time_training_step(self, *_: object) -> None:
-        timed(self.training_step, self.device)
-
-    def track_error(self, *_: object) -> float:
-        return self.error()
-
-    track_error.unit = "of the channel's peak"
-
-    def track_time_over_real_time(self, *_: object) -> float:
-        (seconds,) = best_times(self.forward, device=self.device)
-        return seconds * FS / self.x.numel()
-
-    track_time_over_real_time.unit = "x"
-
-    def track_training_over_forward(self, *_: object) -> float:
-        return ratio_of_times(self.forward, self.training_step, self.device)
-
-    track_training_over_forward.unit = "x"
+    time_forward = timing("forward")
+    time_training_step = timing("training_step")
+    track_error = tracked("error", "of the channel's peak")
+    track_time_over_real_time = tracked("real_time", "x")
+    track_training_over_forward = over("forward", "training_step")
 
 
 class FirAgainstScipy(_Load):
@@ -92,11 +68,10 @@ class FirAgainstScipy(_Load):
 
     params = (["cpu"], list(DTYPES), list(CASES))
 
-    def track_time_over_scipy(self, *_: object) -> float:
-        given = self.x.detach().numpy(), self.taps.detach().numpy()
-        return ratio_of_times(partial(by_scipy, *given), self.forward)
+    def scipy(self) -> np.ndarray:
+        return by_scipy(self.x.detach().numpy(), self.taps.detach().numpy())
 
-    track_time_over_scipy.unit = "x"
+    track_time_over_scipy = over("scipy")
 
 
 class FirAgainstDirectConvolution(_Load):
@@ -108,10 +83,10 @@ class FirAgainstDirectConvolution(_Load):
         super().setup(device, dtype, case)
         if (device, case) == ("cpu", "ear"):
             self.x = self.x.detach()[..., : FS // 4].clone().requires_grad_()
-            self.weights = self.weights[..., : FS // 4]
+            self.ready(self.x, self.taps)
         with torch.backends.cudnn.flags(allow_tf32=False):
-            found = torch.autograd.grad(direct(self.x, self.taps), (self.x, self.taps), self.weights)
-        own = torch.autograd.grad(self.filtered(), (self.x, self.taps), self.weights)
+            found = torch.autograd.grad(direct(self.x, self.taps), self.wanted, self.weights)
+        own = torch.autograd.grad(self.smooth(), self.wanted, self.weights)
         for name, a, e in zip(("signal", "taps"), own, found, strict=True):
             require(relative_error(a, e), 10 * LIMITS[dtype], f"gradient of the {name} {device} {case}")
 
@@ -121,25 +96,17 @@ class FirAgainstDirectConvolution(_Load):
 
     def direct_training_step(self) -> None:
         with torch.backends.cudnn.flags(allow_tf32=False):
-            torch.autograd.grad(direct(self.x, self.taps), (self.x, self.taps), self.weights)
+            torch.autograd.grad(direct(self.x, self.taps), self.wanted, self.weights)
 
-    def track_time_over_conv1d(self, *_: object) -> float:
-        return ratio_of_times(self.direct_forward, self.forward, self.device)
-
-    track_time_over_conv1d.unit = "x"
-
-    def track_training_over_conv1d(self, *_: object) -> float:
-        return ratio_of_times(self.direct_training_step, self.training_step, self.device)
-
-    track_training_over_conv1d.unit = "x"
+    track_time_over_conv1d = over("direct_forward")
+    track_training_over_conv1d = over("direct_training_step", "training_step")
 
 
-class FirGrowth:
+class FirGrowth(Load):
     """Memory beyond the output of 240 s over that of 60 s, stereo, in float32, by the long filter."""
 
     params = (DEVICES,)
     param_names = ("device",)
-    timeout = 300
 
     def setup(self, device: str) -> None:
         self.device = device
@@ -148,15 +115,15 @@ class FirGrowth:
         self.x = torch.randn(signals, 240 * FS, generator=generator).to(device)
         self.taps = torch.randn(signals, length, generator=generator).to(device)
         part = by_scipy(self.x[:, :FS].double().cpu().numpy(), self.taps.double().cpu().numpy())
-        require(relative_error(self.forward(1), torch.from_numpy(part)), LIMITS["float32"], f"fir {device}")
+        require(relative_error(self.of(1), torch.from_numpy(part)), LIMITS["float32"], f"fir {device}")
 
-    def forward(self, seconds: int) -> Tensor:
+    def of(self, seconds: int) -> Tensor:
         return ops.fir(self.x[:, : seconds * FS], self.taps, per_channel=True)[0]
 
     def beyond_the_output(self, seconds: int) -> float:
-        return peak_memory(partial(self.forward, seconds), self.device) - seconds * FS * self.x.shape[0] * 4
+        return peak_memory(partial(self.of, seconds), self.device) - seconds * FS * self.x.shape[0] * 4
 
-    def track_memory_240_s_over_60_s(self, *_: object) -> float:
+    def growth(self) -> float:
         return self.beyond_the_output(240) / self.beyond_the_output(60)
 
-    track_memory_240_s_over_60_s.unit = "x"
+    track_memory_240_s_over_60_s = tracked("growth", "x")

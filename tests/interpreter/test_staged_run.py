@@ -67,7 +67,7 @@ def test_what_a_sweep_names_exists() -> None:
         assert set(one.figures) <= set(FIGURES), name
         for trial in one.trials:
             for constant in trial.constants:
-                module, attribute = constant.split(".")
+                module, attribute = constant.rsplit(".", 1)
                 assert hasattr(import_module(f"{sweep.KERNELS}.{module}"), attribute), constant
 
 
