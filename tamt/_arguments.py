@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamt.scales import erbspacebw, fc2erb
-
 
 def check_sampling_rate(fs: float) -> None:
     """A positive number of Hz, or a ValueError."""
@@ -74,12 +72,6 @@ def centre_frequencies(fc: Any, fs: float, between: Callable[[float, float], Ten
     if wrong.numel():
         raise ValueError(f"fc must lie in (0, fs/2] = (0, {fs / 2:g}] Hz, got {wrong[0].item():g}")
     return centre
-
-
-def erb_spaced(flow: float, fhigh: float, count: int) -> Tensor:
-    """``count`` frequencies from ``flow`` to ``fhigh``, even on the scale of ``fc2erb``; ``flow`` if it is one."""
-    steps = count - 1 or 0.5
-    return erbspacebw(flow, fhigh, (fc2erb(fhigh) - fc2erb(flow)) / steps, dtype=torch.float64)
 
 
 def as_signal(x: Tensor, dtype: torch.dtype) -> Tensor:

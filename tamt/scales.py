@@ -329,6 +329,25 @@ def erbspacebw(
     return fc.to(dtype).to(torch.empty(0, device=device).device)
 
 
+def erb_spaced(flow: float, fhigh: float, count: int) -> Tensor:
+    """A given number of centre frequencies between two, even on the scale of :func:`fc2erb`.
+
+    Parameters
+    ----------
+    flow, fhigh : float
+        Lowest and highest frequency in Hz, ``0 <= flow < fhigh``.
+    count : int
+        Number of frequencies, at least 1; one alone is ``flow``.
+
+    Returns
+    -------
+    Tensor
+        Frequencies in Hz in rising order, shape ``(count,)``, float64.
+    """
+    steps = count - 1 or 0.5
+    return erbspacebw(flow, fhigh, (fc2erb(fhigh) - fc2erb(flow)) / steps, dtype=torch.float64)
+
+
 def _whole_steps(distance: float, step: float) -> int:
     # The tolerance keeps a distance that is a multiple of the step, but for rounding, from losing its last channel.
     return math.floor(distance / step + 1e-9)

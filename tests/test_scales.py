@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import tamt
 from tamt import audfiltbw, erb2fc, erbrate2f, erbspacebw, f2erb, f2erbrate, fc2erb
+from tamt.scales import erb_spaced
 
 GOLDEN = np.load(Path(__file__).parent / "data" / "scales.npz")
 CONVERSIONS = [audfiltbw, fc2erb, erb2fc, f2erb, f2erbrate, erbrate2f]
@@ -211,3 +212,14 @@ def test_docstring_examples():
     failures, tried = doctest.testmod(tamt.scales, extraglobs={"torch": torch})
     assert tried > 0
     assert failures == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 30, 96])
+def test_so_many_between_two(count):
+    fc = erb_spaced(80.0, 8000.0, count)
+    assert fc.shape == (count,)
+    assert fc[0] == 80
+    if count > 1:
+        assert fc[-1] == 8000
+        steps = fc2erb(fc).diff()
+        torch.testing.assert_close(steps, steps.mean().expand_as(steps), rtol=1e-11, atol=0.0)

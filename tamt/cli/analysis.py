@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamt._arguments import erb_spaced
 from tamt.excitation.erb_integration import ERBIntegration
 from tamt.excitation.glasberg2002 import ExcitationPattern
 from tamt.excitation.moore2016 import Moore2016ExcitationPattern
+from tamt.scales import erb_spaced
 from tamt.spectra.moore2016 import FRAME as MOORE2016_FRAME
 from tamt.spectra.moore2016 import FS as SPECTRUM_FS
 from tamt.spectra.moore2016 import Moore2016Spectrum

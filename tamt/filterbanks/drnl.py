@@ -10,19 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamt._arguments import (
-    centre_frequencies,
-    check_sampling_rate,
-    erb_spaced,
-    real_numbers,
-    vector,
-)
+from tamt._arguments import centre_frequencies, check_sampling_rate, real_numbers, vector
 from tamt._base import DESIGN, Base
 from tamt._memo import Memo
 from tamt.design.drnl import DRNLSections
 from tamt.design.sections import modal_response
 from tamt.ops.drnl import drnl
 from tamt.ops.drnl_sections import drnl_sections
+from tamt.scales import erb_spaced
 
 SUBJECTS = ("NH", "HIx")
 
