@@ -39,7 +39,15 @@ class Moore2016(nn.Module):
         return torch.stack((self.pattern(left_freqs, left_levels), self.pattern(right_freqs, right_levels)))
 
 
-KINDS = {"glasberg2002": Glasberg2002, "moore2016": Moore2016}
+class DenseMoore2016(Moore2016):
+    """The same on all bins of the spectrum, without lists."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        freqs, left_levels, right_levels = self.spectrum.dense(x)
+        return torch.stack((self.pattern(freqs, left_levels), self.pattern(freqs, right_levels)))
+
+
+KINDS = {"glasberg2002": Glasberg2002, "moore2016": Moore2016, "moore2016 dense": DenseMoore2016}
 
 
 class FrontEnds(Load):
