@@ -16,6 +16,8 @@ import torch
 import triton
 import triton.language as tl
 
+from tamt.shared.iir import KINDS
+
 from ._common import LAUNCH, lanes_per_warp, on_amd, on_device_of
 from .broken_stick import broken_stick_gain, load_stick
 from .iir.launch import DEFAULT, Run, Tiling, aligned, begin, enter, scanned, uses_product
@@ -289,7 +291,7 @@ def drnl(
     finals = tuple(torch.empty_like(state, memory_format=torch.contiguous_format) for state in states)
 
     def cut(signal: torch.Tensor, coef: torch.Tensor, state: torch.Tensor, response: bool) -> Run:
-        return begin(signal, coef, state, "modal", coef.shape[1] // 6, tiling, response)
+        return begin(signal, coef, state, "modal", KINDS["modal"].order(coef), tiling, response)
 
     with on_device_of(x):
         x, stick = aligned(x[:, None], F), stick.contiguous()

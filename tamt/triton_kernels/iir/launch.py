@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 import torch
 import triton
 
+from tamt.design.rows import KERNEL_ORDER
 from tamt.shared.iir import BLOCK as BORDER
-from tamt.shared.iir import Blocks, block_shapes
+from tamt.shared.iir import KINDS, Blocks, block_shapes
 from tamt.shared.iir_gradients import (
     add_block_gradients,
     add_power_gradients,
@@ -75,11 +76,11 @@ class System(NamedTuple):
 
 
 def n_states(kind: str, order: int) -> int:
-    if kind not in ("onepole", "biquad", "allpole", "modal"):
-        raise ValueError(f"kind must be 'onepole', 'biquad', 'allpole' or 'modal', got {kind!r}")
-    if not 1 <= order <= 8:
-        raise ValueError(f"order must be in 1..8, got {order}")
-    return 2 * order
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {tuple(KINDS)}, got {kind!r}")
+    if not 1 <= order <= KERNEL_ORDER:
+        raise ValueError(f"order must be in 1..{KERNEL_ORDER}, got {order}")
+    return KINDS[kind].states(order)
 
 
 def aligned(x: torch.Tensor, channels: int) -> torch.Tensor:
