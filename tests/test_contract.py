@@ -41,14 +41,14 @@ untyped = those(lambda module: not module.typed)
 without_complex = those(lambda module: not module.complex)
 of_any_rank = those(lambda module: module.frames or module.streams)
 
-# For what takes long: variants, which are other ways to compute, in the kind that computes more.
+# For what takes long: the variants, which are other ways to compute, are for the slow tests.
 thrifty = pytest.mark.parametrize(
     ("case", "learnable"),
     [
         pytest.param(
             case,
             learnable,
-            marks=pytest.mark.slow if case.options and not learnable else (),
+            marks=pytest.mark.slow if case.options else (),
             id=f"{name}-{'learnable' if learnable else 'fixed'}",
         )
         for name, case in CASES.items()
