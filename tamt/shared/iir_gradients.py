@@ -19,7 +19,7 @@ def blocked(x: Tensor, length: int = BLOCK) -> Tensor:
 
 def fanned(x: Tensor, filters: int) -> Tensor:
     """``x`` (S, ...) as (F, ...), S signals for as many filters each; a view where that is possible."""
-    return x[:, None].expand(-1, filters // x.shape[0], *x.shape[1:]).flatten(0, 1)
+    return x[:, None].expand(-1, filters // max(1, x.shape[0]), *x.shape[1:]).flatten(0, 1)
 
 
 def diagonal_sums(matrix: Tensor) -> Tensor:
