@@ -197,7 +197,6 @@ _MODULES = (
         filterbank_growth(100, 7000, 16000, 1.0, reasons={("length", "time"): PAGES, ("batch", "time"): PAGES}),
         small={"fc": FEW},
         variants={"poly": {"implementation": "poly", "n": 2}},
-        quick_to_compile=True,
         limits=(
             Limit(
                 "gammatone, 2 x 1 s x 30, float32: time over scipy.signal.lfilter",
