@@ -146,19 +146,6 @@ def _check(
     )
 
 
-def _shape(
-    x: Tensor,
-    tables: Tensor,
-    weight: Tensor,
-    lengths: list[int],
-    first: list[int],
-    last: list[int],
-    hop: int,
-    size: int,
-) -> tuple[int, ...]:
-    return x.shape[0], layouts.n_frames(x.shape[1], size, hop), max(last) - min(first) + 1
-
-
 windowed_dft_rows = register(
     "windowed_dft",
     "(Tensor x, Tensor tables, Tensor weight, int[] lengths, int[] first, int[] last, int hop, int size) -> Tensor",
@@ -173,7 +160,11 @@ windowed_dft_rows = register(
         needs=("x", "weight"),
     ),
     check=_check,
-    shapes=_shape,
+    shapes=lambda x, tables, weight, lengths, first, last, hop, size: (
+        x.shape[0],
+        layouts.n_frames(x.shape[1], size, hop),
+        max(last) - min(first) + 1,
+    ),
     rows="x",
 )
 windowed_dft_backward = backward_of(windowed_dft_rows)
