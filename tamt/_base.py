@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -100,14 +100,17 @@ class Base(nn.Module):
             raise AttributeError("dtype")  # nn.Module says it in full
         return self._like.dtype
 
-    def register_state(self, tensors: dict[str, Tensor], learnable: Container[str] | None = None) -> None:
-        """Keep tensors of the state dict, in the module's type.
+    def register_state(self, tensors: dict[str, Tensor], learnable: Iterable[str] | None = None) -> None:
+        """Keep copies of tensors in the state dict, in the module's type.
 
         In a learnable module those named in ``learnable``, all of them if not given, are parameters.
         """
+        parameters = set(tensors if learnable is None else learnable)
+        if not parameters <= set(tensors):
+            raise ValueError(f"learnable must name some of {', '.join(tensors)}, got {learnable!r}")
         for name, tensor in tensors.items():
-            held = rounded(tensor, self._like.dtype).to(self._like.device)
-            if self.learnable and (learnable is None or name in learnable):
+            held = rounded(tensor.detach(), self._like.dtype).to(self._like.device, copy=True)
+            if self.learnable and name in parameters:
                 self.register_parameter(name, nn.Parameter(held))
             else:
                 self.register_buffer(name, held)

@@ -124,11 +124,22 @@ class Signature(NamedTuple):
 
     @classmethod
     def of(cls, name: str, schema: str) -> Signature:
-        """From a schema without the name."""
-        taken, given = re.fullmatch(r"\((.*)\) -> \(?([^()]*)\)?", schema).groups()  # type: ignore[union-attr]
-        arguments = [words.split() for words in taken.split(", ")]
-        results = [words.split() for words in given.split(", ")]
-        return cls(name, [(kind, name) for kind, name in arguments], [(*words, "result")[1] for words in results])
+        """From a schema without the name, or a ValueError: operands come first, and results have names of their own."""
+        argument, several = r"[\w\[\]]+ \w+", r"\(Tensor \w+(?:, Tensor \w+)+\)"
+        found = re.fullmatch(rf"\(({argument}(?:, {argument})*)\) -> (Tensor(?: \w+)?|{several})", schema)
+        halves = (half.strip("()").split(", ") for half in (found.groups() if found else ("", "")))
+        taken, given = ([words.split() for words in half if words] for half in halves)
+        signature = cls(name, [(kind, one) for kind, one in taken], [(*words, "result")[1] for words in given])
+        operands, names = signature.tensors, [one for _, one in signature.arguments]
+        others = [kind for kind, _ in signature.arguments[len(operands) :]]
+        twice = len(set(names)) < len(names) or len(set(signature.results)) < len(signature.results)
+        if not operands or names[: len(operands)] != operands or any("Tensor" in kind for kind in others) or twice:
+            raise ValueError(
+                f"the schema of tamt::{name} must be like '(Tensor x, Tensor a, int n) -> (Tensor y, Tensor last)': "
+                "tensors, then what is none, without defaults; several results have names, and no name comes twice; "
+                f"got {schema!r}"
+            )
+        return signature
 
     @property
     def schema(self) -> str:
@@ -143,9 +154,17 @@ class Signature(NamedTuple):
         return [name for kind, name in self.arguments if kind == "Tensor"]
 
     def places(self, names: Iterable[str]) -> list[int]:
-        """Positions of arguments."""
-        every = [name for _, name in self.arguments]
-        return [every.index(name) for name in names]
+        """Positions of operands."""
+        return [self._place(name, self.tensors, "operands") for name in names]
+
+    def places_of_results(self, names: Iterable[str]) -> list[int]:
+        """Positions of results."""
+        return [self._place(name, self.results, "results") for name in names]
+
+    def _place(self, name: str, known: list[str], what: str) -> int:
+        if name not in known:
+            raise ValueError(f"tamt::{self.name} has no {name!r} among its {what} {', '.join(known)}")
+        return known.index(name)
 
 
 def _never(operands: Sequence[Any]) -> bool:

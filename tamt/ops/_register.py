@@ -31,6 +31,8 @@ class Backward(NamedTuple):
         Plain torch for every device, which may write in place: a tensor for each of ``of``.
     of : str
         Operands whose gradients it gives, in its order.
+    constants : str
+        The other operands, which have none.
     launcher : str or None
         As in :func:`register`.
     keeps : str
@@ -45,6 +47,7 @@ class Backward(NamedTuple):
 
     function: Callable[..., Any]
     of: str
+    constants: str = ""
     launcher: str | None = None
     keeps: str = ""
     needs: Sequence[str] = ()
@@ -111,6 +114,9 @@ def register(
         Of the results, if not that of the first operand.
     """
     signature = Signature.of(name, schema)
+    for one in (launcher, backward.launcher if isinstance(backward, Backward) else None):
+        if one is not None and one.count(":") != 1:
+            raise ValueError(f"a launcher of tamt::{name} must be 'module:function', got {one!r}")
     if definition is None and (not callable(backward) or set(linear.split()) != set(signature.tensors)):
         raise ValueError(f"tamt::{name} needs a definition: its backward or its tangents would have none")
     own = Operator(
@@ -121,7 +127,7 @@ def register(
         check,
         launcher,
         launched,
-        constants={signature.results.index(one) for one in constants.split()},
+        constants=set(signature.places_of_results(constants.split())),
         linear=set(signature.places(linear.split())),
         rows=set(signature.places(rows.split())),
         common=common,
@@ -129,7 +135,8 @@ def register(
         dtype=dtype,
     )
     if isinstance(backward, Backward):
-        own.keeps = [signature.results.index(one) for one in backward.keeps.split()]
+        _check_backward(signature, backward)
+        own.keeps = signature.places_of_results(backward.keeps.split())
         own.backward = functools.partial(_passed_back, own, backward, _backward_of(own, backward).install())
     else:
         own.backward = backward
@@ -139,6 +146,23 @@ def register(
 def backward_of(operator: torch._ops.OpOverload) -> torch._ops.OpOverload:
     """The operator of the backward pass of one that was given a :class:`Backward`."""
     return getattr(torch.ops.tamt, f"{operator._schema.name.partition('::')[2]}_backward").default
+
+
+def _check_backward(signature: Signature, backward: Backward) -> None:
+    """A ValueError or TypeError for names that are none, and for operands of which nothing is said."""
+    if isinstance(backward.needs, str):
+        raise TypeError(f"needs of tamt::{signature.name} must be a sequence of groups, got {backward.needs!r}")
+    of = backward.of.split()
+    named = [*signature.places(of), *signature.places(backward.constants.split())]
+    if sorted(named) != list(range(len(signature.tensors))):
+        raise ValueError(
+            f"every operand of tamt::{signature.name} must be once in of or in constants, got of={backward.of!r} and "
+            f"constants={backward.constants!r} for {', '.join(signature.tensors)}"
+        )
+    groups = [group.split() for group in backward.needs]
+    if not all(group and set(group) <= set(of) for group in groups):
+        raise ValueError(f"needs of tamt::{signature.name} must be groups of {backward.of!r}, got {backward.needs!r}")
+    signature.places(backward.silences.split())
 
 
 def _backward_of(own: Operator, backward: Backward) -> Operator:

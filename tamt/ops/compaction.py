@@ -108,7 +108,12 @@ compaction_rows = register(
     definition=reference.definition,
     forward=reference.compaction,
     launcher="compaction:compaction",
-    backward=Backward(reference.compaction_backward, of="intensity", launcher="compaction:compaction_backward"),
+    backward=Backward(
+        reference.compaction_backward,
+        of="intensity",
+        constants="frequencies threshold",
+        launcher="compaction:compaction_backward",
+    ),
     check=_check_rows,
     shapes=lambda intensity, frequencies, threshold, count, limited: 2 * ((intensity.shape[0], count),),
     constants="freqs",

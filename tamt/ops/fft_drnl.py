@@ -204,6 +204,7 @@ fft_drnl_rows = register(
     backward=Backward(
         reference.fft_drnl_backward,
         of="x stick past_x past_w",
+        constants="spectra",
         launcher="fft_drnl:fft_drnl_backward",
         needs=("x past_x",),
         silences="x past_x",

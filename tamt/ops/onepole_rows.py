@@ -53,6 +53,7 @@ _onepole_rows = register(
     backward=Backward(
         reference.onepole_rows_backward,
         of="poles gains",
+        constants="design",
         launcher="onepole_rows:onepole_rows_backward",
         keeps="result",
     ),

@@ -164,7 +164,9 @@ roex_excitation_rows = register(
     definition=reference.excitation_definition,
     forward=reference.excitation,
     launcher="roex:excitation",
-    backward=Backward(reference.excitation_backward, of="f intensity steepness", launcher="roex:excitation_backward"),
+    backward=Backward(
+        reference.excitation_backward, of="f intensity steepness", constants="fc p", launcher="roex:excitation_backward"
+    ),
     check=_check_excitation,
     shapes=lambda f, intensity, steepness, fc, p, ratio: (f.shape[0], fc.shape[0]),
     linear="intensity",

@@ -156,6 +156,7 @@ windowed_dft_rows = register(
     backward=Backward(
         reference.windowed_dft_backward,
         of="x weight",
+        constants="tables",
         launcher="windowed_dft:windowed_dft_backward",
         needs=("x", "weight"),
     ),
