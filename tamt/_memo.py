@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -54,6 +55,11 @@ def bits(*tensors: Tensor) -> Key:
     return tuple((t.dtype, t.shape, content(t)) for t in tensors)
 
 
+def _settings(compute: Callable[..., Any]) -> Key:
+    """What tells partial functions of the same function apart."""
+    return (*compute.args, *compute.keywords.items()) if isinstance(compute, partial) else ()
+
+
 class Memo(Generic[Value]):
     """The last values of a function of tensors; copies of a memo begin empty.
 
@@ -68,13 +74,13 @@ class Memo(Generic[Value]):
         self._kept: tuple[tuple[Key, Value], ...] = ()  # replaced as a whole: threads need no lock
 
     def get(self, compute: Callable[..., Value], *sources: Tensor) -> Value:
-        """``compute(*sources)``, or what it gave for the same numbers.
+        """``compute(*sources)``, or what it gave for the same numbers; what a partial function was given counts too.
 
         Nothing is kept where gradients have to reach the sources, or where they are not :func:`readable`.
         """
         if not readable(*sources) or (torch.is_grad_enabled() and any(t.requires_grad for t in sources)):
             return compute(*sources)
-        kept, key = self._kept, bits(*sources)
+        kept, key = self._kept, (*_settings(compute), *bits(*sources))
         for i, (known, value) in enumerate(kept):
             if known == key:
                 if i:

@@ -288,3 +288,16 @@ def test_compiled_gradients(channels: int, order: int) -> None:
     actual = torch.autograd.grad(compiled(sos, state), (sos, state))
     for a, e in zip(actual, expected, strict=True):
         assert_close(a.flatten(), e.flatten(), 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_the_default_type_does_not_matter(dtype: torch.dtype) -> None:
+    sos = torch.tensor([[[0.2, 0.1, 0.0, 1.0, -1.999, 0.9991]], [[1.0, 0.0, 0.0, 1.0, 0.2, 0.1]]])
+    x = torch.randn(100)
+    expected = biquad_cascade(x, sos)
+    torch.set_default_dtype(dtype)
+    try:
+        found = biquad_cascade(x, sos)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
@@ -66,6 +67,17 @@ def test_what_inference_mode_has_seen_serves_training() -> None:
     x = torch.ones(1, requires_grad=True)
     (x * kept).sum().backward()
     assert memo.get(lambda t: t[:1], a) is kept
+
+
+def test_what_a_partial_function_was_given_counts() -> None:
+    memo, x = Memo(), torch.ones(3)
+
+    def scaled(x: Tensor, by: float) -> Tensor:
+        return by * x
+
+    assert torch.equal(memo.get(partial(scaled, by=2.0), x), 2 * x)
+    assert torch.equal(memo.get(partial(scaled, by=3.0), x), 3 * x)
+    assert torch.equal(memo.get(partial(scaled, by=2.0), x), 2 * x)
 
 
 def test_copies_begin_empty() -> None:

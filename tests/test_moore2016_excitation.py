@@ -271,6 +271,26 @@ def test_compile_of_shared_frequencies(learnable: bool) -> None:
             assert_within(a, e, 1e-9 * e.abs().max())
 
 
+def test_export_of_shared_frequencies() -> None:
+    """Any number of rows, also as many as there are components."""
+    pattern, freqs = tamt.Moore2016ExcitationPattern(), torch.linspace(50, 3000, 60)
+    levels = 50 + 10 * torch.randn(3, 60)
+    rows = {0: torch.export.Dim("rows")}
+    exported = torch.export.export(pattern, (freqs, levels), dynamic_shapes=(None, rows)).module()
+    for count in (2, 60, 61):
+        levels = 50 + 10 * torch.randn(count, 60)
+        assert_within(exported(freqs, levels), pattern(freqs, levels), 1e-4)
+
+
+def test_a_changed_limit_is_followed() -> None:
+    freqs, levels = torch.linspace(50, 3000, 40), 50 + 10 * torch.randn(9, 40)
+    pattern = tamt.Moore2016ExcitationPattern()
+    pattern(freqs, levels)
+    pattern.spreading_limit_octaves = 0.5
+    expected = tamt.Moore2016ExcitationPattern(spreading_limit_octaves=0.5)(freqs, levels)
+    assert torch.equal(pattern(freqs, levels), expected)
+
+
 @pytest.mark.parametrize("count", [30, 200])
 def test_float32_needs_neither_float64_nor_complex(count: int, mps_safe: type) -> None:
     module = few(learnable=True, dtype=torch.float32)

@@ -500,3 +500,11 @@ def test_wrong_shapes() -> None:
     for shape in ((2, SHORT), (1, 1, SHORT), (1, 3, SHORT), (1, 1, 2, SHORT), (SHORT,)):
         with pytest.raises(ValueError, match=re.escape(f"audio must have shape (B, 2, N), got {shape}")):
             module(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_limits_that_are_none(value: float) -> None:
+    module = Moore2016Spectrum()
+    module.freq_limits[0, 0] = value
+    with pytest.raises(ValueError, match="freq_limits must be finite"):
+        module(torch.zeros(1, 2, 2080))

@@ -176,14 +176,15 @@ def test_functional_call(case: Case, learnable: bool) -> None:
 
 
 @cases
+@learnables
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_the_default_type_does_not_matter(case: Case, dtype: torch.dtype) -> None:
+def test_the_default_type_does_not_matter(case: Case, dtype: torch.dtype, learnable: bool) -> None:
     """Neither at construction nor in a call: loaders of large models change it around both."""
-    usual, inputs = case.make(), case.inputs()
+    usual, inputs = case.make(learnable), case.inputs()
     wanted = tensors(usual(*inputs))
     torch.set_default_dtype(dtype)
     try:
-        module = case.make()
+        module = case.make(learnable)
         result = tensors(module(*inputs))
     finally:
         torch.set_default_dtype(torch.float32)

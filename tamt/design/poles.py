@@ -71,7 +71,8 @@ def stable_denominator(a: Tensor, limit: float = 0.98) -> Tensor:
         square = reflection.square().sum(-1, keepdim=True)
         outside = square >= 0.9999  # float32 cannot tell closer to 1; a 12-fold root at 0.9 is still inside
         stable = stable & ~outside
-        reflection = reflection * torch.rsqrt(square.clamp(min=1)) * torch.where(outside, limit, 1.0)
+        inside = torch.where(outside, limit, torch.ones_like(square))
+        reflection = reflection * torch.rsqrt(square.clamp(min=1)) * inside
         reflections.append(reflection)
         head = lower[:, :-1]
         remainder = 1 - reflection.square().sum(-1, keepdim=True)

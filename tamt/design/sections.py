@@ -83,8 +83,9 @@ def biquad_sections(sos: Tensor) -> Biquads:
     n1, n0 = (v / a0 for v in _shifted(b0, b1, b2, r))
     direct = b0 / a0
     with torch.no_grad():
-        omega = torch.maximum(kappa.abs().sqrt(), a.abs() / 4)
-        omega = torch.exp2(torch.round(torch.log2(torch.maximum(omega, torch.where(r == 0, 0.5, 2.0**-30)))))
+        least = torch.where(r == 0, 0.5, torch.full_like(r, 2.0**-30))
+        omega = torch.maximum(torch.maximum(kappa.abs().sqrt(), a.abs() / 4), least)
+        omega = torch.exp2(torch.round(torch.log2(omega)))
     e1 = n1 - a * direct
     e2 = ((n0 - kappa * direct) - a * e1) / omega
     with torch.no_grad():

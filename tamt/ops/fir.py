@@ -48,6 +48,7 @@ def fir(x: Tensor, taps: Tensor, *, state: Tensor | None = None, per_channel: bo
     Notes
     -----
     Exact to the rounding of transforms, which is relative to the largest samples of a block and not to those near by.
+    Samples so large that a transform overflows, from about 1e35 in float32, spoil their block as a whole.
     Gradients reach the signal, the taps and the state.
     """
     signal_dims = 2 if per_channel else 1

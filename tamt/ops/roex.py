@@ -77,7 +77,8 @@ def roex(
         In dB; -120 without components. A row with a level or a frequency that is NaN, a level of +inf or a frequency
         above 100 kHz is NaN; frequencies above 100 kHz are a ValueError on the CPU, outside of ``torch.compile``.
     """
-    if freqs.dim() < 1 or freqs.shape not in (levels.shape, levels.shape[-1:]):
+    same = freqs.shape == (levels.shape if freqs.dim() == levels.dim() else levels.shape[-1:])
+    if freqs.dim() < 1 or levels.dim() < 1 or not same:
         raise ValueError(
             "freqs and levels must have the same shape (..., C), or the shapes (C,) and (..., C), got "
             f"{tuple(freqs.shape)} and {tuple(levels.shape)}"

@@ -220,6 +220,8 @@ class Moore2016Spectrum(Base):
 
     def _build(self, limits: Tensor) -> None:
         """Bands, and the tensors that belong to them, for limits (6, 2) in Hz on the CPU."""
+        if not limits.isfinite().all():
+            raise ValueError(f"freq_limits must be finite, got {limits.tolist()}")
         bands, scales = [], []
         for k, (length, (low, high)) in enumerate(zip(WINDOWS, limits.tolist(), strict=True)):
             if self.learnable:
