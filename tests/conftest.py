@@ -42,9 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # Of so many cases of a test in these files every run has some, evenly spread; all of them are for `make test-all`.
 CASES_IN_EVERY_RUN = {
+    "interpreter/test_iir.py::test_several_filters": 1,
     "interpreter/": 2,
     "compile/test_kernel_census": 1000,
-    "compile/": 2,
+    "compile/": 1,
     "test_transforms": 4,
     "test_state": 6,
     "test_nan_causality": 6,

@@ -216,6 +216,7 @@ def test_no_figure_of_a_gpu_without_its_result_file() -> None:
     assert pages.roofline(kernels, device).count("3.0x") == 1
 
 
+@pytest.mark.slow  # every run imports and tries the benchmarks without asv
 def test_asv_check() -> None:
     pytest.importorskip("asv")
     command = [sys.executable, "-m", "asv", "check", "--python=same"]
