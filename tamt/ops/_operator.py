@@ -196,7 +196,7 @@ class Operator:
     dtype: torch.dtype | None = None
     library: torch.library.Library = field(init=False, repr=False)
 
-    @property
+    @functools.cached_property
     def count(self) -> int:
         """Number of operands that are tensors."""
         return len(self.signature.tensors)

@@ -8,7 +8,6 @@ pass.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -137,7 +136,7 @@ def register(
     if isinstance(backward, Backward):
         _check_backward(signature, backward)
         own.keeps = signature.places_of_results(backward.keeps.split())
-        own.backward = functools.partial(_passed_back, own, backward, _backward_of(own, backward).install())
+        own.backward = _passed_back(own, backward, _backward_of(own, backward).install())
     else:
         own.backward = backward
     return own.install()
@@ -226,16 +225,18 @@ def _backward_of(own: Operator, backward: Backward) -> Operator:
     )
 
 
-def _passed_back(
-    own: Operator, backward: Backward, operator: torch._ops.OpOverload, ctx: Any, *grads: Tensor
-) -> tuple[Tensor | None, ...]:
-    """Gradients of an operator's arguments by that of its backward pass; only those that are needed."""
-    needs = ctx.needs_input_grad
-    operands, kept = list(ctx.saved_tensors[: own.count]), ctx.saved_tensors[own.count :]
-    if any(need and i not in own.linear for i, need in enumerate(needs)):
-        for i in own.signature.places(backward.silences.split()):
-            operands[i] = silenced(operands[i])
-    flags = [any(needs[i] for i in own.signature.places(group.split())) for group in backward.needs]
-    found = as_tuple(operator(*grads, *operands, *kept, *ctx.parameters, *flags))
-    by_place = dict(zip(own.signature.places(backward.of.split()), found, strict=True))
-    return tuple(by_place.get(i) if need else None for i, need in enumerate(needs))
+def _passed_back(own: Operator, backward: Backward, operator: torch._ops.OpOverload) -> Callable[..., Any]:
+    """The backward pass of autograd by its operator: gradients of all arguments, only those that are needed."""
+    of, silent = (own.signature.places(names.split()) for names in (backward.of, backward.silences))
+    groups = [own.signature.places(group.split()) for group in backward.needs]
+
+    def passed_back(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        needs, saved = ctx.needs_input_grad, list(ctx.saved_tensors)
+        if any(need and i not in own.linear for i, need in enumerate(needs)):
+            for i in silent:
+                saved[i] = silenced(saved[i])
+        flags = [any(needs[i] for i in group) for group in groups]
+        found = dict(zip(of, as_tuple(operator(*grads, *saved, *ctx.parameters, *flags)), strict=True))
+        return tuple(found.get(i) if need else None for i, need in enumerate(needs))
+
+    return passed_back
