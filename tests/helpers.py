@@ -6,10 +6,13 @@ import gc
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tamt import DRNLFilterbank
 from tamt.design import drnl as design
@@ -67,6 +70,36 @@ def judge(error: Tensor, tolerance: float | Tensor) -> float:
     worst = share.argmax()
     assert share[worst] <= 1, f"error {error.flatten()[worst]:.2e} exceeds {limit.flatten()[worst]:.2e}"
     return share[worst].item()
+
+
+CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+
+
+class Steps(TorchDispatchMode):
+    """Keeps every tensor made inside the operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[Tensor] = []
+        self.results: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "tamt":
+            with self:  # the mode is off inside its own handler
+                out = func.redispatch(CPU, *args)
+            self.results += out
+        else:
+            out = func(*args, **(kwargs or {}))
+            self.made += [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        return out
+
+    def largest_temporary(self, x: Tensor, y: Tensor, *others: Tensor) -> int:
+        """Bytes of what was made beside operands and results, ``x``, ``y`` and copies of these."""
+        lasting = {t.untyped_storage().data_ptr() for t in (*self.results, x, y, *others)}
+        storages = [t.untyped_storage() for t in self.made]
+        # Where the signal cannot be looked at, as inside of a mode, backward makes one copy of it without NaN.
+        beside = [s.nbytes() for s in storages if s.data_ptr() not in lasting]
+        return max(size for size in beside if size not in (x.nbytes, y.nbytes))
 
 
 def in_a_process_group(folder: Path, body: Callable[[], None]) -> None:

@@ -6,14 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import QUICK, assert_close, compiled_elsewhere
+from helpers import QUICK, Steps, assert_close, compiled_elsewhere
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 from torch import Tensor
 from torch.nn.functional import conv1d, pad
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from tamt.ops import fft_drnl as ops
 from tamt.ops._operator import operators
@@ -58,28 +56,6 @@ def naive(x: Tensor, impulses: Tensor, stick: Tensor, past_x: Tensor, past_w: Te
     w = torch.cat((past_w, broken_stick(conv1d(signal[:, None], front), stick)), 2)
     y = conv1d(signal[:, None], linear) + conv1d(w, back, groups=channels)
     return y, signal[:, length:], w[..., length:]
-
-
-CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
-
-
-class Steps(TorchDispatchMode):
-    """Keeps every tensor made inside the operators."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: list[Tensor] = []
-        self.results: list[Tensor] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace == "tamt":
-            with self:  # the mode is off inside its own handler
-                out = func.redispatch(CPU, *args)
-            self.results += out
-        else:
-            out = func(*args, **(kwargs or {}))
-            self.made += [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-        return out
 
 
 @pytest.mark.parametrize("length", [0, 1, M - 2, M - 1, M, M + 1, HOP - 1, HOP, HOP + 1, 3 * HOP + 7])
@@ -350,11 +326,7 @@ def test_memory_does_not_grow_with_the_signal(monkeypatch: pytest.MonkeyPatch) -
             y, _ = ops.fft_drnl(x, spectra, stick, M)
             torch.autograd.grad(y, x, torch.ones_like(y))
         assert len(steps.results) == 7
-        lasting = {t.untyped_storage().data_ptr() for t in (*steps.results, x, spectra, y)}
-        storages = [t.untyped_storage() for t in steps.made]
-        # Where the signal cannot be looked at, as inside of a mode, backward makes one copy of it without NaN.
-        beside = [s.nbytes() for s in storages if s.data_ptr() not in lasting]
-        return max(size for size in beside if size not in (x.nbytes, y.nbytes))
+        return steps.largest_temporary(x, y, spectra)
 
     short = largest(20 * HOP)
     assert short >= 6 * SIZE * 8  # two blocks of three channels

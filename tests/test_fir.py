@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import QUICK, assert_close, compiled_elsewhere
+from helpers import QUICK, Steps, assert_close, compiled_elsewhere
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_fft_drnl import Steps
 from torch import Tensor
 from torch.func import jvp, vmap
 
@@ -296,11 +295,7 @@ def test_memory_does_not_grow_with_the_signal(monkeypatch: pytest.MonkeyPatch) -
             y, _ = ops.fir_rows(x, taps, past)
             torch.autograd.grad(y, (x, taps), torch.ones_like(y))
         assert len(steps.results) == 5
-        lasting = {t.untyped_storage().data_ptr() for t in (*steps.results, x, y)}
-        storages = [t.untyped_storage() for t in steps.made]
-        # Where the signal cannot be looked at, as inside of a mode, backward makes one copy of it without NaN.
-        beside = [s.nbytes() for s in storages if s.data_ptr() not in lasting]
-        return max(size for size in beside if size not in (x.nbytes, y.nbytes))
+        return steps.largest_temporary(x, y)
 
     short = largest(20 * HOP)
     assert short >= 6 * SIZE * 8  # two blocks of three channels
