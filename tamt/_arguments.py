@@ -17,6 +17,20 @@ def check_sampling_rate(fs: float) -> None:
         raise ValueError(f"fs must be a positive number of Hz, got {fs}")
 
 
+def check_count(name: str, value: int) -> None:
+    """An integer of at least 1, or a ValueError."""
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value}")
+
+
+def check_floating(name: str, value: Any) -> None:
+    """A tensor of a floating type, or a TypeError."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be of a floating type, got {value.dtype}")
+
+
 def check_computing_type(dtype: torch.dtype) -> None:
     """float32 or float64, or a TypeError."""
     if dtype not in (torch.float32, torch.float64):
@@ -76,10 +90,7 @@ def centre_frequencies(fc: Any, fs: float, between: Callable[[float, float], Ten
 
 def as_signal(x: Tensor, dtype: torch.dtype) -> Tensor:
     """``x`` in the computing type, or an error if it is no signal (..., T)."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"the signal must be a torch.Tensor, got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise TypeError(f"the signal must be of a floating type, got {x.dtype}")
+    check_floating("the signal", x)
     if x.dim() < 1:
         raise ValueError("the signal must have shape (..., T), got ()")
     return x.to(dtype)

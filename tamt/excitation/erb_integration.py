@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tamt._arguments import check_sampling_rate
+from tamt._arguments import check_floating, check_sampling_rate
 from tamt._base import DESIGN, Base, computing_type
 from tamt._memo import Memo, readable
 from tamt.ops.product import product
@@ -135,11 +135,8 @@ class ERBIntegration(Base):
         Tensor (..., n_erb_bands)
             Levels in dB SPL.
         """
-        for name, tensor in (("psd", psd), ("freqs", freqs)):
-            if not isinstance(tensor, Tensor):
-                raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
-            if not tensor.is_floating_point():
-                raise TypeError(f"{name} must be of a floating type, got {tensor.dtype}")
+        check_floating("psd", psd)
+        check_floating("freqs", freqs)
         if freqs.dim() != 1 or freqs.shape[0] < 2:
             raise ValueError(f"freqs must have shape (n_bins,) with at least 2 bins, got {tuple(freqs.shape)}")
         if psd.dim() < 1 or psd.shape[-1] != freqs.shape[0]:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tamt._arguments import check_sampling_rate
+from tamt._arguments import check_floating, check_sampling_rate
 from tamt._base import DESIGN, Base, computing_type
 from tamt.ops.spreading import spreading
 from tamt.scales import erbrate2f, erbrate_positions
@@ -133,10 +133,7 @@ class ExcitationPattern(Base):
         Tensor (..., n_erb_bands)
             Excitation levels in dB SPL.
         """
-        if not isinstance(E, Tensor):
-            raise TypeError(f"E must be a torch.Tensor, got {type(E).__name__}")
-        if not E.is_floating_point():
-            raise TypeError(f"E must be of a floating type, got {E.dtype}")
+        check_floating("E", E)
         if E.dim() < 1 or E.shape[-1] != self.n_erb_bands:
             raise ValueError(f"E must have shape (..., {self.n_erb_bands}), got {tuple(E.shape)}")
         dtype = computing_type(E)

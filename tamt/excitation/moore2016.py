@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from tamt._arguments import check_floating
 from tamt._base import DESIGN, Base
 from tamt._memo import Memo
 from tamt.ops.roex import roex, roex_weights
@@ -142,11 +143,8 @@ class Moore2016ExcitationPattern(Base):
         Tensor (..., N)
             Excitation levels in dB.
         """
-        for name, given in (("freqs", freqs), ("levels", levels)):
-            if not isinstance(given, Tensor):
-                raise TypeError(f"{name} must be a torch.Tensor, got {type(given).__name__}")
-            if not given.is_floating_point():
-                raise TypeError(f"{name} must be of a floating type, got {given.dtype}")
+        check_floating("freqs", freqs)
+        check_floating("levels", levels)
         freqs, limit, weights = freqs.to(self.dtype), self.spreading_limit_octaves, None
         if freqs.dim() == 1 < levels.dim():
             weights = self._weights.get(partial(roex_weights, limit=limit), freqs)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamt._arguments import centre_frequencies, check_sampling_rate, real_numbers, vector
+from tamt._arguments import centre_frequencies, check_count, check_sampling_rate, real_numbers, vector
 from tamt._base import DESIGN, Base
 from tamt._memo import Memo
 from tamt.design.drnl import DRNLSections
@@ -136,8 +136,7 @@ class DRNLFilterbank(Base):
     ) -> None:
         super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
-        if isinstance(n_channels, bool) or int(n_channels) != n_channels or n_channels < 1:
-            raise ValueError(f"n_channels must be an integer of at least 1, got {n_channels}")
+        check_count("n_channels", n_channels)
         if subject not in SUBJECTS:
             raise ValueError(f"subject must be one of {SUBJECTS}, got {subject!r}")
         if model not in MODELS:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tamt._arguments import check_count
 from tamt.filterbanks.drnl import FILTERS, MODELS, STICK, DRNLFilterbank
 from tamt.ops.fft_drnl import fft_drnl, filter_spectra
 
@@ -57,8 +58,7 @@ class FastDRNLFilterbank(DRNLFilterbank):
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        if isinstance(ir_length, bool) or int(ir_length) != ir_length or ir_length < 1:
-            raise ValueError(f"ir_length must be an integer of at least 1, got {ir_length}")
+        check_count("ir_length", ir_length)
         super().__init__(fc, fs, n_channels, subject, model, learnable, dtype, device=device)
         self.ir_length = int(ir_length)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamt._arguments import centre_frequencies, check_sampling_rate, vector
+from tamt._arguments import centre_frequencies, check_count, check_sampling_rate, vector
 from tamt._arithmetic import complex_divide, complex_multiply
 from tamt._base import DESIGN, Base
 from tamt._memo import Memo, readable
@@ -128,8 +128,7 @@ class GammatoneFilterbank(Base):
     ) -> None:
         super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
-        if isinstance(n, bool) or int(n) != n or n < 1:
-            raise ValueError(f"n must be an integer of at least 1, got {n}")
+        check_count("n", n)
         if betamul is not None and not (math.isfinite(betamul) and betamul > 0):
             raise ValueError(f"betamul must be positive, got {betamul}")
         if implementation not in ("sos", "poly"):

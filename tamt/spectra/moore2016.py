@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from tamt._arguments import as_signal
+from tamt._arguments import as_signal, check_count
 from tamt._base import DESIGN, Base
 from tamt.ops.compaction import compaction
 from tamt.ops.windowed_dft import dft_tables, windowed_dft
@@ -120,9 +120,9 @@ class Moore2016Spectrum(Base):
         super().__init__(learnable, device, dtype)
         if fs != FS:
             raise ValueError(f"fs must be {FS} Hz, got {fs}")
-        _check_count("segment_duration", segment_duration)
+        check_count("segment_duration", segment_duration)
         if max_components is not None:
-            _check_count("max_components", max_components)
+            check_count("max_components", max_components)
         if not math.isfinite(db_max):
             raise ValueError(f"db_max must be a finite level in dB, got {db_max}")
         self.fs = fs
@@ -256,8 +256,3 @@ def _step(t: Tensor) -> Tensor:
     """Smooth step from 0 at -1 to 1 at 1 whose first two derivatives are continuous; ``_step(t) + _step(-t) = 1``."""
     u = (0.5 * t + 0.5).clamp(0, 1)
     return u * u * u * (10 + u * (6 * u - 15))
-
-
-def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value}")
