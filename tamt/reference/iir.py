@@ -263,16 +263,31 @@ def iir_backward(
     need_x: bool,
     need_coef: bool,
 ) -> tuple[Tensor, Tensor, Blocks]:
-    """Gradients to ``x``, ``state`` and the block matrices; those that are not needed are returned empty.
+    """Gradients to ``x``, ``state`` and the block matrices; those that are not needed are returned empty."""
+    matrices = plan(coef, kind, order)
+    grad_blocks = Blocks(*(m.new_zeros(m.shape) if need_coef else m.new_empty(0) for m in matrices.blocks))
+    grad_x, grad_state = cascade_backward(grad_y, grad_final, x, matrices, state, need_x, need_coef, grad_blocks)
+    return grad_x, grad_state, grad_blocks
+
+
+def cascade_backward(
+    grad_y: Tensor,
+    grad_final: Tensor,
+    x: Tensor,
+    matrices: Plan,
+    state: Tensor,
+    need_x: bool,
+    need_coef: bool,
+    grad_blocks: Blocks,
+) -> tuple[Tensor, Tensor]:
+    """Gradients to ``x`` and ``state``; those to the block matrices are added to ``grad_blocks``.
 
     The adjoint is the same kind of system run backwards in time: ``m_k = (A^L)^T m_{k+1} + C^T grad_y_k`` between
     blocks, ``grad_x_k = H^T grad_y_k + E^T m_{k+1}`` inside. Gradients of the block matrices are sums of outer products
     over all blocks.
     """
-    matrices = plan(coef, kind, order)
-    signal = signals_of(x, slice(None), len(coef))
+    signal = signals_of(x, slice(None), grad_y.shape[1])
     grad_x = signal.new_empty(signal.shape if need_x else (0, 0, 0))
-    grad_blocks = Blocks(*(m.new_zeros(m.shape) if need_coef else m.new_empty(0) for m in matrices.blocks))
     cut = list(pieces(x.shape[-1]))
     starts, last = [], state.transpose(0, 1)
     for piece, length in cut if need_coef else ():
@@ -299,10 +314,10 @@ def iir_backward(
             add_block_gradients(grad_blocks.over(length), grad, leaving, blocked(signal[..., piece], length), begun)
     grad_state = adjoint.transpose(0, 1).clone(memory_format=torch.contiguous_format)
     if not need_x:
-        return grad_x.flatten(), grad_state, grad_blocks
+        return grad_x.flatten(), grad_state
     if grad_x.shape != x.shape:  # a sum over each signal's filters
         grad_x = grad_x.unflatten(1, (x.shape[1], -1)).sum(2)
-    return grad_x, grad_state, grad_blocks
+    return grad_x, grad_state
 
 
 def _write_signal_gradient(grad: Tensor, leaving: Tensor, own: Tensor, krylov: Tensor, out: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from tamt.design.rows import BiquadSection, Feedback, ModalSection, OnepoleRow
@@ -81,3 +82,34 @@ def block_shapes(channels: int, states: int) -> tuple[tuple[int, ...], ...]:
         (channels, states, BLOCK),
         (channels, BLOCK.bit_length(), states, states),
     )
+
+
+def analytic_rows(coef: Tensor) -> Tensor:
+    """Rows (2 F, P) for real and imaginary part, one after the other, of the last state of one-pole sections (F, P).
+
+    The imaginary part is the real part of a filter whose gain, and so every state, is turned by -90 degrees.
+    """
+    decay, (re, im), rest = coef[:, :3], coef[:, 3:5].unbind(1), coef[:, 5:]
+    turned = torch.cat((decay, im[:, None], -re[:, None], rest), 1)
+    return torch.stack((coef, turned), 1).flatten(0, 1)
+
+
+def analytic_rows_vjp(grad: Tensor) -> Tensor:
+    """Gradient of (F, P) from that of :func:`analytic_rows`."""
+    straight, turned = grad.unflatten(0, (-1, 2)).unbind(1)
+    gain = torch.stack((-turned[:, 4], turned[:, 3]), 1)
+    return straight + torch.cat((turned[:, :3], gain, turned[:, 5:]), 1)
+
+
+def analytic_states(state: Tensor) -> Tensor:
+    """States (..., 2 F, N) of these filters from those of (..., F, N); of them, the even ones are the latter."""
+    re, im = state.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack((im, -re), -1).flatten(-2)
+    return torch.stack((state, turned), -2).flatten(-3, -2)
+
+
+def analytic_states_vjp(grad: Tensor) -> Tensor:
+    """Gradient of (..., F, N) from that of :func:`analytic_states`."""
+    straight, turned = grad.unflatten(-2, (-1, 2)).unbind(-2)
+    re, im = turned.unflatten(-1, (-1, 2)).unbind(-1)
+    return straight + torch.stack((-im, re), -1).flatten(-2)

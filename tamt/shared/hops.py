@@ -1,0 +1,158 @@
+"""Means over hops of what a detector makes of a filterbank's output, without ever holding that output.
+
+A hop of ``hop`` samples has the mean of what the detector gives for each of them: ``'power'`` the square, ``'halfwave'``
+the positive half. ``'envelope'`` is half the squared magnitude of an analytic output: with its real and imaginary part
+as two channels side by side, the mean of their powers.
+
+An output is made in chunks of time, from the filters' states at their starts: forward from the first to the last;
+backward from the last to the first, where every chunk is made again. So memory beyond operands and results grows with
+the length only by the states at the chunks' starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+DETECTORS = ("envelope", "power", "halfwave")
+CHUNK = 1 << 21  # output samples in work together on a CPU
+GPU_CHUNK = 1 << 22  # and elsewhere
+LEAST = 1024  # samples of a chunk: rather fewer rows at a time
+
+States = tuple[Tensor, ...]
+
+
+def detect(y: Tensor, detector: str) -> Tensor:
+    """What the detector gives for each sample of an output; NaN for NaN."""
+    return y.relu() if detector == "halfwave" else y.square()
+
+
+def detect_(y: Tensor, detector: str) -> Tensor:
+    """:func:`detect` in place."""
+    return y.relu_() if detector == "halfwave" else y.square_()
+
+
+def hop_means(values: Tensor, hop: int) -> Tensor:
+    """Means (..., T // hop) over the whole hops of (..., T)."""
+    count = values.shape[-1] // hop
+    return values[..., : count * hop].unflatten(-1, (count, hop)).mean(-1)
+
+
+def parts_together(means: Tensor) -> Tensor:
+    """Envelopes (B, F, M) from the mean powers (B, 2 F, M) of real and imaginary parts."""
+    return means.unflatten(1, (-1, 2)).mean(2)
+
+
+def spans(start: int, stop: int, hop: int) -> Iterator[tuple[slice, slice, int]]:
+    """The samples from ``start`` to ``stop`` by the hops they belong to.
+
+    A slice of samples, counted from ``start``, the slice of hops that have them, and how many each of these has.
+    """
+    at = start
+    while at < stop:
+        first, inside = divmod(at, hop)
+        whole = 0 if inside else (stop - at) // hop
+        count, length = (whole, hop) if whole else (1, min(hop - inside, stop - at))
+        end = at + count * length
+        yield slice(at - start, end - start), slice(first, first + count), length
+        at = end
+
+
+def add_to_hops(values: Tensor, start: int, hop: int, sums: Tensor) -> None:
+    """Add values (..., n) of the samples from ``start`` on to the sums (..., M) of their hops."""
+    for samples, hops, length in spans(start, start + values.shape[-1], hop):
+        sums[..., hops] += values[..., samples].unflatten(-1, (-1, length)).sum(-1)
+
+
+def pull_back_(y: Tensor, grad: Tensor, start: int, hop: int, detector: str) -> None:
+    """The output (..., n) from ``start`` on becomes its gradient, from that of the hops' means (..., M)."""
+    if detector == "halfwave":
+        torch.gt(y, 0, out=y)
+    for samples, hops, length in spans(start, start + y.shape[-1], hop):
+        y[..., samples].unflatten(-1, (-1, length)).mul_(grad[..., hops, None])
+    y.mul_((1 if detector == "halfwave" else 2) / hop)
+
+
+class Chunks:
+    """A walk over outputs (B, F, T) of so many ``samples`` at a time: rows, and their pieces of time."""
+
+    def __init__(self, batch: int, channels: int, length: int, samples: int) -> None:
+        self.batch, self.length = batch, length
+        self.together = max(1, samples // max(1, channels * min(length, LEAST)))
+        rows = max(1, min(batch, self.together))
+        self.step = max(64, samples // max(1, rows * channels) // 64 * 64)
+
+    def rows(self) -> Iterator[slice]:
+        """Rows in work together."""
+        for first in range(0, self.batch, self.together):
+            yield slice(first, min(first + self.together, self.batch))
+
+    def times(self) -> list[slice]:
+        """Their samples, chunk by chunk."""
+        return [slice(t, min(t + self.step, self.length)) for t in range(0, self.length, self.step)]
+
+
+def in_chunks(
+    run: Callable[[Tensor, States], tuple[Tensor, States]],
+    x: Tensor,
+    states: States,
+    channels: int,
+    hop: int,
+    detector: str,
+    samples: int,
+) -> tuple[Tensor, States]:
+    """Means (B, F, T // hop) of the output that ``run`` makes of a chunk (R, n) from ``states``, and the final states.
+
+    The signal (B, T) has whole hops; states are (B, ...), and ``run`` returns those after the chunk.
+    """
+    means = x.new_zeros(x.shape[0], channels, x.shape[1] // hop)
+    finals = tuple(torch.empty_like(state, memory_format=torch.contiguous_format) for state in states)
+    chunks = Chunks(x.shape[0], channels, x.shape[1], samples)
+    for rows in chunks.rows():
+        now = tuple(state[rows] for state in states)
+        for time in chunks.times():
+            y, now = run(x[rows, time], now)
+            add_to_hops(detect_(y, detector), time.start, hop, means[rows])
+        for final, state in zip(finals, now, strict=True):
+            final[rows] = state
+    return means.div_(hop), finals
+
+
+def in_chunks_backward(
+    run: Callable[[Tensor, States], tuple[Tensor, States]],
+    pull_back: Callable[[Tensor, States, Tensor, States], tuple[Tensor, States]],
+    grad: Tensor,
+    grad_finals: States,
+    x: Tensor,
+    states: States,
+    hop: int,
+    detector: str,
+    need_x: bool,
+    samples: int,
+) -> tuple[Tensor, States]:
+    """Gradients of the signal and of the first states, of :func:`in_chunks`.
+
+    ``pull_back`` takes the gradients of a chunk's output and of the states after it, the chunk and the states before
+    it, and returns the gradients of these two; what it finds for coefficients it adds up itself.
+    """
+    grad_x = x.new_zeros(x.shape if need_x else 0)
+    grad_states = tuple(torch.empty_like(state, memory_format=torch.contiguous_format) for state in states)
+    chunks = Chunks(x.shape[0], grad.shape[1], grad.shape[2] * hop, samples)
+    times = chunks.times()
+    for rows in chunks.rows():
+        before = [tuple(state[rows] for state in states)]
+        for time in times[:-1]:
+            before.append(run(x[rows, time], before[-1])[1])
+        after = tuple(state[rows] for state in grad_finals)
+        for time in reversed(times):
+            y, _ = run(x[rows, time], before[-1])
+            pull_back_(y, grad[rows], time.start, hop, detector)
+            found, after = pull_back(y, after, x[rows, time], before.pop())
+            if need_x:
+                grad_x[rows, time] = found
+        for whole, part in zip(grad_states, after, strict=True):
+            whole[rows] = part
+    return grad_x, grad_states
