@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tamt._memo import Store, bits
 from tamt.reference.blocks import iir_blocks_vjp
-from tamt.reference.iir import Plan, block_states, cascade_backward, iir, pieces, plan
+from tamt.reference.iir import block_states, cascade_backward, iir, pieces, plan
 from tamt.reference.iir import definition as filtered
 from tamt.shared.hops import (
     CHUNK,
@@ -71,7 +71,8 @@ def _from_outputs(
         coef, state = analytic_rows(coef), analytic_states(state)
 
     def run(chunk: Tensor, states: States) -> tuple[Tensor, States]:
-        y, final = iir(chunk[:, None], coef, *states, kind, order)
+        (before,) = states
+        y, final = iir(chunk[:, None], coef, before, kind, order)
         return y, (final,)
 
     means, (final,) = in_chunks(run, x, (state,), len(coef), hop, detector, CHUNK)
@@ -179,11 +180,13 @@ def filter_frames_backward(
     total = Blocks(*(m.new_zeros(m.shape) if need_coef else m.new_empty(0) for m in matrices.blocks))
 
     def run(chunk: Tensor, states: States) -> tuple[Tensor, States]:
-        y, final = iir(chunk[:, None], coef, *states, kind, order)
+        (before,) = states
+        y, final = iir(chunk[:, None], coef, before, kind, order)
         return y, (final,)
 
     def pull_back(grad_y: Tensor, grads: States, chunk: Tensor, states: States) -> tuple[Tensor, States]:
-        of_x, of_state = cascade_backward(grad_y, *grads, chunk[:, None], matrices, *states, need_x, need_coef, total)
+        (after,), (before,) = grads, states
+        of_x, of_state = cascade_backward(grad_y, after, chunk[:, None], matrices, before, need_x, need_coef, total)
         return of_x.flatten(1) if need_x else of_x, (of_state,)
 
     grad_x, (grad_state,) = in_chunks_backward(

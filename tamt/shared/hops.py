@@ -1,6 +1,6 @@
 """Means over hops of what a detector makes of a filterbank's output, without ever holding that output.
 
-A hop of ``hop`` samples has the mean of what the detector gives for each of them: ``'power'`` the square, ``'halfwave'``
+A hop of ``hop`` samples has the mean of what the detector gives for each: ``'power'`` the square, ``'halfwave'``
 the positive half. ``'envelope'`` is half the squared magnitude of an analytic output: with its real and imaginary part
 as two channels side by side, the mean of their powers.
 
@@ -12,7 +12,6 @@ the length only by the states at the chunks' starts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
