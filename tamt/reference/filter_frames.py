@@ -18,9 +18,10 @@ from tamt.reference.blocks import iir_blocks_vjp
 from tamt.reference.iir import block_states, cascade_backward, iir, pieces, plan
 from tamt.reference.iir import definition as filtered
 from tamt.shared.hops import (
-    CHUNK,
+    Sizes,
     States,
     add_to_hops,
+    chunk_size,
     detect,
     detect_,
     hop_means,
@@ -75,7 +76,7 @@ def _from_outputs(
         y, final = iir(chunk[:, None], coef, before, kind, order)
         return y, (final,)
 
-    means, (final,) = in_chunks(run, x, (state,), len(coef), hop, detector, CHUNK)
+    means, (final,) = in_chunks(run, x, (state,), len(coef), hop, detector, Sizes(chunk_size(x)))
     return (parts_together(means), final[:, ::2].clone()) if detector == "envelope" else (means, final)
 
 
@@ -190,7 +191,7 @@ def filter_frames_backward(
         return of_x.flatten(1) if need_x else of_x, (of_state,)
 
     grad_x, (grad_state,) = in_chunks_backward(
-        run, pull_back, grad_means, (grad_final,), x, (state,), hop, detector, need_x, CHUNK
+        run, pull_back, grad_means, (grad_final,), x, (state,), hop, detector, need_x, Sizes(chunk_size(x))
     )
     grad_coef = iir_blocks_vjp(total, coef, kind, order) if need_coef else coef.new_empty(0)
     if envelope:

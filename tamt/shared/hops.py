@@ -12,6 +12,7 @@ the length only by the states at the chunks' starts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +20,6 @@ from torch import Tensor
 DETECTORS = ("envelope", "power", "halfwave")
 CHUNK = 1 << 21  # output samples in work together on a CPU
 GPU_CHUNK = 1 << 22  # and elsewhere
-LEAST = 1024  # samples of a chunk: rather fewer rows at a time
 
 States = tuple[Tensor, ...]
 
@@ -66,6 +66,11 @@ def add_to_hops(values: Tensor, start: int, hop: int, sums: Tensor) -> None:
         sums[..., hops] += values[..., samples].unflatten(-1, (-1, length)).sum(-1)
 
 
+def chunk_size(x: Tensor) -> int:
+    """Output samples to have in work together on the device of a signal."""
+    return CHUNK if x.device.type == "cpu" else GPU_CHUNK
+
+
 def pull_back_(y: Tensor, grad: Tensor, start: int, hop: int, detector: str) -> None:
     """The output (..., n) from ``start`` on becomes its gradient, from that of the hops' means (..., M)."""
     if detector == "halfwave":
@@ -75,14 +80,22 @@ def pull_back_(y: Tensor, grad: Tensor, start: int, hop: int, detector: str) -> 
     y.mul_((1 if detector == "halfwave" else 2) / hop)
 
 
-class Chunks:
-    """A walk over outputs (B, F, T) of so many ``samples`` at a time: rows, and their pieces of time."""
+class Sizes(NamedTuple):
+    """How a walk cuts its work."""
 
-    def __init__(self, batch: int, channels: int, length: int, samples: int) -> None:
+    samples: int  # of output in work together
+    unit: int = 64  # pieces of time are multiples of it, but for the last
+    least: int = 1024  # samples of a piece: rather fewer rows at a time
+
+
+class Chunks:
+    """A walk over outputs (B, F, T): some rows after others, and of these one piece of time after the other."""
+
+    def __init__(self, batch: int, channels: int, length: int, sizes: Sizes) -> None:
         self.batch, self.length = batch, length
-        self.together = max(1, samples // max(1, channels * min(length, LEAST)))
-        rows = max(1, min(batch, self.together))
-        self.step = max(64, samples // max(1, rows * channels) // 64 * 64)
+        self.together = max(1, sizes.samples // max(1, channels * min(length, sizes.least)))
+        width = max(1, channels * min(batch, self.together))
+        self.step = max(1, sizes.samples // width // sizes.unit) * sizes.unit
 
     def rows(self) -> Iterator[slice]:
         """Rows in work together."""
@@ -101,15 +114,15 @@ def in_chunks(
     channels: int,
     hop: int,
     detector: str,
-    samples: int,
+    sizes: Sizes,
 ) -> tuple[Tensor, States]:
     """Means (B, F, T // hop) of the output that ``run`` makes of a chunk (R, n) from ``states``, and the final states.
 
-    The signal (B, T) has whole hops; states are (B, ...), and ``run`` returns those after the chunk.
+    States are (B, ...), and ``run`` returns those after the chunk.
     """
     means = x.new_zeros(x.shape[0], channels, x.shape[1] // hop)
-    finals = tuple(torch.empty_like(state, memory_format=torch.contiguous_format) for state in states)
-    chunks = Chunks(x.shape[0], channels, x.shape[1], samples)
+    finals = tuple(state.clone(memory_format=torch.contiguous_format) for state in states)
+    chunks = Chunks(x.shape[0], channels, means.shape[2] * hop, sizes)
     for rows in chunks.rows():
         now = tuple(state[rows] for state in states)
         for time in chunks.times():
@@ -130,7 +143,7 @@ def in_chunks_backward(
     hop: int,
     detector: str,
     need_x: bool,
-    samples: int,
+    sizes: Sizes,
 ) -> tuple[Tensor, States]:
     """Gradients of the signal and of the first states, of :func:`in_chunks`.
 
@@ -138,8 +151,8 @@ def in_chunks_backward(
     it, and returns the gradients of these two; what it finds for coefficients it adds up itself.
     """
     grad_x = x.new_zeros(x.shape if need_x else 0)
-    grad_states = tuple(torch.empty_like(state, memory_format=torch.contiguous_format) for state in states)
-    chunks = Chunks(x.shape[0], grad.shape[1], grad.shape[2] * hop, samples)
+    grad_states = tuple(grad.clone(memory_format=torch.contiguous_format) for grad in grad_finals)
+    chunks = Chunks(x.shape[0], grad.shape[1], grad.shape[2] * hop, sizes)
     times = chunks.times()
     for rows in chunks.rows():
         before = [tuple(state[rows] for state in states)]
