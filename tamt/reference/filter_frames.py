@@ -48,6 +48,7 @@ from tamt.shared.nonfinite import finite, on_cpu
 SLICE = 1 << 18  # output samples of a product, few enough to be in the cache when they are added up
 PIECE = 1 << 18  # samples of the signal whose block states are held together
 LEAST_BLOCK = 16  # samples of the blocks of a backward pass without outputs; shorter ones take longer than outputs do
+PRODUCTS = 512  # blocks whose products of samples are in the cache together
 KEPT = 32 << 20  # bytes of matrices kept for later calls
 
 
@@ -269,8 +270,8 @@ def quadratic_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Backward pass for power and envelope without outputs, in blocks of ``length`` samples, a divisor of the hop.
 
-    With ``v = (s, x)`` of a block and ``g`` the gradient of its power, ``2 g W' W v`` is that of v, and ``2 W sum(g v
-    v')`` that of W. So the sum over blocks of ``g x x'`` is one product for all channels, which share x.
+    With ``v = (s, x)`` of a block and g the gradient of its power, ``2 g W' W v`` is that of v, and ``W sum(2 g v v')``
+    that of W. The sum over blocks of ``2 g x x'`` is one product for all channels, as they share x.
     """
     envelope = detector == "envelope"
     responses = responses_of(coef, kind, order, envelope)
@@ -280,47 +281,50 @@ def quadratic_backward(
     tree = scan.Tree(functools.reduce(torch.matmul, factors.unbind(1)))
     krylov = blocks.over(length).input  # (F, N, L)
     channels, states = krylov.shape[:2]
-    grad_power = grad_means / (2 * hop if envelope else hop)
+    grad_power = grad_means / (hop if envelope else hop / 2)  # twice that of the sum over a hop of |W v|^2
     grad_x = torch.zeros_like(x) if need_x else x.new_empty(0)
     sums = Forms(x.new_empty(0), *(torch.zeros_like(form) for form in forms[1:]))
     grad_krylov, grad_over = torch.zeros_like(krylov), torch.zeros_like(forms.ss)
 
-    def starts_of(signal: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
-        """States (F, R, K, N) before blocks (R, K, L), and after the last."""
-        ends = signal @ krylov.flatten(0, 1).t()
-        return scan.scan(ends.unflatten(-1, (channels, states)).permute(2, 0, 1, 3), now, tree)
+    def starts_of(samples: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
+        """States (F, R, K, N) before blocks (R K, L), and after the last ones."""
+        ends = torch.bmm(samples.expand(channels, -1, -1), krylov.mT)
+        return scan.scan(ends.unflatten(1, (now.shape[1], -1)), now, tree)
 
     def advance(chunk: Tensor, before: States) -> States:
-        return (starts_of(blocked(chunk, length), before[0].transpose(0, 1))[1].transpose(0, 1),)
+        _, after = starts_of(blocked(chunk, length).flatten(0, 1), before[0].transpose(0, 1))
+        return (after.transpose(0, 1),)
 
     def pull_back(rows: slice, time: slice, before: States, after: States) -> States:
-        signal = blocked(x[rows, time], length)
-        count = signal.shape[1]
-        starts, _ = starts_of(signal, before[0].transpose(0, 1))
+        samples = blocked(x[rows, time], length).flatten(0, 1)  # (R K, L)
+        shared = samples.expand(channels, -1, -1)
+        starts, _ = starts_of(samples, before[0].transpose(0, 1))
+        count = starts.shape[2]
+        starts = starts.flatten(1, 2)  # (F, R K, N)
         hops = torch.arange(time.start, time.stop, length, device=x.device) // hop
-        grad = grad_power[rows].index_select(2, hops).transpose(0, 1)  # (F, R, K)
-        weighted = (2 * grad[..., None] * starts).flatten(1, 2)  # (F, R K, N)
-        samples = signal.flatten(0, 1)  # (R K, L)
-        observed = (samples @ forms.sx.flatten(0, 1).t()).unflatten(-1, (channels, states)).transpose(0, 1)
-        observed = observed * (2 * grad).flatten(1, 2)[..., None] + weighted @ forms.ss
+        grad = grad_power[rows].index_select(2, hops).transpose(0, 1).flatten(1)[..., None]  # (F, R K, 1)
+        weighted = grad * starts
+        observed = torch.bmm(shared, forms.sx.mT).mul_(grad).baddbmm_(weighted, forms.ss)
         leaving, grad_now = scan.adjoint(observed.unflatten(1, (-1, count)), after[0].transpose(0, 1), tree)
         leaving = leaving.flatten(1, 2)
         if need_coef:
-            products = (samples[:, :, None] * samples[:, None]).flatten(1)
-            sums.xx.add_(((2 * grad).flatten(1) @ products).view_as(sums.xx))
-            sums.sx.add_((weighted.mT.flatten(0, 1) @ samples).view_as(sums.sx))
-            sums.ss.add_(weighted.mT @ starts.flatten(1, 2))
-            grad_krylov.add_((leaving.mT.flatten(0, 1) @ samples).view_as(krylov))
-            grad_over.add_(leaving.mT @ starts.flatten(1, 2))
+            for first in range(0, len(samples), PRODUCTS):
+                some = samples[first : first + PRODUCTS]
+                products = (some[:, :, None] * some[:, None]).flatten(1)
+                sums.xx.view(channels, -1).addmm_(grad[:, first : first + PRODUCTS, 0], products)
+            sums.sx.baddbmm_(weighted.mT, shared)
+            sums.ss.baddbmm_(weighted.mT, starts)
+            grad_krylov.baddbmm_(leaving.mT, shared)
+            grad_over.baddbmm_(leaving.mT, starts)
         if need_x:
-            forms_of_blocks = ((2 * grad).flatten(1).t() @ forms.xx.flatten(1)).view(-1, length, length)
+            forms_of_blocks = (grad[..., 0].t() @ forms.xx.flatten(1)).view(-1, length, length)
             found = torch.bmm(forms_of_blocks, samples[..., None])[..., 0]
             found += weighted.transpose(0, 1).flatten(1) @ forms.sx.flatten(0, 1)
             found += leaving.transpose(0, 1).flatten(1) @ krylov.flatten(0, 1)
-            grad_x[rows, time] = found.view(signal.shape[0], -1)
+            grad_x[rows, time] = found.view(-1, time.stop - time.start)
         return (grad_now.transpose(0, 1),)
 
-    sizes = Sizes(2 * chunk_size(x), unit=length)
+    sizes = Sizes(2 * chunk_size(x), unit=8 * length)
     chunks = Chunks(len(x), len(coef), grad_means.shape[2] * hop, sizes)
     (grad_state,) = in_chunks_backward(advance, pull_back, x, (state,), (grad_final,), chunks)
     if not need_coef:
