@@ -143,7 +143,9 @@ class Cochleagram(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Frames of ``x`` (..., T): (..., F, M), ``M = 1 + (T - frame_length) // hop_length``, 0 for less than one."""
-        return self.stream(x)[0]
+        x = as_signal(x, self.bank.dtype)
+        means, _ = self.bank._hop_means(x, None, self.hop_length, self.detector)
+        return self._compressed(self._framed(means))
 
     def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Frames that the next chunk of a signal completes.
@@ -175,8 +177,8 @@ class Cochleagram(nn.Module):
             means = torch.cat((earlier, means), -1)
         wanted = max(0, means.shape[-1] - (self._hops - 1))
         # Copies: a view would keep all of the chunk, and change with it.
-        state = *after, means[..., wanted:].clone(), x[..., whole:].clone()
-        return self._compressed(self._framed(means)), state
+        waiting = (part.clone(memory_format=torch.contiguous_format) for part in (means[..., wanted:], x[..., whole:]))
+        return self._compressed(self._framed(means)), (*after, *waiting)
 
     @property
     def _hops(self) -> int:
