@@ -59,6 +59,10 @@ class Cochleagram(nn.Module):
         Centre frequencies of the bank in Hz.
     frame_rate : float
         Frames per second, in Hz.
+    learnable : bool
+        Whether the bank is.
+    dtype : torch.dtype
+        Computing type of the bank.
 
     Raises
     ------
@@ -118,6 +122,16 @@ class Cochleagram(nn.Module):
         return self.bank.fc
 
     @property
+    def learnable(self) -> bool:
+        """Whether the bank's filters are parameters."""
+        return self.bank.learnable
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Computing type of the bank."""
+        return self.bank.dtype
+
+    @property
     def frame_rate(self) -> float:
         """Frames per second."""
         return self.bank.fs / self.hop_length
@@ -151,7 +165,7 @@ class Cochleagram(nn.Module):
             That of the bank after the last whole hop, the means over the hops that frames to come need as well (...,
             F, K), and the samples after the last whole hop (..., R).
         """
-        x = as_signal(x, self.bank.dtype)
+        x = as_signal(x, self.dtype)
         before, earlier = None, None
         if state is not None:
             *kept, earlier, rest = check_state(state, self.bank.STATES + 2)

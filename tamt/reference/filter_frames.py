@@ -66,8 +66,10 @@ def filter_frames(
     x = x[:, : x.shape[1] // hop * hop].contiguous()
     if on_cpu(x):
         means, final = _in_slices(x, coef, state.contiguous(), kind, order, hop, detector)
-        if finite(final):
-            return means, final
+        if not finite(final):  # those rows alone: what another row gives does not depend on them
+            bad = ~final.isfinite().all(2).all(1)
+            means[bad], final[bad] = _from_outputs(x[bad], coef, state[bad], kind, order, hop, detector)
+        return means, final
     return _from_outputs(x, coef, state, kind, order, hop, detector)
 
 
