@@ -181,7 +181,7 @@ class _Scale(NamedTuple):
             return factor * np.log10(np.maximum(values, 10 ** (_SILENCE_DB / factor)))
 
         if compression is None:
-            return cls(np.array, decibels, _SILENCE_DB, 1.0, f"{level} (dB re {reference})")
+            return cls(np.asarray, decibels, _SILENCE_DB, 1.0, f"{level} (dB re {reference})")
         if compression == "db":
             least = factor * math.log10(floor)
             return cls(lambda db: 10 ** (db / factor), decibels, least, 1.0, f"{level} (dB re {reference})")
