@@ -59,6 +59,10 @@ class Cochleagram(nn.Module):
         Centre frequencies of the bank in Hz.
     frame_rate : float
         Frames per second, in Hz.
+    learnable : bool
+        Whether the bank is.
+    dtype : torch.dtype
+        Computing type of the bank.
 
     Raises
     ------
@@ -118,6 +122,16 @@ class Cochleagram(nn.Module):
         return self.bank.fc
 
     @property
+    def learnable(self) -> bool:
+        """Whether the bank's filters are parameters."""
+        return self.bank.learnable
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Computing type of the bank."""
+        return self.bank.dtype
+
+    @property
     def frame_rate(self) -> float:
         """Frames per second."""
         return self.bank.fs / self.hop_length
@@ -129,7 +143,9 @@ class Cochleagram(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Frames of ``x`` (..., T): (..., F, M), ``M = 1 + (T - frame_length) // hop_length``, 0 for less than one."""
-        return self.stream(x)[0]
+        x = as_signal(x, self.bank.dtype)
+        means, _ = self.bank._hop_means(x, None, self.hop_length, self.detector)
+        return self._compressed(self._framed(means))
 
     def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Frames that the next chunk of a signal completes.
@@ -149,7 +165,7 @@ class Cochleagram(nn.Module):
             That of the bank after the last whole hop, the means over the hops that frames to come need as well (...,
             F, K), and the samples after the last whole hop (..., R).
         """
-        x = as_signal(x, self.bank.dtype)
+        x = as_signal(x, self.dtype)
         before, earlier = None, None
         if state is not None:
             *kept, earlier, rest = check_state(state, self.bank.STATES + 2)
@@ -161,8 +177,8 @@ class Cochleagram(nn.Module):
             means = torch.cat((earlier, means), -1)
         wanted = max(0, means.shape[-1] - (self._hops - 1))
         # Copies: a view would keep all of the chunk, and change with it.
-        state = *after, means[..., wanted:].clone(), x[..., whole:].clone()
-        return self._compressed(self._framed(means)), state
+        waiting = (part.clone(memory_format=torch.contiguous_format) for part in (means[..., wanted:], x[..., whole:]))
+        return self._compressed(self._framed(means)), (*after, *waiting)
 
     @property
     def _hops(self) -> int:
