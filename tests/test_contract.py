@@ -243,7 +243,7 @@ def test_gradients(case: Case, learnable: bool) -> None:
 @cases
 @learnables
 def test_silence(case: Case, learnable: bool) -> None:
-    """Zeros, alone and beside a signal, give finite results and gradients; of a stream 0 or the least of a compression."""
+    """Zeros, alone and beside a signal, give finite results and gradients; streams give 0, compressed or not."""
     module = case.make(learnable)
     least = {None: 0, "db": -200, 0.3: 1e-3}[case.options.get("compression")]
     for rows in (slice(0, 2), slice(1, 2)):
