@@ -145,6 +145,12 @@ def stick_operands(channels: int, length: int, rows: int, device: str) -> Operan
     return v.mul_(1 + 1e-3 * ((v.abs() / knee - 1).abs() < 1e-4)), stick(channels, device)
 
 
+def framed(hop: int, detector: str, channels: int, length: int, rows: int, device: str) -> Operands:
+    """Signal, gammatones, a state other than rest, and how to frame what they give."""
+    coef, state = cascade(4, False, channels).float().to(device), noise(rows, channels, 8, device=device)
+    return noise(rows, length, device=device), coef, state, "onepole", 4, hop, detector
+
+
 def drnl_operands(channels: int, length: int, rows: int, device: str) -> Operands:
     filters = [drnl_cascade(path, channels).float().to(device) for path in range(3)]
     states = [noise(rows, channels, coef.shape[1] // 3, device=device) for coef in filters]
@@ -211,6 +217,11 @@ def operations(most_samples: int = 320000, most_channels: int = 64) -> dict[str,
         load = f"300000 frames of 960 components, room for {count}"
         return Operation("compaction", load, 300000, partial(compaction_operands, count))
 
+    def cochleagram(hop: int, detector: str, priority: int) -> Operation:
+        load = f"32 x 10 s at 16000 Hz, {gammatones} channels, hop {hop}, {detector}"
+        operands = partial(framed, hop, detector, gammatones, min(most_samples, 160000))
+        return Operation("filter_frames", load, 32, operands, priority=priority)
+
     return {
         "gammatone": iir(
             "32 x 10 s at 16000 Hz, 64 channels",
@@ -220,6 +231,8 @@ def operations(most_samples: int = 320000, most_channels: int = 64) -> dict[str,
             length=min(most_samples, 160000),
             priority=1,
         ),
+        "cochleagram": cochleagram(160, "power", 1),
+        "cochleagram of envelopes": cochleagram(441, "envelope", 8),
         "allpole": iir(DRNL_LOAD, partial(cascade, 4, True, channels), "allpole", 4),
         "biquads": iir(DRNL_LOAD, partial(biquads, channels), "biquad", 4),
         "modal": iir(DRNL_LOAD, partial(drnl_cascade, 0, channels), "modal", 6),

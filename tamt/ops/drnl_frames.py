@@ -19,7 +19,17 @@ from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.drnl import FILTERS, Operands, State, as_operands, check_operands, drnl_rows, pulled_back, with_lead
 from tamt.ops.drnl import definition as filtered
 from tamt.ops.filter_frames import check_hops
-from tamt.shared.hops import Sizes, States, chunk_size, detect, hop_means, in_chunks, in_chunks_backward
+from tamt.shared.hops import (
+    Chunks,
+    Sizes,
+    States,
+    chunk_size,
+    detect,
+    hop_means,
+    in_chunks,
+    in_chunks_backward,
+    pull_back_,
+)
 
 SUMMED = (*FILTERS, "stick")  # operands whose gradients are sums over chunks
 
@@ -85,47 +95,39 @@ def _run(given: Operands, chunk: Tensor, states: States) -> tuple[Tensor, States
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
     *operands, hop, detector = arguments
     given = Operands(*operands)
-    means, finals = in_chunks(
-        lambda chunk, states: _run(given, chunk, states),
-        given.x,
-        given[5:],
-        len(given.stick),
-        hop,
-        detector,
-        Sizes(chunk_size(given.x)),
-    )
+
+    def run(chunk: Tensor, states: States) -> tuple[Tensor, States]:
+        return _run(given, chunk, states)
+
+    sizes = Sizes(chunk_size(given.x))
+    means, finals = in_chunks(run, given.x, given[5:], len(given.stick), hop, detector, sizes)
     return means, *finals
 
 
-def _backward(*arguments: Any) -> tuple[Tensor, ...]:
-    grad, *rest = arguments
-    grad_finals, operands, (hop, detector, *flags) = rest[:3], rest[3:11], rest[11:]
-    given = Operands(*operands)
-    needs = Operands._make((*flags, True, True, True))
-    totals = {name: torch.zeros_like(getattr(given, name)) for name in SUMMED}
+def _backward(grad_means: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    grad_finals, operands, (hop, detector, *flags) = arguments[:3], arguments[3:11], arguments[11:]
+    given, needs = Operands(*operands), Operands._make((*flags, True, True, True))
+    grad_x = torch.zeros_like(given.x) if needs.x else given.x.new_empty(0)
+    totals = {name: torch.zeros_like(getattr(given, name)) for name in SUMMED if getattr(needs, name)}
 
-    def pull_back(grad_y: Tensor, after: States, chunk: Tensor, states: States) -> tuple[Tensor, States]:
+    def advance(chunk: Tensor, states: States) -> States:
+        return _run(given, chunk, states)[1]
+
+    def pull_back(rows: slice, time: slice, states: States, grads: States) -> States:
+        chunk = given.x[rows, time]
+        y, _ = _run(given, chunk, states)
+        grad_y = pull_back_(y, grad_means[rows], time.start, hop, detector)
         part = given._replace(x=chunk, **{f"state_{name}": s for name, s in zip(FILTERS, states, strict=True)})
-        found = pulled_back(part, needs, grad_y, after)
+        found = pulled_back(part, needs, grad_y, grads)
         for name, total in totals.items():
-            if getattr(needs, name):
-                total.add_(getattr(found, name))
-        return found.x, found[5:]
+            total.add_(getattr(found, name))
+        if needs.x:
+            grad_x[rows, time] = found.x
+        return found[5:]
 
-    grad_x, grad_states = in_chunks_backward(
-        lambda chunk, states: _run(given, chunk, states),
-        pull_back,
-        grad,
-        tuple(grad_finals),
-        given.x,
-        given[5:],
-        hop,
-        detector,
-        needs.x,
-        Sizes(chunk_size(given.x)),
-    )
-    none = grad.new_empty(0)
-    return grad_x, *(t if getattr(needs, name) else none for name, t in totals.items()), *grad_states
+    chunks = Chunks(len(given.x), len(given.stick), grad_means.shape[2] * hop, Sizes(chunk_size(given.x)))
+    grad_states = in_chunks_backward(advance, pull_back, given.x, given[5:], grad_finals, chunks)
+    return grad_x, *(totals.get(name, grad_x.new_empty(0)) for name in SUMMED), *grad_states
 
 
 drnl_frames_rows = register(

@@ -14,7 +14,17 @@ from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.drnl_frames import check_real_hops
 from tamt.ops.fft_drnl import as_operands, check_operands, fft_drnl_backward, fft_drnl_rows, with_lead
 from tamt.reference.fft_drnl import definition as filtered
-from tamt.shared.hops import Sizes, States, chunk_size, detect, hop_means, in_chunks, in_chunks_backward
+from tamt.shared.hops import (
+    Chunks,
+    Sizes,
+    States,
+    chunk_size,
+    detect,
+    hop_means,
+    in_chunks,
+    in_chunks_backward,
+    pull_back_,
+)
 
 
 def fft_drnl_frames(
@@ -91,29 +101,28 @@ def _backward(
     detector: str,
     need_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad_x = torch.zeros_like(x) if need_x else x.new_empty(0)
     grad_stick = torch.zeros_like(stick)
 
     def run(chunk: Tensor, states: States) -> tuple[Tensor, States]:
         y, *last = fft_drnl_rows(chunk, spectra, stick, *states)
         return y, tuple(last)
 
-    def pull_back(grad_y: Tensor, after: States, chunk: Tensor, states: States) -> tuple[Tensor, States]:
-        of_x, of_stick, *of_past = fft_drnl_backward(grad_y, *after, chunk, spectra, stick, *states, True)
-        grad_stick.add_(of_stick)
-        return of_x, tuple(of_past)
+    def advance(chunk: Tensor, states: States) -> States:
+        return run(chunk, states)[1]
 
-    grad_x, (grad_past_x, grad_past_w) = in_chunks_backward(
-        run,
-        pull_back,
-        grad_means,
-        (grad_last_x, grad_last_w),
-        x,
-        (past_x, past_w),
-        hop,
-        detector,
-        need_x,
-        _sizes(x, spectra, past_x),
-    )
+    def pull_back(rows: slice, time: slice, states: States, grads: States) -> States:
+        y, _ = run(x[rows, time], states)
+        grad_y = pull_back_(y, grad_means[rows], time.start, hop, detector)
+        of_x, of_stick, *of_past = fft_drnl_backward(grad_y, *grads, x[rows, time], spectra, stick, *states, True)
+        grad_stick.add_(of_stick)
+        if need_x:
+            grad_x[rows, time] = of_x
+        return tuple(of_past)
+
+    past, grad_last = (past_x, past_w), (grad_last_x, grad_last_w)
+    chunks = Chunks(len(x), len(stick), grad_means.shape[2] * hop, _sizes(x, spectra, past_x))
+    grad_past_x, grad_past_w = in_chunks_backward(advance, pull_back, x, past, grad_last, chunks)
     return grad_x, grad_stick, grad_past_x if need_x else grad_x, grad_past_w
 
 

@@ -71,13 +71,13 @@ def chunk_size(x: Tensor) -> int:
     return CHUNK if x.device.type == "cpu" else GPU_CHUNK
 
 
-def pull_back_(y: Tensor, grad: Tensor, start: int, hop: int, detector: str) -> None:
-    """The output (..., n) from ``start`` on becomes its gradient, from that of the hops' means (..., M)."""
+def pull_back_(y: Tensor, grad: Tensor, start: int, hop: int, detector: str) -> Tensor:
+    """The output (..., n) from ``start`` on, which becomes its gradient, from that of the hops' means (..., M)."""
     if detector == "halfwave":
         torch.gt(y, 0, out=y)
     for samples, hops, length in spans(start, start + y.shape[-1], hop):
         y[..., samples].unflatten(-1, (-1, length)).mul_(grad[..., hops, None])
-    y.mul_((1 if detector == "halfwave" else 2) / hop)
+    return y.mul_((1 if detector == "halfwave" else 2) / hop)
 
 
 class Sizes(NamedTuple):
@@ -134,37 +134,27 @@ def in_chunks(
 
 
 def in_chunks_backward(
-    run: Callable[[Tensor, States], tuple[Tensor, States]],
-    pull_back: Callable[[Tensor, States, Tensor, States], tuple[Tensor, States]],
-    grad: Tensor,
-    grad_finals: States,
+    advance: Callable[[Tensor, States], States],
+    pull_back: Callable[[slice, slice, States, States], States],
     x: Tensor,
     states: States,
-    hop: int,
-    detector: str,
-    need_x: bool,
-    sizes: Sizes,
-) -> tuple[Tensor, States]:
-    """Gradients of the signal and of the first states, of :func:`in_chunks`.
+    grad_finals: States,
+    chunks: Chunks,
+) -> States:
+    """Gradients of the first states from those of the last, chunk by chunk from the end.
 
-    ``pull_back`` takes the gradients of a chunk's output and of the states after it, the chunk and the states before
-    it, and returns the gradients of these two; what it finds for coefficients it adds up itself.
+    ``advance`` gives the states after a chunk (R, n) of the signal from those before it; ``pull_back`` is told rows and
+    samples of a chunk, the states before it and the gradients of those after it, and gives the gradients of the former.
     """
-    grad_x = x.new_zeros(x.shape if need_x else 0)
-    grad_states = tuple(grad.clone(memory_format=torch.contiguous_format) for grad in grad_finals)
-    chunks = Chunks(x.shape[0], grad.shape[1], grad.shape[2] * hop, sizes)
+    found = tuple(grad.clone(memory_format=torch.contiguous_format) for grad in grad_finals)
     times = chunks.times()
     for rows in chunks.rows():
         before = [tuple(state[rows] for state in states)]
         for time in times[:-1]:
-            before.append(run(x[rows, time], before[-1])[1])
-        after = tuple(state[rows] for state in grad_finals)
+            before.append(advance(x[rows, time], before[-1]))
+        grads = tuple(grad[rows] for grad in grad_finals)
         for time in reversed(times):
-            y, _ = run(x[rows, time], before[-1])
-            pull_back_(y, grad[rows], time.start, hop, detector)
-            found, after = pull_back(y, after, x[rows, time], before.pop())
-            if need_x:
-                grad_x[rows, time] = found
-        for whole, part in zip(grad_states, after, strict=True):
+            grads = pull_back(rows, time, before.pop(), grads)
+        for whole, part in zip(found, grads, strict=True):
             whole[rows] = part
-    return grad_x, grad_states
+    return found

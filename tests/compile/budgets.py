@@ -44,6 +44,9 @@ BUDGETS = {
     "iir_gradient_kernel": Budget(255, 20 << 10),
     "iir_onepole_gradient_kernel": Budget(128, 2 << 10),
     "iir_blocks_vjp_kernel": Budget(255, 1 << 10, stack=SINE),
+    "filter_frames_kernel": Budget(168, 8 << 10, tuned=72),
+    "filter_frames_tail_kernel": Budget(96, 8 << 10),
+    "filter_frames_rest_kernel": Budget(48, 1 << 10),
     "broken_stick_kernel": Budget(112, 0),
     "broken_stick_backward_kernel": Budget(176, 1 << 10),
     "onepole_rows_kernel": Budget(72, 0, stack=SINE),
@@ -88,6 +91,7 @@ class Widths(NamedTuple):
 WIDTHS = {
     # Four loads of the signal and four stores of the output a trip; the other loads are of single coefficients, once.
     "iir_forward_kernel": Widths(4, 4, every_store=True),
+    "filter_frames_kernel": Widths(4, 0),  # as above, of the signal
     # Two loads of each signal and two stores of the output a trip.
     "drnl_front_kernel": Widths(2, 2),
     "drnl_back_kernel": Widths(4, 2),

@@ -15,6 +15,7 @@ pytest.importorskip("triton")
 
 from asv_bench.kernels.machine_code import counted
 from compile.test_fft_drnl import launch as launch_fft_drnl
+from compile.test_filter_frames import launch as launch_filter_frames
 from compile.test_iir import launch, launch_broken_stick, launch_drnl
 from compile.test_roex import launch as launch_roex
 from compile.test_spectrum import transform
@@ -60,6 +61,14 @@ def test_chunks_of_a_stream() -> None:
         iir_forward(new(rows, 1, length), new(CHANNELS, 5), new(rows, CHANNELS, 8), "onepole", 4)
 
     assert compilations(run, ((1, length) for length in range(160, 16001, 160))) <= 5
+
+
+@pytest.mark.parametrize(("hop", "most"), [(160, 20), (441, 20)])
+def test_means_over_hops(hop: int, most: int) -> None:
+    def run(rows: int, length: int) -> None:
+        launch_filter_frames("onepole", 4, torch.float32, hop, "power", length, rows, CHANNELS)
+
+    assert compilations(run, sizes()) <= most
 
 
 def test_drnl() -> None:

@@ -23,6 +23,7 @@ from tamt.ops import (
     drnl,
     drnl_sections,
     fft_drnl,
+    filter_frames,
     fir,
     frames,
     iir,
@@ -72,6 +73,16 @@ def of_iir(kind: str, order: int, per_channel: bool, shape: Shape) -> Case:
     rows, channels, length = shape
     operands = list(example_operands(kind, order, length, per_channel, rows, channels))
     return Case(lambda *t: iir.iir(*t, kind, order), operands, 3, 1e-4)
+
+
+def of_filter_frames(kind: str, order: int, hop: int, detector: str, shape: Shape) -> Case:
+    rows, channels, length = shape
+    x, coef, state = example_operands(kind, order, length, False, rows, channels)
+
+    def function(*t: Tensor) -> Any:
+        return filter_frames.filter_frames_rows(*t, kind, order, hop, detector)
+
+    return Case(function, [x[:, 0], coef, state], 3, 1e-4)
 
 
 def of_drnl(orders: tuple[int, int, int], shape: Shape) -> Case:
@@ -205,6 +216,18 @@ CASES: dict[str, Callable[[Shape], Case]] = {
             ("modal", 6, False),
             ("modal", 3, True),
             ("onepole", 2, True),
+        )
+    },
+    **{
+        f"filter_frames {kind} {order}, {detector} of {hop}": (
+            lambda shape, kind=kind, order=order, hop=hop, detector=detector: of_filter_frames(
+                kind, order, hop, detector, shape
+            )
+        )
+        for kind, order, hop, detector in (
+            ("onepole", 4, 16, "power"),
+            ("onepole", 4, 25, "envelope"),
+            ("modal", 3, 7, "halfwave"),
         )
     },
     "onepole_rows": of_onepole_rows,

@@ -17,9 +17,11 @@ from helpers import assert_close, example_coef, example_operands
 
 from tamt.reference import drnl as drnl_reference
 from tamt.reference import fft_drnl as fft_reference
+from tamt.reference import filter_frames as frames_reference
 from tamt.reference import iir as iir_reference
 from tamt.triton_kernels import fft_drnl as fft_engine
 from tamt.triton_kernels.drnl import drnl
+from tamt.triton_kernels.filter_frames import filter_frames
 from tamt.triton_kernels.iir import Tiling, iir_forward
 
 SMALL = Tiling(superblock=64, chunk=2, top=2, short=0)  # two levels, as of seconds of signal
@@ -69,6 +71,29 @@ def test_iir(kind: str, dtype: torch.dtype, per_channel: bool) -> None:
     given = spoilt_rows(x[0]), coef, state.expand(ROWS, -1, -1), kind, 2
     for tiling in (SMALL, SHORT):
         check(iir_forward(*given, tiling), iir_reference.iir(*given), slice(1, None) if per_channel else slice(None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "hop", "detector", "dtype"),
+    [
+        ("onepole", 16, "halfwave", torch.float32),
+        ("modal", 9, "power", torch.float64),
+        ("allpole", 70, "envelope", torch.float32),
+        ("biquad", 21, "halfwave", torch.float32),
+    ],
+)
+def test_filter_frames(kind: str, hop: int, detector: str, dtype: torch.dtype) -> None:
+    x, coef, state = (t.to(dtype) for t in example_operands(kind, 2, T, False, batch=1, channels=2))
+    x = spoilt_rows(x[0, 0])
+    x[3, T - 1], x[3, T // hop * hop - 1] = 0, -math.inf  # what is left after the last whole hop does not enter
+    means, final = filter_frames(x, coef, state.expand(ROWS, -1, -1), kind, 2, hop, detector, SMALL)
+    wanted, _ = frames_reference.filter_frames(x[:1], coef, state, kind, 2, hop, detector)
+    assert_close(means[:1], wanted, 1e-5)
+    assert final[0].isfinite().all()
+    for row, (t, _) in zip(range(1, ROWS), (*PLACES[:2], (T // hop * hop - 1, None)), strict=True):
+        assert torch.equal(means[row, :, : t // hop], means[0, :, : t // hop])
+        assert means[row, :, t // hop :].isnan().all()
+        assert not final[row].isfinite().any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
