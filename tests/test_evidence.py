@@ -20,7 +20,8 @@ import torch
 
 import tamt
 from asv_bench import growth
-from asv_bench.benchmarks.common import scipy_cascade
+from asv_bench.benchmarks import cochleagram
+from asv_bench.benchmarks.common import DTYPES, scipy_cascade
 from asv_bench.comparison import excitation, filters, measure, peers
 from asv_bench.cpu import beyond_limits, figures
 from asv_bench.limits import LIMITS, holds, judged
@@ -153,6 +154,12 @@ def test_comparison_table_names_what_is_absent() -> None:
     assert re.search(r"mel +\| 3 ms +\| 3.0x +\| mel bands +\|", text)
     assert "Peers: scipy 1.0." in text
     assert "Absent: torch_amt (torch_amt is not installed); lfilter (no loop)." in text
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cochleagrams_agree_with_amt(dtype: str) -> None:
+    for agreement in cochleagram.conformance(dtype):
+        assert agreement.error <= agreement.asked, agreement
 
 
 def test_growth_is_measured_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
