@@ -12,9 +12,9 @@ in registers, and stores a sum where a hop ends. With superblocks of S samples t
 Superblocks are as long as it takes for the first way, if they can be. Signals are taken in parts of rows or of time, so
 that the states of superblocks do not grow with them.
 
-Backward, outputs are made again in slices, see :mod:`tamt.shared.hops`. Of one-pole cascades, and hops of at least 16
-samples, a program makes those of its lanes' superblocks, and then takes the adjoint recursion through them: they stay
-in the cache.
+Backward, outputs are made again in slices, see :mod:`tamt.shared.hops`. For one-pole cascades in float32, but for
+envelopes and hops of fewer than 16 samples, a program makes those of its lanes' superblocks, and then takes the adjoint
+recursion through them: they stay in the cache.
 """
 
 from __future__ import annotations
@@ -327,31 +327,26 @@ def remember(
     S: tl.constexpr,
     STEP: tl.constexpr,
     R: tl.constexpr,
-    DETECTOR: tl.constexpr,
 ):
-    """Outputs, of envelopes complex ones, of a program's lanes from their first states b_s to memory (1 or 2, R, S)."""
+    """Outputs of a program's lanes, from their first states b_s, to memory (R, S)."""
     o_b, o_tile, lane, b_length = place[3], place[4], place[5], place[8]
     p_signal = p_x + (o_b * x_stride_b + o_tile)
     p_lanes = p_memory + ((tl.arange(0, R) * S)[:, None] + tl.arange(0, STEP)[None, :])
     for k in range(0, S, STEP):
         m_trip = k < b_length
         b_u = load_columns(p_signal + k, lane * S, m_trip, R, STEP)
-        b_re = ()
-        b_im = ()
+        b_y = ()
         for i in tl.static_range(STEP):
-            b_y, b_s = forward_step(b_u[i], b_s, b_c, KIND, ORDER, i, POLES)
-            b_re = b_re + (b_y,)
-            b_im = b_im + (b_s[2 * ORDER - 1],)
-        tl.store(p_lanes + k, join_columns(b_re, R, STEP), mask=m_trip[:, None])
-        if DETECTOR == "envelope":
-            tl.store(p_lanes + (R * S + k), join_columns(b_im, R, STEP), mask=m_trip[:, None])
+            b_yi, b_s = forward_step(b_u[i], b_s, b_c, KIND, ORDER, i, POLES)
+            b_y = b_y + (b_yi,)
+        tl.store(p_lanes + k, join_columns(b_y, R, STEP), mask=m_trip[:, None])
 
 
 @triton.jit
 def recall_gradient(k, m_trip, given, FORM: tl.constexpr, STEP: tl.constexpr, R: tl.constexpr):
     """Of :func:`adjoint_tile`: from what :func:`remember` has left, and gradients of the sums over hops.
 
-    Hops are not shorter than a trip; FORM = (DETECTOR, S). given = (p_memory, lanes' offsets there, p_grad, offsets of
+    Hops are not shorter than a trip; FORM is the detector. given = (p_memory, lanes' offsets there, p_grad, offsets of
     the lanes' rows there, lanes' first samples, hop, last hop).
     """
     b_first = given[4] + k
@@ -360,18 +355,12 @@ def recall_gradient(k, m_trip, given, FORM: tl.constexpr, STEP: tl.constexpr, R:
     p_grad = given[2] + given[3]
     b_this = tl.load(p_grad + o_hop, mask=m_trip, other=0.0)
     b_next = tl.load(p_grad + tl.minimum(o_hop + 1, given[6]), mask=m_trip, other=0.0)
-    b_re = load_columns(given[0] + k, given[1], m_trip, R, STEP)
-    b_im = ()
-    if FORM[0] == "envelope":
-        b_im = load_columns(given[0] + (R * FORM[1] + k), given[1], m_trip, R, STEP)
-    b_gre = ()
-    b_gim = ()
+    b_y = load_columns(given[0] + k, given[1], m_trip, R, STEP)
+    b_gy = ()
     for i in tl.static_range(STEP):
         b_g = tl.where(i < b_left, b_this, b_next)
-        b_gre = b_gre + (tl.where(b_re[i] > 0, b_g, 0.0) if FORM[0] == "halfwave" else b_g * b_re[i],)
-        if FORM[0] == "envelope":
-            b_gim = b_gim + (b_g * b_im[i],)
-    return b_gre, b_gim
+        b_gy = b_gy + (tl.where(b_y[i] > 0, b_g, 0.0) if FORM == "halfwave" else b_g * b_y[i],)
+    return b_gy
 
 
 @triton.jit(do_not_specialize=["n_super", "B", "F", "hop", "M", "n_programs", "p_grad"])
@@ -414,11 +403,11 @@ def filter_frames_adjoint_kernel(
     """What n_programs programs of :func:`iir_adjoint_kernel` do, one after the other, for one-pole cascades.
 
     There is one signal (B, n_samples) for all F channels. Outputs are made again from state (B, F, N) and entering
-    (F, B, n_super, NP) by the program which needs them, in its part of memory (programs, 1 or 2, R, S), which stays in
-    the cache. grad (B, F, hops), rows M apart: of the sums over hops, of which the last may be longer than its samples.
+    (F, B, n_super, NP) by the program which needs them, in its part of memory (programs, R, S), which stays in the
+    cache. grad (B, F, hops), rows M apart: of the sums over hops, of which the last may be longer than its samples.
     """
     BR: tl.constexpr = R // BF
-    p_memory += tl.program_id(0).to(tl.int64) * (R * S * (2 if DETECTOR == "envelope" else 1))
+    p_memory += tl.program_id(0).to(tl.int64) * (R * S)
     for program in range(tl.program_id(0), n_programs, tl.num_programs(0)):
         place = locate_lanes(program, n_samples, n_super, 1, F, S, R, BF, BR)
         tile, o_b, o_tile, lane, o_f, m_f = place[2], place[3], place[4], place[5], place[6], place[7]
@@ -431,7 +420,7 @@ def filter_frames_adjoint_kernel(
         p_one = p_state + (((o_b * F + o_f) * N)[:, None] + o_n)
         b_first = load_states(p_one, (m_row & (o_j == 0))[:, None] & (o_n < N), R, N, NP)
         b_s = select(o_j > 0, b_s, b_first, N)
-        remember(p_memory, place, b_s, b_c, p_x, x_stride_b, "onepole", ORDER, POLES, S, STEP, R, DETECTOR)
+        remember(p_memory, place, b_s, b_c, p_x, x_stride_b, "onepole", ORDER, POLES, S, STEP, R)
         tl.debug_barrier()
         given = (
             p_memory,
@@ -466,7 +455,7 @@ def filter_frames_adjoint_kernel(
             x_stride_b,
             0,
             recall_gradient,
-            (DETECTOR, S),
+            DETECTOR,
             "onepole",
             ORDER,
             N,
@@ -663,8 +652,7 @@ def pull_back(grad, gfinal, run: Run, hop: int, detector: str, need_x: bool, nee
     groups = triton.cdiv(F, BF)
     tiles = triton.cdiv(n_super, lanes // BF)
     n_programs = groups * B * tiles
-    parts = 2 if detector == "envelope" else 1
-    room = parts * lanes * tiling.superblock
+    room = lanes * tiling.superblock
     programs = max(1, min(n_programs, memory // (room * x.element_size())))
     outputs = x.new_empty(programs, room)
     gstate = torch.empty_like(state)
@@ -734,7 +722,7 @@ def onepole_backward(
     need_coef: bool,
     slices: Slices,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """:func:`filter_frames_backward` of one-pole cascades and whole hops of at least a trip.
+    """:func:`filter_frames_backward` of one-pole cascades, whole hops of at least a trip, and no envelopes.
 
     The signal is taken in parts of rows and time, forward for the states before them, then backward. What follows the
     last whole trip, in the last hop, is a slice.
@@ -866,7 +854,9 @@ def filter_frames_backward(
     """
     length = grad_means.shape[2] * hop
     with on_device_of(x):
-        if kind == "onepole" and hop >= TRIP and grad_means.numel():
+        # In float64 it spills on AMD, and LLVM does not compile that of envelopes for sm_100.
+        kept = kind == "onepole" and detector != "envelope" and x.dtype == torch.float32
+        if kept and hop >= TRIP and grad_means.numel():
             given = grad_final.contiguous(), x[:, :length], coef.contiguous(), state.contiguous()
             grad_x, grad_state, grad_coef = onepole_backward(
                 grad_means, *given, order, hop, detector, need_x, need_coef, slices

@@ -126,20 +126,19 @@ def test_any_strides() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "order", "hop", "length", "detector", "dtype", "samples"),
+    ("kind", "order", "hop", "length", "detector", "dtype"),
     [
-        ("onepole", 2, 16, 100, "envelope", torch.float32, 256),
-        ("biquad", 1, 7, 81, "power", torch.float32, 1000),
-        ("modal", 1, 41, 100, "halfwave", torch.float64, 256),
-        ("allpole", 1, 100, 110, "envelope", torch.float64, 1000),
-        ("onepole", 1, 160, 200, "halfwave", torch.float64, 256),
-        ("onepole", 2, 35, 150, "power", torch.float32, 256),
+        ("onepole", 2, 37, 130, "power", torch.float32),
+        ("onepole", 1, 16, 100, "power", torch.float32),
+        ("onepole", 1, 160, 200, "halfwave", torch.float32),
+        ("onepole", 1, 7, 50, "envelope", torch.float64),
+        ("allpole", 1, 100, 110, "envelope", torch.float64),
+        ("modal", 1, 41, 100, "halfwave", torch.float64),
+        ("biquad", 1, 7, 81, "power", torch.float32),
     ],
 )
-def test_gradients(
-    kind: str, order: int, hop: int, length: int, detector: str, dtype: torch.dtype, samples: int
-) -> None:
-    """Of means and final state, against autograd through the definition; slices may be shorter than hops."""
+def test_gradients(kind: str, order: int, hop: int, length: int, detector: str, dtype: torch.dtype) -> None:
+    """Of means and final state, against autograd through the definition; slices are shorter than some hops."""
     case = make_case(kind, order, length, dtype)
     leaves = [t.double().requires_grad_() for t in case]
     results = definition(*leaves, kind, order, hop, detector)

@@ -43,7 +43,7 @@ def locate_lanes(
 @triton.jit
 def load_gradient(k, m_trip, given, FORM: tl.constexpr, STEP: tl.constexpr, R: tl.constexpr):
     """Of :func:`adjoint_tile`: from a tensor; given = (pointer to the first sample, lanes' offsets)."""
-    return load_columns(given[0] + k, given[1], m_trip, R, STEP), ()
+    return load_columns(given[0] + k, given[1], m_trip, R, STEP)
 
 
 @triton.jit
@@ -115,7 +115,7 @@ def adjoint_tile(
     """What a program of :func:`iir_adjoint_kernel` does, at a ``place`` of :func:`locate_lanes`.
 
     GRADIENT(k, m_trip, given, FORM, STEP, R) gives the gradients of the outputs of a trip, that from sample k of every
-    lane: those of real parts, and none or those of imaginary parts, each as STEP columns (R,).
+    lane, as STEP columns (R,).
     """
     F = signals * fan
     BR: tl.constexpr = R // BF
@@ -153,16 +153,13 @@ def adjoint_tile(
                 o_border = ((o_f * B + o_b) * (n_samples // BORDER) + (o_tile + lane * S + k) // BORDER) * NP
                 p_block = p_border + o_border[:, None] + o_n[None, :]
                 store_states(p_block, b_s, m_trip[:, None], R, N, NP)
-        b_g, b_gim = GRADIENT(k, m_trip, given, FORM, STEP, R)
+        b_g = GRADIENT(k, m_trip, given, FORM, STEP, R)
         if SUMS:
             p_xtile = p_x + (o_b * x_stride_b + signal.to(tl.int64) * x_stride_s + o_tile)
             b_u = load_columns(p_xtile + k, lane * S, m_trip, R, STEP)
         b_gx = ()
         for i in tl.static_range(STEP - 1, -1, -1):
-            if len(b_gim) > 0:
-                b_gxi, b_s = adjoint_step(b_g[i], b_s, b_c, KIND, ORDER, i, POLES, i == STEP - 1, b_gim[i])
-            else:
-                b_gxi, b_s = adjoint_step(b_g[i], b_s, b_c, KIND, ORDER, i, POLES, i == STEP - 1)
+            b_gxi, b_s = adjoint_step(b_g[i], b_s, b_c, KIND, ORDER, i, POLES, i == STEP - 1)
             if SUMS:
                 b_zeroth, b_sum = correlate_step(b_u[i], b_s, b_zeroth, b_sum, b_c, i, POLES)
             b_gx = (b_gxi,) + b_gx

@@ -80,7 +80,6 @@ def adjoint_step(
     PHASE: tl.constexpr,
     POLES: tl.constexpr,
     FIRST: tl.constexpr,
-    b_gim=None,
 ):
     """(gradient of u[t], what :func:`adjoint_states` takes) from the gradient of y[t] and the adjoint states after t.
 
@@ -91,8 +90,6 @@ def adjoint_step(
     biquad, last section first: ``gu = b gy + e1 l1' + e2 l2'``, ``l1 = gy + r l1' - k l2'``,
     ``l2 = r l2' - a l2' + omega l1'``.
     modal, last section first: ``m = l' + gy``, ``gu = d gy + Re(conj(g) m)``, ``l = m + conj(q) m``.
-
-    Of the first two, b_gim is the gradient of ``Im s_n'``, if that is an output too: gy is complex then.
 
     Between the samples of a run the first two carry q, which saves an addition per part: FIRST says that l comes in.
     The others carry l throughout.
@@ -122,7 +119,7 @@ def adjoint_step(
         p_re = b_c[2 + 2 * ((PHASE + 1) % POLES)]
         p_im = b_c[3 + 2 * ((PHASE + 1) % POLES)]
         b_re = b_gy
-        b_im = tl.zeros_like(b_gy) if b_gim is None else b_gim
+        b_im = tl.zeros_like(b_gy)
         for j in tl.static_range(ORDER - 1, -1, -1):
             if FIRST:
                 b_re = b_re + b_s[2 * j]
