@@ -69,6 +69,7 @@ class Module:
 
     ``options`` are those of the module that is measured; ``small`` come in their place where a test wants few channels.
     ``variants`` are options of other ways to compute, which the tests hold to the same promises.
+    ``make`` builds it of options, ``learnable``, ``device`` and ``dtype`` where its class does not take them.
     ``inputs`` are those of a size, of which 1 is the least, in float32: two signals, spectra or the like along the
     first dimension, which do not know of each other; the frequencies of bins are one for both. ``frames`` says whether
     frames, the dimension before the last, do not know of each other either.
@@ -82,6 +83,7 @@ class Module:
     growth: Growth
     small: Options = field(default_factory=dict)
     variants: Mapping[str, Options] = field(default_factory=dict)
+    make: Callable[..., nn.Module] | None = None
     frames: bool = False
     quick_to_compile: bool = False  # whether tests of every run have Inductor compile it
     complex: bool = False  # whether it computes with complex numbers where its input has none
@@ -93,13 +95,18 @@ class Module:
         return getattr(tamt, self.name)
 
     @property
+    def arguments(self) -> Mapping[str, inspect.Parameter]:
+        """What it is built of."""
+        return inspect.signature(self.make or self.kind).parameters
+
+    @property
     def streams(self) -> bool:
         return hasattr(self.kind, "stream")
 
     @property
     def typed(self) -> bool:
         """Whether it has a type to compute in, and not that of its input."""
-        return "dtype" in inspect.signature(self.kind).parameters
+        return "dtype" in self.arguments
 
     def build(
         self,
@@ -112,7 +119,7 @@ class Module:
         """The module; ``dtype`` is for those that have one, and ``options`` come in place of the usual ones."""
         given = {**self.options, **(self.small if small else {}), **options}
         typed = {"dtype": dtype} if self.typed else {}
-        return self.kind(**given, learnable=learnable, device=device, **typed)
+        return (self.make or self.kind)(**given, learnable=learnable, device=device, **typed)
 
 
 def signal(length: int, *lead: int, level: float = 1.0) -> Tensor:
@@ -179,6 +186,22 @@ def many_components(length: int, batch: int, channels: int) -> Inputs:
     return freqs, 40 + 10 * signal(length * channels, batch).unflatten(1, (length, channels))
 
 
+def cochleagram(
+    bank: str,
+    hop_length: int,
+    *,
+    frame_length: int | None = None,
+    detector: str = "envelope",
+    compression: str | float | None = None,
+    fs: float,
+    dtype: torch.dtype,
+    **options: Any,
+) -> nn.Module:
+    """The cochleagram of a bank of such a class, by its name, and of such options."""
+    filters = getattr(tamt, bank)(fs=fs, dtype=dtype, **options)
+    return tamt.Cochleagram(filters, hop_length, frame_length, detector, compression)
+
+
 PAGES = (
     "outputs of more than 32 MiB lie in fresh pages at every call, as glibc gives blocks so large back to the system, "
     "and the first touch of a page takes longer than the work. With `MALLOC_MMAP_THRESHOLD_` and "
@@ -217,6 +240,64 @@ _MODULES = (
         rows=(
             Row("2 x 1 s x 30", "gammatone.Gammatone", "gammatone.GammatoneTraining"),
             Row("1 x 10 s x 30", "gammatone.Gammatone", "gammatone.GammatoneTraining"),
+        ),
+    ),
+    Module(
+        "Cochleagram",
+        "cochleagram",
+        {"bank": "GammatoneFilterbank", "fc": (100, 7900), "fs": 16000, "hop_length": 160},
+        lambda size: (signal(100 * size, 2, level=1e-3),),
+        ("bank.poles", "bank.gains"),
+        filterbank_growth(100, 7000, 16000, 1.0),
+        small={"fc": FEW, "hop_length": 7},
+        variants={
+            "power over three hops": {"detector": "power", "frame_length": 21},
+            "poly, halves in dB": {"implementation": "poly", "detector": "halfwave", "compression": "db"},
+            "of DRNL, power law": {"bank": "DRNLFilterbank", "detector": "power", "compression": 0.3},
+            "of FastDRNL": {"bank": "FastDRNLFilterbank", "ir_length": 512, "detector": "power", "frame_length": 14},
+        },
+        make=cochleagram,
+        limits=(
+            Limit(
+                "cochleagram, power, 8 x 10 s x 64, hop 160, float32: time over the composition",
+                "cochleagram.AgainstComposition.track_time_over_composition",
+                ("gammatone, 8 x 10 s",),
+                at_least(1.7),
+            ),
+            Limit(
+                "the same: training step over the composition's",
+                "cochleagram.TrainingAgainstComposition.track_training_over_composition",
+                ("gammatone, 8 x 10 s",),
+                at_least(1.5),
+            ),
+            Limit(
+                "the same: envelope over power",
+                "cochleagram.EnvelopeOverPower.track_envelope_over_power",
+                ("8 x 10 s", "float32"),
+                1.7,
+            ),
+            Limit(
+                "the same, any detector: peak memory beside input and result, MiB",
+                "cochleagram.Frames.track_peak_memory",
+                ("8 x 10 s", "float32"),
+                64,
+            ),
+            Limit(
+                "the same, training step: peak memory beside gradients, MiB",
+                "cochleagram.FramesTraining.track_peak_memory_of_training_step",
+                ("8 x 10 s", "float32"),
+                128,
+            ),
+            Limit(
+                "the same: 100 s and 1000 s over as many times 1 s",
+                "cochleagram.FramesGrowth.track_growth_with_length",
+                (),
+                1.1,
+            ),
+        ),
+        rows=tuple(
+            Row(load, "cochleagram.Frames", "cochleagram.FramesTraining", ("power",))
+            for load in ("2 x 1 s", "8 x 10 s")
         ),
     ),
     Module(

@@ -94,3 +94,12 @@ def as_signal(x: Tensor, dtype: torch.dtype) -> Tensor:
     if x.dim() < 1:
         raise ValueError("the signal must have shape (..., T), got ()")
     return x.to(dtype)
+
+
+def check_state(state: tuple[Tensor, ...], count: int) -> tuple[Tensor, ...]:
+    """The state of a stream, ``count`` tensors, or a TypeError."""
+    if not (isinstance(state, tuple | list) and len(state) == count):
+        wanted = "one tensor" if count == 1 else f"{count} tensors"
+        given = f" of {len(state)}" if isinstance(state, tuple | list) else ""
+        raise TypeError(f"state must be a tuple of {wanted}, as stream returns it, got {type(state).__name__}{given}")
+    return tuple(state)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tamt._arguments import as_signal, check_computing_type, computing_device, default_device
+from tamt._arguments import as_signal, check_computing_type, check_state, computing_device, default_device
 from tamt._arithmetic import split_sum
 from tamt._memo import readable
 
@@ -191,16 +191,7 @@ class Base(nn.Module):
         self, x: Tensor, state: tuple[Tensor, ...] | None, count: int
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """A chunk (..., T) of a stream in the computing type, and the state before it, of ``count`` tensors."""
-        x = as_signal(x, self.dtype)
-        if state is None:
-            return x, None
-        if not (isinstance(state, tuple | list) and len(state) == count):
-            wanted = "one tensor" if count == 1 else f"{count} tensors"
-            given = f" of {len(state)}" if isinstance(state, tuple | list) else ""
-            raise TypeError(
-                f"state must be a tuple of {wanted}, as stream returns it, got {type(state).__name__}{given}"
-            )
-        return x, tuple(state)
+        return as_signal(x, self.dtype), None if state is None else check_state(state, count)
 
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         def on_pairs(tensor: Tensor) -> Tensor:

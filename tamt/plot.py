@@ -7,7 +7,9 @@ is a dollar sign, what the fonts lack is shown as an escape (``\u65e5``), and lo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["cochleagram", "components", "filter_responses", "io_functions", "level_map"]
 
 _TICKS_HZ = (20, 50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000)
-_SILENCE_DB = -200.0
+_SILENCE_DB = -240.0
+# Per detector of a cochleagram what its level is called, and its mean.
+_DETECTED = {
+    "envelope": ("Envelope level", "mean of envelope²/2"),
+    "power": ("Level", "mean square"),
+    "halfwave": ("Level of the positive half", "mean of positive half"),
+}
 # Top of the scale for faint sounds in dB SPL. Silence, -26 dB SPL in the bands of ERBIntegration, has to look dark.
 _LEAST_TOP_SPL = 40.0
 _INK = "#22252b"
@@ -95,50 +103,106 @@ def filter_responses(frequencies: ArrayLike, response: ArrayLike, fc: ArrayLike,
 
 
 def cochleagram(
-    rms: ArrayLike,
+    frames: ArrayLike,
     times: ArrayLike,
     fc: ArrayLike,
+    detector: str = "envelope",
+    compression: str | float | None = None,
+    floor: float = 1e-10,
     waveform: tuple[ArrayLike, ArrayLike] | None = None,
     title: str | None = None,
     dynamic_range: float = 60.0,
     reference: str = "full scale",
 ) -> Figure:
-    """Draw the level in every filter over time, on an axis of equal distances per ERB, and the waveform above it.
+    """Draw a cochleagram over time, on an axis of equal distances per ERB, and the waveform above it.
+
+    Means without compression are drawn as levels in dB, compressed ones as they are. Of more frames than a picture can
+    show neighbours are joined: by the average of the means, whatever the compression.
 
     Parameters
     ----------
-    rms : array_like
-        Root mean square of the output of each filter in each frame, shape ``(F, N)``, or ``(C, F, N)`` for a sound
-        of C channels, which are drawn one below the other.
+    frames : array_like
+        What :class:`~tamt.Cochleagram` gives, shape ``(F, M)``, or ``(C, F, M)`` for a sound of C channels, which are
+        drawn one below the other.
     times : array_like
-        Middle of each frame in seconds, shape ``(N,)``.
+        Middle of each frame in seconds, shape ``(M,)``, as :meth:`Cochleagram.times` gives it.
     fc : array_like
         Centre frequencies in Hz in rising order, shape ``(F,)``.
+    detector, compression, floor
+        Those of the cochleagram.
     waveform : tuple of array_like, optional
-        Lowest and highest sample of the sound in each frame, both of shape ``(N,)`` or ``(C, N)``.
+        Lowest and highest sample of the sound in each frame, both of shape ``(M,)`` or ``(C, M)``.
     title : str, optional
         Text above the picture.
     dynamic_range : float
-        Levels further than this many dB below the highest one get the darkest colour.
+        Levels further than this many dB below the highest one get the darkest colour. The colours of a power law, which
+        has less to show of faint sounds, begin at silence instead.
     reference : str
-        What the levels are relative to: the number 1 in ``rms``.
+        What levels are relative to: an output of 1.
 
     Returns
     -------
     matplotlib.figure.Figure
-    """
-    power, middles, centres = np.square(_array(rms), dtype=np.float64), _array(times), _array(fc)
-    power = power[None] if power.ndim == 2 else power
-    _expect_shape("rms", power, (len(power), len(centres), len(middles)))
-    low, high = (np.atleast_2d(_array(edge)) for edge in waveform) if waveform is not None else (None, None)
-    power, middles, low, high = _thin(power, middles, low, high)
 
-    level = 10 * np.log10(np.maximum(power, 1e-24))
-    # Digital silence has no level of its own; it is drawn dark on the scale of a full one.
-    top = level.max(initial=_SILENCE_DB)
-    top = top if top > _SILENCE_DB else 0.0
-    label = f"Level (dB re {reference})"
-    return _draw_levels(level, middles, centres, (low, high), title, (top - dynamic_range, top), label)
+    Raises
+    ------
+    ValueError
+        An unknown ``detector`` or ``compression``, or arrays whose shapes do not fit together.
+    """
+    scale = _Scale.of(detector, compression, floor, reference)
+    mean, middles, centres = scale.mean(_array(frames).astype(np.float64)), _array(times), _array(fc)
+    mean = mean[None] if mean.ndim == 2 else mean
+    _expect_shape("frames", mean, (len(mean), len(centres), len(middles)))
+    low, high = (np.atleast_2d(_array(edge)) for edge in waveform) if waveform is not None else (None, None)
+    mean, middles, low, high = _thin(mean, middles, low, high)
+    value = scale.value(mean)
+    limits = scale.limits(value.max(initial=-np.inf), dynamic_range)
+    return _draw_levels(value, middles, centres, (low, high), title, limits, scale.label)
+
+
+class _Scale(NamedTuple):
+    """How means of a detector are drawn."""
+
+    mean: Callable[[NDArray], NDArray]  # from what a cochleagram gives; with a power law the mean and the floor
+    value: Callable[[NDArray], NDArray]  # drawn for a mean
+    silence: float  # the least value
+    span: float | None  # values per dB of the range that is drawn, or None for all from silence on
+    label: str
+
+    @classmethod
+    def of(cls, detector: str, compression: str | float | None, floor: float, reference: str) -> _Scale:
+        """The scale of a cochleagram."""
+        if detector not in _DETECTED:
+            raise ValueError(f"detector must be one of {tuple(_DETECTED)}, got {detector!r}")
+        level, mean = _DETECTED[detector]
+        factor = 20 if detector == "halfwave" else 10
+
+        def decibels(values: NDArray) -> NDArray:
+            return factor * np.log10(np.maximum(values, 10 ** (_SILENCE_DB / factor)))
+
+        if compression is None:
+            return cls(np.asarray, decibels, _SILENCE_DB, 1.0, f"{level} (dB re {reference})")
+        if compression == "db":
+            least = factor * math.log10(floor)
+            return cls(lambda db: 10 ** (db / factor), decibels, least, 1.0, f"{level} (dB re {reference})")
+        if compression == "log":
+            return cls(np.exp, np.log, math.log(floor), math.log(10) / factor, f"ln({mean}), re {reference}")
+        if isinstance(compression, str) or not 0 < compression < 1:
+            raise ValueError(f"compression must be None, 'db', 'log' or a number in (0, 1), got {compression!r}")
+        exponent = float(compression)
+        label = f"({mean} + {floor:g})^{exponent:g}, re {reference}"
+        return cls(lambda v: v ** (1 / exponent), lambda p: p**exponent, floor**exponent, None, label)
+
+    def limits(self, top: float, dynamic_range: float) -> tuple[float, float]:
+        """Values of the darkest and the brightest colour, where `top` is the largest."""
+        silent = not top > self.silence + 1e-4 * abs(self.silence)
+        if self.span is None:
+            return self.silence, self.silence + 1 if silent else top
+        # Digital silence has no level of its own; it is drawn dark, without compression on the scale of a full one.
+        if silent and self.silence == _SILENCE_DB:
+            return -dynamic_range, 0.0
+        span = self.span * dynamic_range
+        return (self.silence, self.silence + span) if silent else (max(self.silence, top - span), top)
 
 
 def level_map(

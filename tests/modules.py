@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from asv_bench.registry import MODULES, Module, Options
+from tamt._base import Base
 
 
 class Case(NamedTuple):
@@ -17,6 +18,11 @@ class Case(NamedTuple):
 
     module: Module
     options: Options
+
+    @property
+    def complex(self) -> bool:
+        """Whether it computes with complex numbers where its input has none: itself, or the bank that it is given."""
+        return self.module.complex or ("bank" in self.options and MODULES[self.options["bank"]].complex)
 
     def make(
         self,
@@ -39,18 +45,30 @@ CASES = {
 }
 
 
-def those(wanted: Callable[[Module], bool]) -> pytest.MarkDecorator:
-    """Parametrize a test by the cases of some modules."""
-    some = {name: case for name, case in CASES.items() if wanted(case.module)}
+def those(wanted: Callable[[Case], bool]) -> pytest.MarkDecorator:
+    """Parametrize a test by some cases."""
+    some = {name: case for name, case in CASES.items() if wanted(case)}
     return pytest.mark.parametrize("case", some.values(), ids=some)
 
 
-cases = those(lambda module: True)
+cases = those(lambda case: True)
 learnables = pytest.mark.parametrize("learnable", [False, True], ids=["fixed", "learnable"])
 
 
 def tensors(result: Any) -> tuple[Tensor, ...]:
     return tuple(result) if isinstance(result, tuple | list) else (result,)
+
+
+def constants(module: nn.Module) -> set[str]:
+    """Names of the constants of a module and of those that it is made of."""
+    parts = {f"{name}." if name else "": part for name, part in module.named_modules() if isinstance(part, Base)}
+    return {prefix + name for prefix, part in parts.items() for name in part._constants}
+
+
+def steps(module: nn.Module, samples: int) -> int:
+    """How many results along time so many samples give: one a sample or, of frames, those that are complete."""
+    hop, frame = getattr(module, "hop_length", 1), getattr(module, "frame_length", 1)
+    return max(0, 1 + (samples - frame) // hop)
 
 
 def outputs(module: nn.Module, given: Sequence[Tensor] | Case) -> tuple[Tensor, ...]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tamt import (
+    Cochleagram,
     DRNLFilterbank,
     ERBIntegration,
     ExcitationPattern,
@@ -34,6 +35,7 @@ from tamt.spl import full_scale_pascal, pascal2spl
 soundfile = pytest.importorskip("soundfile")
 pytest.importorskip("soxr")
 pytest.importorskip("matplotlib")
+from matplotlib.figure import Figure  # noqa: E402
 
 DRNL = {"drnl": DRNLFilterbank, "fast-drnl": FastDRNLFilterbank}
 MULTIRES, MOORE = ["--spectrum", "multires"], ["--spectrum", "moore2016"]
@@ -65,14 +67,22 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def frames_rms(y, frame):
-    cuts = range(0, y.shape[-1], frame)
-    return np.stack([np.sqrt(np.square(y[..., cut : cut + frame]).mean(-1)) for cut in cuts], axis=-1)
-
-
-def expected_rms(samples, fs, fc, frame):
-    """Filter all of a sound at once and take frames; `samples` is (C, T)."""
-    return frames_rms(GammatoneFilterbank(torch.from_numpy(fc), fs)(torch.from_numpy(samples)).numpy(), frame)
+def expected_frames(samples, fs, result, kind=GammatoneFilterbank, full_scale=1.0, **bank):
+    """Take the cochleagram of all of a sound (T, C) at once, as the result says it was taken."""
+    compression = str(result["compression"])
+    if compression not in ("db", "log"):
+        compression = None if compression == "none" else float(compression)
+    cochleagram = Cochleagram(
+        kind(torch.from_numpy(result["fc"]), fs, **bank),
+        int(result["hop"]),
+        int(result["frame_length"]),
+        str(result["detector"]),
+        compression,
+        float(result["floor"]),
+    )
+    x = full_scale * torch.from_numpy(samples.T.copy()).to(cochleagram.bank.dtype)
+    frames = cochleagram(x)
+    return frames.numpy(), cochleagram.times(frames.shape[-1]).numpy()
 
 
 def test_demo(capsys, out):
@@ -110,20 +120,109 @@ def test_analyze_formats(capsys, tmp_path, out, fs, channels, subtype, extension
     assert files_in(out) == ["sound.npz"]
 
     result = np.load(out / "sound.npz")
-    frame = round(0.01 * fs)
+    hop = round(0.01 * fs)
     fhigh = min(8000, 0.45 * fs)
-    assert set(result) == {"fc", "times", "rms", "full_scale", "fs", "source_fs", "frame", "source", "filterbank"}
+    scale = {"detector", "compression", "floor", "hop", "frame_length", "full_scale"}
+    assert set(result) == {"fc", "times", "frames", *scale, "fs", "source_fs", "source", "filterbank"}
+    assert [result[name].tolist() for name in ("detector", "compression", "floor")] == ["envelope", "none", 1e-10]
     assert result["full_scale"] == 1
-    assert (result["fs"], result["source_fs"], result["frame"]) == (fs, fs, frame)
+    assert [result[name].tolist() for name in ("fs", "source_fs", "hop", "frame_length")] == [fs, fs, hop, hop]
     assert (result["source"], result["filterbank"]) == (f"sound.{extension}", "gammatone")
     np.testing.assert_allclose(fc2erb(torch.from_numpy(result["fc"])), np.linspace(fc2erb(80), fc2erb(fhigh), 8))
     samples, _ = soundfile.read(path, dtype="float32", always_2d=True)
-    expected = expected_rms(samples.T.copy(), fs, result["fc"], frame)
-    assert result["rms"].dtype == np.float32
-    np.testing.assert_allclose(result["rms"], expected, rtol=1e-4, atol=1e-6)
-    assert result["times"].shape == expected.shape[-1:]
-    assert result["times"][0] == pytest.approx(frame / 2 / fs)
-    assert result["times"][-1] < len(samples) / fs
+    expected, times = expected_frames(samples, fs, result)
+    assert result["frames"].dtype == np.float32
+    assert result["frames"].shape == (channels, 8, len(samples) // hop)
+    np.testing.assert_allclose(result["frames"], expected, rtol=1e-4, atol=1e-6 * expected.max())
+    np.testing.assert_array_equal(result["times"], times)
+
+
+@pytest.mark.parametrize(
+    ("options", "detector", "compression", "floor", "hop", "frame_length"),
+    [
+        (["--frame", "0.03", "--detector", "power"], "power", "none", 1e-10, 160, 480),
+        (["--hop", "0.001", "--detector", "halfwave", "--compression", "db"], "halfwave", "db", 1e-10, 16, 16),
+        (["--hop", "0.0125", "--frame", "0.025", "--compression", "db"], "envelope", "db", 1e-10, 200, 400),
+        (["--compression", "log", "--floor", "1e-3"], "envelope", "log", 1e-3, 160, 160),
+        (["--compression", "0.3", "--hop", "0.005", "--frame", "0.035"], "envelope", "0.3", 1e-10, 80, 560),
+        (["--compression", "none", "--hop", "0.0001"], "envelope", "none", 1e-10, 2, 2),
+    ],
+)
+def test_analyze_gives_frames_as_the_options_say(
+    capsys, tmp_path, out, monkeypatch, options, detector, compression, floor, hop, frame_length
+):
+    drawn = []
+    monkeypatch.setattr(plot, "cochleagram", lambda *given, **named: drawn.append(named) or Figure())
+    monkeypatch.setattr(cli_analysis, "_BLOCK_ELEMENTS", 4 * 2 * 1000)
+    samples = noise(0.31, 16000, 2)
+    soundfile.write(tmp_path / "x.wav", samples, 16000, subtype="FLOAT")
+    status, _, errors = run(capsys, "analyze", tmp_path / "x.wav", "--out", out, "--channels", 4, *options)
+    assert (status, errors) == (0, "")
+    result = np.load(out / "x.npz")
+    scale = {"detector": detector, "compression": compression, "floor": floor}
+    given = scale | {"hop": hop, "frame_length": frame_length}
+    assert {name: result[name].tolist() for name in given} == given
+    expected, times = expected_frames(samples, 16000, result)
+    assert expected.shape == (2, 4, 1 + (len(samples) - frame_length) // hop)
+    np.testing.assert_allclose(result["frames"], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_array_equal(result["times"], times)
+    # The picture is of the same, and of the samples that each frame covers.
+    (named,) = drawn
+    assert {name: named[name] for name in ("detector", "floor")} == {"detector": detector, "floor": floor}
+    assert str(named["compression"]).lower() == compression
+    covered = np.lib.stride_tricks.sliding_window_view(samples, frame_length, axis=0)[::hop]
+    for edge, extreme in zip(named["waveform"], (covered.min(-1), covered.max(-1)), strict=True):
+        np.testing.assert_array_equal(edge, extreme.T)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--frame", "0.025"], "--frame is 0.025 s, but has to be a multiple of --hop, 0.01 s"),
+        (["--frame", "0.005"], "--frame is 0.005 s, but has to be a multiple of --hop, 0.01 s"),
+        (["--hop", "0.02", "--frame", "0.01"], "--frame is 0.01 s, but has to be a multiple of --hop, 0.02 s"),
+        (["--floor", "1e-6"], "--floor does nothing without a --compression of db, log or a number"),
+        (["--floor", "1e-6", "--compression", "none"], "--floor does nothing without a --compression of db, log"),
+        *(
+            (["--filterbank", name, "--detector", "envelope"], f"--detector envelope is not for {name}, whose filters")
+            for name in DRNL
+        ),
+    ],
+)
+def test_options_of_frames_that_do_not_go_together(capsys, tmp_path, out, options, problem):
+    status, printed, errors = run(capsys, "analyze", tmp_path / "x.wav", "--out", out, *options)
+    assert (status, printed) == (1, "")
+    assert errors.startswith(f"tamt: {problem}")
+    assert not out.exists()
+
+
+def test_analyze_refuses_hops_of_less_than_a_sample(capsys, tmp_path, out):
+    for name, fs in (("slow", 1000), ("fast", 16000)):
+        soundfile.write(tmp_path / f"{name}.wav", noise(0.1, fs), fs)
+    given = [tmp_path / f"{name}.wav" for name in ("slow", "fast")]
+    options = ["--hop", "0.0001", "--channels", 1, "--no-plot"]
+    status, _, errors = run(capsys, "analyze", *given, "--out", out, *options)
+    assert status == 1
+    assert f"{given[0]}: hops of 0.0001 s (--hop) are shorter than a sample at 1000 Hz" in errors
+    assert files_in(out) == ["fast.npz"]
+
+
+def test_memory_of_analyze_is_that_of_its_frames(tmp_path, out):
+    """Ten times the sound takes no more memory but for its frames: their buffer, their array and a copy of it."""
+    peaks, sizes = [], []
+    for seconds in (20, 200):
+        path = tmp_path / f"{seconds}.wav"
+        soundfile.write(path, noise(seconds, 16000), 16000)
+        code = (
+            "import resource, sys; from tamt import cli; status = cli.main(sys.argv[1:]); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(status)"
+        )
+        command = [sys.executable, "-c", code, "analyze", path, "--out", out, "--no-plot"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024))
+        sizes.append(np.load(out / f"{seconds}.npz")["frames"].nbytes)
+    assert sizes == [4 * 64 * 100 * seconds for seconds in (20, 200)]
+    assert peaks[1] - peaks[0] < 3 * sizes[1] + 24e6
 
 
 @pytest.mark.parametrize("filterbank", sorted(analyze.FILTERBANKS))
@@ -137,7 +236,7 @@ def test_analyze_cuts_long_files_into_blocks(capsys, tmp_path, out, monkeypatch,
     assert status == 0
     whole, blocks = np.load(out / "whole" / "long.npz"), np.load(out / "blocks" / "long.npz")
     assert whole["times"].tolist() == blocks["times"].tolist()
-    np.testing.assert_allclose(whole["rms"], blocks["rms"], rtol=1e-4, atol=1e-5 * whole["rms"].max())
+    np.testing.assert_allclose(whole["frames"], blocks["frames"], rtol=1e-4, atol=1e-5 * whole["frames"].max())
 
 
 @pytest.mark.parametrize("filterbank", DRNL)
@@ -159,10 +258,10 @@ def test_analyze_drnl(capsys, tmp_path, out, filterbank, options, subject, model
     assert (result["filterbank"], result["subject"], result["model"]) == (filterbank, subject, model)
     assert result["full_scale"] == pytest.approx(full_scale)
     np.testing.assert_allclose(fc2erb(torch.from_numpy(result["fc"])), np.linspace(fc2erb(250), fc2erb(8000), 50))
-    bank = DRNL[filterbank](torch.from_numpy(result["fc"]), fs, subject=subject, model=model)
-    y = bank(full_scale * torch.from_numpy(samples.T).double()).numpy()
-    expected = frames_rms(y, int(result["frame"]))
-    np.testing.assert_allclose(result["rms"], expected, rtol=1e-3, atol=1e-5 * expected.max())
+    assert (result["detector"], result["compression"]) == ("power", "none")
+    own = {"subject": subject, "model": model}
+    expected, _ = expected_frames(samples, fs, result, DRNL[filterbank], full_scale, **own)
+    np.testing.assert_allclose(result["frames"], expected, rtol=1e-3, atol=1e-5 * expected.max())
 
 
 def test_analyze_drnl_of_a_tone_gives_its_output_level(capsys, tmp_path, out):
@@ -173,7 +272,7 @@ def test_analyze_drnl_of_a_tone_gives_its_output_level(capsys, tmp_path, out):
         options = ["--filterbank", "drnl", "--flow", tone, "--channels", 1, "--full-scale-db", sound_level]
         options.append("--no-plot")
         run(capsys, "analyze", path, "--out", out, *options)
-        found.append(20 * np.log10(np.load(out / "tone.npz")["rms"][0, 0, 30:].mean()))
+        found.append(10 * np.log10(np.load(out / "tone.npz")["frames"][0, 0, 30:].mean()))
     # The stapes at 1 kHz and 60 dB SPL: a peak velocity of 1.2e-5 m/s.
     velocity_level = 20 * np.log10(1.2e-5 / np.sqrt(2))
     expected = DRNLFilterbank([tone], fs).io_function([velocity_level, velocity_level + 20], tone)
@@ -200,7 +299,8 @@ def test_pictures_say_what_levels_refer_to(capsys, tmp_path, out, monkeypatch, f
 WITH_LEVELS = (
     "drnl, fast-drnl, --spectrum multires, --spectrum moore2016, --excitation glasberg2002 and --excitation moore2016"
 )
-WITH_FRAMES = "drnl, fast-drnl, gammatone, --spectrum moore2016 and --excitation moore2016"
+WITH_HOPS = "drnl, fast-drnl, gammatone, --spectrum moore2016 and --excitation moore2016"
+FILTERS = "drnl, fast-drnl and gammatone"
 
 
 @pytest.mark.parametrize(
@@ -210,12 +310,17 @@ WITH_FRAMES = "drnl, fast-drnl, gammatone, --spectrum moore2016 and --excitation
         ([], "--model", "paulick2024", "drnl and fast-drnl"),
         ([], "--full-scale-db", "100", WITH_LEVELS),
         (MULTIRES, "--subject", "NH", "drnl and fast-drnl"),
-        (MULTIRES, "--frame", "0.01", WITH_FRAMES),
-        (MULTIRES, "--fs", "32000", "drnl, fast-drnl and gammatone"),
-        (MOORE, "--flow", "100", "drnl, fast-drnl and gammatone"),
-        (MOORE, "--fs", "16000", "drnl, fast-drnl and gammatone"),
-        (GLASBERG_EXCITATION, "--channels", "30", "drnl, fast-drnl and gammatone"),
-        (MOORE_EXCITATION, "--fhigh", "9000", "drnl, fast-drnl and gammatone"),
+        (MULTIRES, "--hop", "0.01", WITH_HOPS),
+        (GLASBERG_EXCITATION, "--frame", "0.01", FILTERS),
+        (MOORE, "--frame", "0.01", FILTERS),
+        (MOORE_EXCITATION, "--detector", "power", FILTERS),
+        (MULTIRES, "--compression", "none", FILTERS),
+        (MULTIRES, "--floor", "1e-6", FILTERS),
+        (MULTIRES, "--fs", "32000", FILTERS),
+        (MOORE, "--flow", "100", FILTERS),
+        (MOORE, "--fs", "16000", FILTERS),
+        (GLASBERG_EXCITATION, "--channels", "30", FILTERS),
+        (MOORE_EXCITATION, "--fhigh", "9000", FILTERS),
     ],
 )
 def test_options_are_refused_where_they_do_nothing(capsys, tmp_path, out, analysis, option, value, having):
@@ -273,7 +378,7 @@ def test_spectra_are_those_of_the_modules(capsys, tmp_path, out, analysis, chann
     samples = (chord if analysis == MOORE_EXCITATION else noise)(0.1, fs, channels) * [1, 0.1][:channels]
     soundfile.write(path, samples, fs, subtype="FLOAT")
     moore = "moore2016" in analysis
-    options = ["--frame", "0.002"] if moore else []
+    options = ["--hop", "0.002"] if moore else []
     # The pictures of one channel are enough.
     pictures = ["sound.png"] if channels == 1 else []
     options += [] if pictures else ["--no-plot"]
@@ -406,23 +511,27 @@ def test_spectra_refuse_samples_beyond_single_precision(capsys, tmp_path, out, a
     assert files_in(out) == []
 
 
-@pytest.mark.parametrize("frame", ["0.0015", "0.0001"])
-def test_moore2016_takes_whole_milliseconds(capsys, out, frame):
-    status, _, errors = run(capsys, "analyze", "x.wav", "--out", out, *MOORE, "--frame", frame)
+@pytest.mark.parametrize("hop", ["0.0015", "0.0001"])
+def test_moore2016_takes_whole_milliseconds(capsys, out, hop):
+    status, _, errors = run(capsys, "analyze", "x.wav", "--out", out, *MOORE, "--hop", hop)
     assert status == 1
-    assert f"--frame is {1000 * float(frame):g} ms, but has to be whole ones for --spectrum moore2016" in errors
+    assert f"--hop is {1000 * float(hop):g} ms, but has to be whole ones for --spectrum moore2016" in errors
     assert not out.exists()
 
 
-@pytest.mark.parametrize("samples", [1, 7, 159, 160, 161])
-def test_analyze_very_short_files(capsys, tmp_path, out, samples):
+@pytest.mark.parametrize(("samples", "frames"), [(0, 0), (1, 0), (319, 0), (320, 1), (479, 1), (480, 2), (481, 2)])
+def test_analyze_very_short_files(capsys, tmp_path, out, samples, frames):
     path = tmp_path / "short.wav"
     soundfile.write(path, noise(1, 16000)[:samples], 16000)
-    status, _, _ = run(capsys, "analyze", path, "--out", out, "--channels", 1)
-    assert status == 0
-    result = np.load(out / "short.npz")
-    assert result["rms"].shape == (1, 1, -(-samples // 160))
-    assert is_picture(out / "short.png")
+    status, _, errors = run(capsys, "analyze", path, "--out", out, "--channels", 1, "--frame", "0.02")
+    if frames:
+        assert (status, errors) == (0, "")
+        assert np.load(out / "short.npz")["frames"].shape == (1, 1, frames)
+        assert is_picture(out / "short.png")
+    else:
+        assert status == 1
+        assert f"holds {samples} samples, which makes {samples} at 16000 Hz; a frame takes 320" in errors
+        assert files_in(out) == []
 
 
 def test_analyze_resamples(capsys, tmp_path, out):
@@ -435,9 +544,9 @@ def test_analyze_resamples(capsys, tmp_path, out):
     )
     assert status == 0
     result = np.load(out / "tone.npz")
-    assert (result["fs"], result["source_fs"], result["frame"]) == (16000, 44100, 160)
-    assert result["rms"].shape == (1, 64, 50)
-    steady = result["rms"][0, :, 20:45].mean(-1)
+    assert (result["fs"], result["source_fs"], result["hop"]) == (16000, 44100, 160)
+    assert result["frames"].shape == (1, 64, 50)
+    steady = np.sqrt(result["frames"][0, :, 20:45].mean(-1))
     loudest = result["fc"][steady.argmax()]
     assert abs(fc2erb(float(loudest)) - fc2erb(tone)) < 0.5
     assert steady.max() == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
@@ -448,7 +557,7 @@ def test_analyze_draws_no_more_channels_than_fit(capsys, tmp_path, out):
     soundfile.write(path, noise(0.1, 8000, 6), 8000)
     status, _, _ = run(capsys, "analyze", path, "--out", out, "--channels", 3)
     assert status == 0
-    assert np.load(out / "many.npz")["rms"].shape == (6, 3, 10)
+    assert np.load(out / "many.npz")["frames"].shape == (6, 3, 10)
 
 
 def write_bad_files(folder):
@@ -526,7 +635,7 @@ def test_analyze_keeps_results_of_equal_names_apart(capsys, tmp_path, out):
         assert line.startswith(f"{path}: ")
         assert line.endswith(str(out / f"{name}.npz"))
     assert files_in(out) == sorted(f"{name}.npz" for name in names)
-    assert not np.array_equal(np.load(out / "a-x.wav.npz")["rms"], np.load(out / "b-x.wav.npz")["rms"])
+    assert not np.array_equal(np.load(out / "a-x.wav.npz")["frames"], np.load(out / "b-x.wav.npz")["frames"])
 
 
 @pytest.mark.parametrize(
@@ -766,6 +875,11 @@ def test_out_has_to_be_a_folder(capsys, tmp_path):
         ["analyze", "x.wav", "--out", "y", "--fs", "1e9"],
         ["analyze", "", "--out", "y"],
         ["analyze", "x.wav", "--out", "y", "--frame", "2"],
+        ["analyze", "x.wav", "--out", "y", "--hop", "0"],
+        ["analyze", "x.wav", "--out", "y", "--hop", "1.5"],
+        ["analyze", "x.wav", "--out", "y", "--detector", "energy"],
+        *(["analyze", "x.wav", "--out", "y", "--compression", given] for given in ("dB", "0", "1", "nan", "")),
+        *(["analyze", "x.wav", "--out", "y", "--compression", "db", "--floor", given] for given in ("0", "1e-40")),
         ["analyze", "x.wav", "--out", "y", "--channels", "0"],
         ["analyze", "x.wav", "--out", "y", "--channels", "1.5"],
         ["analyze", "x.wav", "--out", "y", "--channels", "10001"],

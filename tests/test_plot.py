@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tamt import plot
+from tamt import Cochleagram, GammatoneFilterbank, plot
 
 matplotlib = pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure  # noqa: E402
@@ -32,26 +32,92 @@ def test_filter_responses():
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("frames", [1, 2, 5000])
-def test_cochleagram(channels, frames):
-    rms = np.random.default_rng(0).uniform(size=(channels, 4, frames)).astype(np.float32)
+@pytest.mark.parametrize("compression", [None, "db", "log", 0.3])
+def test_cochleagram(channels, frames, compression):
+    values = torch.rand(channels, 4, frames, requires_grad=True)
     times = (np.arange(frames) + 0.5) * 0.01
     wave = np.full((channels, frames), -0.5), np.full((channels, frames), 0.5)
-    assert len(drawn(plot.cochleagram(rms, times, FC, waveform=wave))) == 2 * channels
-    assert len(drawn(plot.cochleagram(rms, times, FC))) == channels
+    named = {"compression": compression}
+    assert len(drawn(plot.cochleagram(values, times, FC, **named, waveform=wave))) == 2 * channels
+    assert len(drawn(plot.cochleagram(values, times, FC, **named))) == channels
 
 
-def test_cochleagram_of_silence_and_of_one_filter_on_an_erb_axis():
-    (axes,) = drawn(plot.cochleagram(np.zeros((1, 3)), np.arange(3.0), FC[2:3]))
+SCALES = [
+    ("envelope", None, "Envelope level (dB re 1 m/s)"),
+    ("power", None, "Level (dB re 1 m/s)"),
+    ("halfwave", None, "Level of the positive half (dB re 1 m/s)"),
+    ("envelope", "db", "Envelope level (dB re 1 m/s)"),
+    ("power", "db", "Level (dB re 1 m/s)"),
+    ("halfwave", "db", "Level of the positive half (dB re 1 m/s)"),
+    ("envelope", "log", "ln(mean of envelope²/2), re 1 m/s"),
+    ("halfwave", "log", "ln(mean of positive half), re 1 m/s"),
+    ("power", 0.3, "(mean square + 1e-06)^0.3, re 1 m/s"),
+]
+
+
+@pytest.mark.parametrize(("detector", "compression", "label"), SCALES)
+def test_cochleagram_draws_what_a_cochleagram_gives(detector, compression, label):
+    bank = GammatoneFilterbank(FC, 16000, dtype=torch.float64)
+    cochleagram = Cochleagram(bank, 160, 320, detector, compression, floor=1e-6)
+    sound = 0.01 * torch.randn(4000, dtype=torch.float64)
+    sound[:1000] = 0  # below the floor
+    frames = cochleagram(sound)
+    named = {"detector": detector, "compression": compression, "floor": 1e-6, "reference": "1 m/s"}
+    (axes,) = drawn(plot.cochleagram(frames, cochleagram.times(24), cochleagram.fc, dynamic_range=30, **named))
+    image = axes.collections[0]
+    factor = 20 if detector == "halfwave" else 10
+    with np.errstate(divide="ignore"):
+        value = frames.numpy() if compression else factor * np.log10(frames.numpy())
+    heard = np.isfinite(value)
+    np.testing.assert_allclose(image.get_array()[heard], value[heard], rtol=1e-6)
+    assert (image.get_array()[~heard] <= -200).all()
+    top, floor = value.max(), {None: -np.inf, "db": factor * -6, "log": np.log(1e-6), 0.3: 1e-6**0.3}[compression]
+    span = {"log": 30 / factor * np.log(10), 0.3: np.inf}.get(compression, 30)
+    assert image.get_clim() == pytest.approx((max(top - span, floor), top))
+    assert axes.figure.axes[-1].get_ylabel() == label
+    assert axes.get_xlim() == pytest.approx((0.005, 0.245))
+
+
+@pytest.mark.parametrize(
+    ("detector", "compression", "least", "limits"),
+    [
+        ("power", None, 0.0, (-60, 0)),
+        ("halfwave", None, 0.0, (-60, 0)),
+        ("envelope", "db", -100.0, (-100, -40)),
+        ("halfwave", "db", -200.0, (-200, -140)),
+        ("power", "log", np.log(1e-10), (np.log(1e-10), np.log(1e-4))),
+        ("power", 0.5, 1e-5, (1e-5, 1 + 1e-5)),
+    ],
+)
+def test_cochleagram_of_silence_and_of_one_filter_on_an_erb_axis(detector, compression, least, limits):
+    silence = np.full((1, 3), least, dtype=np.float32)
+    (axes,) = drawn(plot.cochleagram(silence, np.arange(3.0), FC[2:3], detector, compression))
     low, high = axes.get_ylim()
     assert low < 1000 < high
     image = axes.collections[0]
-    assert image.get_clim() == (-60, 0)
+    assert image.get_clim() == pytest.approx(limits)
+    assert (image.get_array() < limits[0] + 1e-3).all()
 
 
-def test_cochleagram_says_what_levels_refer_to():
-    for named, label in (({}, "Level (dB re full scale)"), ({"reference": "1 m/s"}, "Level (dB re 1 m/s)")):
-        figure = plot.cochleagram(np.ones((4, 3)), np.arange(3.0), FC, **named)
-        assert figure.axes[-1].get_ylabel() == label
+def test_cochleagram_refuses_unknown_scales():
+    for named, problem in (
+        ({"detector": "rms"}, "detector must be one of"),
+        ({"compression": "dB"}, "compression must be None, 'db', 'log' or a number"),
+        ({"compression": 1.5}, "compression must be None, 'db', 'log' or a number"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            plot.cochleagram(np.ones((4, 3)), np.arange(3.0), FC, **named)
+
+
+def test_cochleagram_joins_frames_by_their_means():
+    """Neighbours' means are averaged, whatever the compression."""
+    means = np.random.default_rng(0).uniform(0.1, 1, (4, 4000))
+    expected = means.reshape(4, 2000, 2).mean(-1)
+    for compression, compress in ((None, None), ("db", lambda p: 10 * np.log10(p)), ("log", np.log), (0.5, np.sqrt)):
+        given = means if compress is None else compress(means)
+        (axes,) = drawn(plot.cochleagram(given, np.arange(4000.0), FC, "power", compression, floor=1e-12))
+        wanted = compress(expected) if compress else 10 * np.log10(expected)
+        np.testing.assert_allclose(axes.collections[0].get_array(), wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -160,7 +226,7 @@ def test_joined_frames_keep_power_and_extremes():
 
 
 def test_wrong_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"rms has the shape \(1, 5, 3\), but has to have \(1, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"frames has the shape \(1, 5, 3\), but has to have \(1, 4, 3\)"):
         plot.cochleagram(np.ones((5, 3)), np.arange(3), FC)
     with pytest.raises(ValueError, match=r"response has the shape \(3, 4\), but has to have \(4, 3\)"):
         plot.filter_responses([100, 200, 300], np.ones((3, 4)), FC)

@@ -1,11 +1,11 @@
-"""What is computed from a sound: frames of a filterbank's output, spectra, excitation patterns."""
+"""What is computed from a sound: cochleagrams, spectra, excitation patterns."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from tamt.excitation.erb_integration import ERBIntegration
 from tamt.excitation.glasberg2002 import ExcitationPattern
 from tamt.excitation.moore2016 import Moore2016ExcitationPattern
+from tamt.filterbanks.cochleagram import Cochleagram
 from tamt.scales import erb_spaced
 from tamt.spectra.moore2016 import FRAME as MOORE2016_FRAME
 from tamt.spectra.moore2016 import FS as SPECTRUM_FS
@@ -33,32 +34,25 @@ if TYPE_CHECKING:
 _BLOCK_ELEMENTS = 4_000_000
 
 
-class Streaming(Protocol):
-    """What a filterbank needs for ``tamt analyze``."""
-
-    def stream(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Filter the next piece of a sound."""
-
-
 class Design(NamedTuple):
-    """A filterbank for one sampling rate."""
+    """A cochleagram for one sampling rate."""
 
-    fc: Tensor  # centre frequencies in Hz, (F,)
-    bank: Streaming
+    fc: Tensor  # centre frequencies in Hz, (F,), float64
+    cochleagram: Cochleagram
     full_scale: float  # what a sample of 1 is to the filterbank
 
 
 class Analysis(NamedTuple):
-    """What is kept of a sound: frames of the output of a filterbank."""
+    """What is kept of a sound: its cochleagram, and what is drawn of the sound itself."""
 
     fc: NDArray  # centre frequencies in Hz, (F,)
-    times: NDArray  # middle of each frame in s, (N,)
-    rms: NDArray  # root mean square of each filter's output in each frame, (C, F, N)
-    low: NDArray  # lowest sample of the sound in each frame, (C, N)
+    times: NDArray  # middle of each frame in s, (M,)
+    frames: NDArray  # those of the cochleagram, (C, F, M)
+    low: NDArray  # lowest sample of the sound in each frame, (C, M)
     high: NDArray  # highest sample, likewise
     fs: float  # sampling rate in Hz
     source_fs: int  # sampling rate of the file in Hz
-    frame: int  # samples per frame
+    cochleagram: Cochleagram
     seconds: float  # duration of the sound
 
 
@@ -83,66 +77,76 @@ def centre_frequencies(flow: float, fhigh: float | None, count: int, fs: float) 
     return erb_spaced(flow, fhigh, count)
 
 
+def samples_of(hop: float, frame: float, fs: float) -> tuple[int, int]:
+    """Samples of a hop and of a frame, which are given in seconds; a CommandError for a hop of none."""
+    length = round(hop * fs)
+    if length < 1:
+        raise CommandError(f"hops of {hop:g} s (--hop) are shorter than a sample at {fs:g} Hz")
+    return length, length * round(frame / hop)
+
+
 @torch.no_grad()
 def analysis_of(
     path: Path,
     design: Callable[[float], Design],
-    frame: float,
     fs: float | None = None,
     device: torch.device | str = "cpu",
 ) -> Analysis:
-    """Filter a sound file block by block and keep frames of the output.
+    """Take the cochleagram of a sound file, which is read block by block.
 
-    `design` makes the filterbank for a sampling rate, `frame` is in seconds, and `fs` is the rate to resample to.
+    `design` makes the cochleagram for a sampling rate, and `fs` is the rate to resample to.
     """
     with opened(path) as sound:
         fs = sound.samplerate if fs is None else fs
-        fc, bank, full_scale = design(fs)
-        length = max(1, round(frame * fs))
-        block = length * max(1, _BLOCK_ELEMENTS // (len(fc) * sound.channels * length))
+        fc, cochleagram, full_scale = design(fs)
+        hop, length = cochleagram.hop_length, cochleagram.frame_length
+        block = hop * max(1, _BLOCK_ELEMENTS // (len(fc) * sound.channels * hop))
         # One growing buffer each: many small arrays, kept between large ones that come and go, fragment memory.
-        rms, low, high = bytearray(), bytearray(), bytearray()
+        frames, low, high = bytearray(), bytearray(), bytearray()
         state = None
         samples = 0
         for piece in blocks(resampled(sound, fs, block), block):
             x = torch.from_numpy(piece.T.copy()).to(device)
-            y, state = bank.stream(full_scale * x, state)
+            values, state = cochleagram.stream(full_scale * x, state)
             samples += len(piece)
-            rms += _frames(y, length, lambda frames: frames.square().mean(-1).sqrt())
-            low += _frames(x, length, lambda frames: frames.amin(-1))
-            high += _frames(x, length, lambda frames: frames.amax(-1))
-        if not samples:
-            raise CommandError(f"holds {sound.frames} samples, which leaves nothing to analyse at {fs:g} Hz")
-        starts = np.arange(0, samples, length)
-        ends = np.minimum(starts + length, samples)
+            whole = len(piece) // hop
+            hops = x[:, : whole * hop].unflatten(-1, (whole, hop))
+            frames += _packed(values)
+            low += _packed(hops.amin(-1))
+            high += _packed(hops.amax(-1))
+        if samples < length:
+            raise CommandError(
+                f"holds {sound.frames} samples, which makes {samples} at {fs:g} Hz; a frame takes {length}"
+            )
         analysis = Analysis(
             fc=fc.numpy(),
-            times=(starts + ends) / (2 * fs),
-            rms=_unpacked(rms, sound.channels, len(fc)),
-            low=_unpacked(low, sound.channels),
-            high=_unpacked(high, sound.channels),
+            times=cochleagram.times(1 + (samples - length) // hop).numpy(),
+            frames=_unpacked(frames, sound.channels, len(fc)),
+            low=_of_frames(np.min, _unpacked(low, sound.channels), length // hop),
+            high=_of_frames(np.max, _unpacked(high, sound.channels), length // hop),
             fs=fs,
             source_fs=sound.samplerate,
-            frame=length,
+            cochleagram=cochleagram,
             seconds=samples / fs,
         )
-    if not np.isfinite(analysis.rms).all():
+    if not np.isfinite(analysis.frames).all():
         peak = max(-analysis.low.min(), analysis.high.max())
         raise CommandError(f"has samples as large as {peak:g}, too large for single precision; full scale is 1")
     return analysis
 
 
-def _frames(x: Tensor, length: int, reduce: Callable[[Tensor], Tensor]) -> bytes:
-    """Reduce consecutive frames of the last axis, the last of which has what is left; give float32, frame by frame."""
-    count = x.shape[-1] // length
-    parts = [reduce(x[..., : count * length].unflatten(-1, (count, length)))]
-    if count * length < x.shape[-1]:
-        parts.append(reduce(x[..., count * length :].unsqueeze(-2)))
-    return torch.cat(parts, dim=-1).movedim(-1, 0).cpu().numpy().tobytes()
+def _packed(values: Tensor) -> bytes:
+    """Values of frames, the last axis, frame by frame in float32."""
+    return values.movedim(-1, 0).cpu().numpy().tobytes()
 
 
 def _unpacked(frames: bytearray, *shape: int) -> NDArray:
     return np.ascontiguousarray(np.moveaxis(np.frombuffer(frames, dtype=np.float32).reshape(-1, *shape), 0, -1))
+
+
+def _of_frames(reduce: Callable[..., NDArray], hops: NDArray, count: int) -> NDArray:
+    """Extremes of frames of `count` hops each from those of hops, the last axis."""
+    return reduce(np.lib.stride_tricks.sliding_window_view(hops, count, axis=-1), axis=-1)
 
 
 @torch.no_grad()
@@ -185,7 +189,7 @@ def moore2016(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
             f"has {sound.channels} channels, but {arguments.analysis} is for one or two: it has two ears"
         )
     spectrum = Moore2016Spectrum(
-        SPECTRUM_FS, round(1000 * arguments.frame), arguments.full_scale_db, device=arguments.device
+        SPECTRUM_FS, round(1000 * arguments.hop), arguments.full_scale_db, device=arguments.device
     )
     pattern = Moore2016ExcitationPattern(device=arguments.device)
     hop = spectrum.hop

@@ -1,4 +1,4 @@
-"""``tamt analyze``: write what filterbanks and spectra make of sound files as numbers and pictures."""
+"""``tamt analyze``: write cochleagrams and spectra of sound files as numbers and pictures."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from tamt.filterbanks.cochleagram import Cochleagram
 from tamt.spectra.moore2016 import FS as SPECTRUM_FS
 from tamt.spl import stapes_velocity
 
 from .. import plot
-from .analysis import Design, analysis_of, centre_frequencies, moore2016, multiresolution
+from .analysis import Design, analysis_of, centre_frequencies, moore2016, multiresolution, samples_of
 from .console import CommandError, reason, require, say, shown
 from .files import inputs, made_folder, replacing, result_names
 from .options import FILTERBANKS, settle
@@ -64,10 +65,12 @@ def analyze_files(arguments: argparse.Namespace) -> int:
 
 
 def _filter_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Namespace) -> float:
-    """Write what a filterbank makes of a sound file, and give its duration in seconds."""
+    """Write the cochleagram of a sound file, and give its duration in seconds."""
     chosen, title = FILTERBANKS[arguments.analysis], f"{shown(path.name)}: {arguments.analysis}"
     own: dict[str, Any] = {}
     full_scale = 1.0
+    compression = None if arguments.compression == "none" else arguments.compression
+    scale: dict[str, Any] = {"detector": arguments.detector, "compression": compression, "floor": arguments.floor}
     if chosen.takes_velocity:
         own = {"subject": arguments.subject, "model": arguments.model}
         title += f" ({arguments.subject}, {arguments.model}), full scale {arguments.full_scale_db:g} dB SPL"
@@ -79,15 +82,17 @@ def _filter_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Na
             bank = chosen.kind(fc, fs, dtype=torch.float32, device=arguments.device, **own)
         except ValueError as error:
             raise CommandError(f"{error}; --fhigh sets the highest") from error
-        return Design(fc, bank, full_scale)
+        hop, frame = samples_of(arguments.hop, arguments.frame, fs)
+        return Design(fc, Cochleagram(bank, hop, frame, **scale), full_scale)
 
-    analysis = analysis_of(path, design, arguments.frame, arguments.fs, arguments.device)
-    title += f", {arguments.channels} filters, {analysis.fs:g} Hz{_drawn_channels(len(analysis.rms))}"
+    analysis = analysis_of(path, design, arguments.fs, arguments.device)
+    title += f", {arguments.channels} filters, {analysis.fs:g} Hz{_drawn_channels(len(analysis.frames))}"
     draw = partial(
         plot.cochleagram,
-        analysis.rms[:_MOST_PANELS],
+        analysis.frames[:_MOST_PANELS],
         analysis.times,
         analysis.fc,
+        **scale,
         waveform=(analysis.low[:_MOST_PANELS], analysis.high[:_MOST_PANELS]),
         title=title,
         reference="1 m/s" if chosen.takes_velocity else "full scale",
@@ -95,10 +100,14 @@ def _filter_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Na
     arrays = {
         "fc": analysis.fc,
         "times": analysis.times,
-        "rms": analysis.rms,
+        "frames": analysis.frames,
+        "detector": arguments.detector,
+        "compression": str(arguments.compression),
+        "floor": arguments.floor,
+        "hop": analysis.cochleagram.hop_length,
+        "frame_length": analysis.cochleagram.frame_length,
         "fs": analysis.fs,
         "source_fs": analysis.source_fs,
-        "frame": analysis.frame,
         "source": path.name,
         "filterbank": arguments.analysis,
         "full_scale": full_scale,

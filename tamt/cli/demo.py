@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tamt.filterbanks.cochleagram import Cochleagram
 from tamt.filterbanks.drnl import DRNLFilterbank
 from tamt.filterbanks.gammatone import GammatoneFilterbank
 
@@ -35,11 +36,13 @@ def run_demo(arguments: argparse.Namespace) -> int:
     fs = 16000
     vowels = vowel_sequence(fs)
     fc = centre_frequencies(80.0, 7000.0, 96, fs)
-    gammatone = Design(fc, GammatoneFilterbank(fc, fs), 1.0)
+    hop = round(0.004 * fs)
+    gammatone = Design(fc, Cochleagram(GammatoneFilterbank(fc, fs), hop), 1.0)
     fc = centre_frequencies(250.0, 7000.0, 96, fs)
     # As loud as people talk: the vowels' root mean square is that of a sine of 65 dB SPL.
     full_scale = stapes_velocity(65.0) / math.sqrt(2 * np.square(vowels).mean())
-    drnl = Design(fc, DRNLFilterbank(fc, fs, dtype=torch.float32), full_scale)
+    bank = DRNLFilterbank(fc, fs, dtype=torch.float32)
+    drnl = Design(fc, Cochleagram(bank, hop, detector="power"), full_scale)
 
     results = {
         "sound": out / "vowels.wav",
@@ -75,7 +78,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     duration = len(vowels) / fs
     for name, design in {"gammatone": gammatone, "DRNL": drnl}.items():
         signal = torch.from_numpy(design.full_scale * vowels).float()
-        took = _time_of(partial(design.bank.stream, signal))
+        took = _time_of(partial(design.cochleagram.bank, signal))
         say(
             f"{'speed':<16}{duration:.2f} s of sound through {len(design.fc)} {name} filters in {1e3 * took:.1f} ms: "
             f"{duration / took:.1f} times faster than real time"
@@ -84,11 +87,12 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 
 def _draw_demo(wav: Path, design: Design, picture: Path, title: str, reference: str) -> None:
-    analysis = analysis_of(wav, lambda rate: design, frame=0.004)
+    analysis = analysis_of(wav, lambda rate: design)
     plot.cochleagram(
-        analysis.rms[0],
+        analysis.frames[0],
         analysis.times,
         analysis.fc,
+        design.cochleagram.detector,
         waveform=(analysis.low, analysis.high),
         title=title,
         reference=reference,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from tamt.filterbanks.cochleagram import LEAST_FLOOR
 from tamt.filterbanks.drnl import MODELS, SUBJECTS
 
 from .. import __version__
@@ -19,7 +20,7 @@ from .analyze import analyze_files
 from .console import CommandError, OutputError, reason, say
 from .demo import run_demo
 from .files import no_drafts_left_by_signals
-from .options import EXCITATIONS, FILTERBANKS, NOTES, SPECTRA
+from .options import DETECTORS, EXCITATIONS, FILTERBANKS, NOTES, SPECTRA
 from .sound import HIGHEST_RATE, LOWEST_RATE
 
 # More would only take memory: these are 250 per ERB.
@@ -74,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
 
     analyze = commands.add_parser(
         "analyze",
-        help="filter sound files; write the levels as numbers and pictures",
-        description="Filter sound files, or take their spectra or excitation patterns, and write what comes out as\n"
+        help="write cochleagrams of sound files as numbers and pictures",
+        description="Take the cochleagrams of sound files, or their spectra or excitation patterns, and write them as\n"
         "numbers and as a picture.",
         epilog=NOTES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -122,10 +123,33 @@ def _parser() -> argparse.ArgumentParser:
         help=f"likewise number, at most {_MOST_CHANNELS}, even in ERB (default: 64, of a DRNL 50)",
     )
     option(
-        "--frame",
-        type=_frame,
+        "--hop",
+        type=_seconds,
         metavar="S",
-        help="of a filterbank or moore2016: seconds per frame, at most 1 (default: 0.01)",
+        help="of a filterbank or moore2016: seconds from one frame to the next, at most 1 (default: 0.01)",
+    )
+    option(
+        "--frame",
+        type=_seconds,
+        metavar="S",
+        help="of a filterbank: seconds of a frame, a multiple of --hop, at most 1 (default: --hop)",
+    )
+    option(
+        "--detector",
+        choices=DETECTORS,
+        help="likewise what a frame is the mean of, see below (default: envelope, of a DRNL power)",
+    )
+    option(
+        "--compression",
+        type=_compression,
+        metavar="{none,db,log,NUMBER}",
+        help="likewise what is made of the mean; a number in (0, 1) is an exponent, see below (default: none)",
+    )
+    option(
+        "--floor",
+        type=_floor,
+        metavar="P",
+        help="of a compression: the least mean that it knows, greater than 0 (default: 1e-10)",
     )
     option("--no-plot", dest="plot", action="store_false", help="no pictures, which take most of the time")
     option("--device", type=_device, default=torch.device("cpu"), help="torch device, such as cuda (default: cpu)")
@@ -155,10 +179,29 @@ def _rate(text: str) -> float:
     return value
 
 
-def _frame(text: str) -> float:
+def _seconds(text: str) -> float:
     value = _positive(text)
     if value > 1.0:
         raise argparse.ArgumentTypeError(f"{text!r} has to be at most 1 second")
+    return value
+
+
+def _compression(text: str) -> str | float:
+    if text in ("none", "db", "log"):
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} has to be none, db, log or a number greater than 0 and less than 1")
+    return value
+
+
+def _floor(text: str) -> float:
+    value = _positive(text)
+    if value < LEAST_FLOOR:
+        raise argparse.ArgumentTypeError(f"{text!r} has to be at least {LEAST_FLOOR:g}")
     return value
 
 

@@ -16,6 +16,7 @@ from tamt._memo import Memo
 from tamt.design.drnl import DRNLSections
 from tamt.design.sections import modal_response
 from tamt.ops.drnl import drnl
+from tamt.ops.drnl_frames import drnl_frames
 from tamt.ops.drnl_sections import drnl_sections
 from tamt.scales import erb_spaced
 
@@ -108,6 +109,8 @@ class DRNLFilterbank(Base):
     torch.Size([2, 50, 4410])
     """
 
+    DETECTORS: tuple[str, ...] = ("power", "halfwave")
+    STATES = 3  # tensors of a stream's state
     LEARNABLE: tuple[str, ...] = ("CF_lin", "BW_lin", "g", "CF_nlin", "BW_nlin", "a", "b", "c")
 
     fc: Tensor
@@ -186,7 +189,7 @@ class DRNLFilterbank(Base):
         state : tuple of Tensor
             The states of the linear path and of the nonlinear path's first and second filter, each (..., F, N).
         """
-        return self._filtered(*self.chunk(x, state, 3), slice(None))
+        return self._filtered(*self.chunk(x, state, self.STATES), slice(None))
 
     def _filtered(
         self, x: Tensor, state: tuple[Tensor, ...] | None, channels: slice
@@ -194,6 +197,12 @@ class DRNLFilterbank(Base):
         """Some channels' outputs."""
         linear, front, back = (sections[channels] for sections in self._sections())
         return drnl(x, linear, front, back, self._stick()[channels], state=state)
+
+    def _hop_means(
+        self, x: Tensor, state: tuple[Tensor, ...] | None, hop: int, detector: str
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What the detector gives on average in every whole hop (..., F, T // hop), and the state after the last."""
+        return drnl_frames(x, *self._sections(), self._stick(), hop, detector, state=state)
 
     def path_responses(self, f: Tensor | np.ndarray | Sequence[float]) -> tuple[Tensor, Tensor]:
         r"""Complex responses of the filters of both paths, without the broken stick.

@@ -11,6 +11,7 @@ from torch import Tensor
 from tamt._arguments import check_count
 from tamt.filterbanks.drnl import FILTERS, MODELS, STICK, DRNLFilterbank
 from tamt.ops.fft_drnl import fft_drnl, filter_spectra
+from tamt.ops.fft_drnl_frames import fft_drnl_frames
 
 
 class FastDRNLFilterbank(DRNLFilterbank):
@@ -43,6 +44,7 @@ class FastDRNLFilterbank(DRNLFilterbank):
     torch.Size([2, 50, 4410])
     """
 
+    STATES = 2
     LEARNABLE = STICK
 
     def __init__(
@@ -79,15 +81,24 @@ class FastDRNLFilterbank(DRNLFilterbank):
             The last ``ir_length - 1`` samples of the signal (..., ir_length - 1) and of what the broken stick made of
             it (..., F, ir_length - 1).
         """
-        return self._filtered(*self.chunk(x, state, 2), slice(None))
+        return self._filtered(*self.chunk(x, state, self.STATES), slice(None))
 
     def _filtered(
         self, x: Tensor, state: tuple[Tensor, ...] | None, channels: slice
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        filters = torch.stack([getattr(self, name) for name in FILTERS])
-        spectra = filter_spectra(filters, self.fs, MODELS[self.model], self.ir_length)
-        past = None if state is None else (state[0], state[1])
+        spectra, past = self._spectra(), None if state is None else (state[0], state[1])
         return fft_drnl(x, spectra[:, channels], self._stick()[channels], self.ir_length, state=past)
+
+    def _hop_means(
+        self, x: Tensor, state: tuple[Tensor, ...] | None, hop: int, detector: str
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        past = None if state is None else (state[0], state[1])
+        return fft_drnl_frames(x, self._spectra(), self._stick(), self.ir_length, hop, detector, state=past)
+
+    def _spectra(self) -> Tensor:
+        """Spectra of the filters' impulse responses."""
+        filters = torch.stack([getattr(self, name) for name in FILTERS])
+        return filter_spectra(filters, self.fs, MODELS[self.model], self.ir_length)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""

@@ -23,7 +23,8 @@ from tamt.design.gammatone import (
 )
 from tamt.design.poles import pole_design, split_design, stable_denominator
 from tamt.design.sections import scaled_cascade, section_gain
-from tamt.ops.iir import filtered
+from tamt.ops.filter_frames import filter_frames
+from tamt.ops.iir import analytic, filtered
 from tamt.ops.onepole_rows import onepole_rows
 from tamt.scales import erbspacebw
 
@@ -104,6 +105,9 @@ class GammatoneFilterbank(Base):
     >>> bank(torch.randn(2, 16000)).shape
     torch.Size([2, 30, 16000])
     """
+
+    DETECTORS: tuple[str, ...] = ("envelope", "power", "halfwave")
+    STATES = 1  # tensors of a stream's state
 
     fc: Tensor
     poles: Tensor
@@ -187,9 +191,30 @@ class GammatoneFilterbank(Base):
         state : tuple of Tensor
             One tensor (..., F, 2n).
         """
-        x, before = self.chunk(x, state, 1)
+        x, before = self.chunk(x, state, self.STATES)
         y, after = filtered(x, self._rows(), self._kind, self.n, None if before is None else before[0])
         return y, (after,)
+
+    def analytic(self, x: Tensor) -> Tensor:
+        r"""Analytic output :math:`2 g x / (1 - p z^{-1})^n` for ``x`` (..., T): (..., F, T), complex.
+
+        Its real part is the filters' output, its magnitude the :meth:`envelope`, and its angle the phase in radians,
+        which falls as :math:`p = e^{-\phi - i\theta}` turns.
+        """
+        x, _ = self.chunk(x, None, self.STATES)
+        return analytic(x, self._rows(), self._kind, self.n)[0]
+
+    def envelope(self, x: Tensor) -> Tensor:
+        """Magnitude of the analytic output for ``x`` (..., T): (..., F, T); that of a steady tone is its amplitude."""
+        return self.analytic(x).abs()
+
+    def _hop_means(
+        self, x: Tensor, state: tuple[Tensor, ...] | None, hop: int, detector: str
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What the detector gives on average in every whole hop (..., F, T // hop), and the state after the last."""
+        before = None if state is None else state[0]
+        means, after = filter_frames(x, self._rows(), self._kind, self.n, hop, detector, state=before)
+        return means, (after,)
 
     def frequency_response(self, f: Tensor | np.ndarray | Sequence[float]) -> Tensor:
         r"""Complex response of every channel, :math:`g/(1 - p z^{-1})^n + \bar g/(1 - \bar p z^{-1})^n`.

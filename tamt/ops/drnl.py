@@ -10,6 +10,7 @@ infinity do what they do in :mod:`tamt.ops.iir`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -50,26 +51,9 @@ def drnl(
     y : Tensor (..., F, T)
     state : tuple of three Tensor (..., F, 2 * K)
     """
-    if x.dim() < 1:
-        raise ValueError("x must have shape (..., T), got ()")
-    if x.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"x must be float32 or float64, got {x.dtype}")
-    filters = dict(zip(FILTERS, (linear, front, back), strict=True))
-    for name, sections in filters.items():
-        check_sections(name, sections)
-    lead, channels = x.shape[:-1], linear.shape[0]
-    shapes = [(*lead, channels, 2 * sections.shape[1]) for sections in filters.values()]
-    if state is None:
-        state = tuple(x.new_zeros(shape) for shape in shapes)
-    if [tuple(s.shape) for s in state] != shapes:
-        raise ValueError(f"state must have the shapes {shapes}, got {[tuple(s.shape) for s in state]}")
-    given = {**filters, "stick": stick, **{f"state[{i}]": s for i, s in enumerate(state)}}
-    check_same_kind(given, x, "the signal's")
-    rows = x.flatten(0, -2) if lead else x[None]
-    states = [s.flatten(0, -3) if lead else s[None] for s in state]
-    y, *last = drnl_rows(rows, *(sections.flatten(1) for sections in filters.values()), stick, *states)
-    last_linear, last_front, last_back = (s.reshape(shape) for s, shape in zip(last, shapes, strict=True))
-    return y.reshape(*lead, channels, x.shape[-1]), (last_linear, last_front, last_back)
+    lead, operands = as_operands(x, linear, front, back, stick, state)
+    y, *finals = drnl_rows(*operands)
+    return with_lead(lead, y, finals)
 
 
 class Operands(NamedTuple):
@@ -90,7 +74,39 @@ class Operands(NamedTuple):
         return coef, getattr(self, f"state_{name}"), "modal", MODAL.order(coef)
 
 
-def _check(*operands: Tensor) -> None:
+def as_operands(
+    x: Tensor, linear: Tensor, front: Tensor, back: Tensor, stick: Tensor, state: tuple[Tensor, ...] | None
+) -> tuple[torch.Size, Operands]:
+    """Leading dimensions of the signal, and what the operator takes, from checked arguments of :func:`drnl`."""
+    if x.dim() < 1:
+        raise ValueError("x must have shape (..., T), got ()")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"x must be float32 or float64, got {x.dtype}")
+    filters = dict(zip(FILTERS, (linear, front, back), strict=True))
+    for name, sections in filters.items():
+        check_sections(name, sections)
+    lead, channels = x.shape[:-1], linear.shape[0]
+    shapes = [(*lead, channels, 2 * sections.shape[1]) for sections in filters.values()]
+    if state is None:
+        state = tuple(x.new_zeros(shape) for shape in shapes)
+    if [tuple(s.shape) for s in state] != shapes:
+        raise ValueError(f"state must have the shapes {shapes}, got {[tuple(s.shape) for s in state]}")
+    given = {**filters, "stick": stick, **{f"state[{i}]": s for i, s in enumerate(state)}}
+    check_same_kind(given, x, "the signal's")
+    rows = x.flatten(0, -2) if lead else x[None]
+    states = [s.flatten(0, -3) if lead else s[None] for s in state]
+    coef = [sections.flatten(1) for sections in filters.values()]
+    return lead, Operands._make((rows, *coef, stick, *states))
+
+
+def with_lead(lead: torch.Size, result: Tensor, finals: Sequence[Tensor]) -> tuple[Tensor, State]:
+    """Result and final states of rows (B, ...) with the leading dimensions of the signal."""
+    linear, front, back = (final.reshape(*lead, *final.shape[1:]) for final in finals)
+    return result.reshape(*lead, *result.shape[1:]), (linear, front, back)
+
+
+def check_operands(*operands: Tensor) -> None:
+    """Operands that belong together, or a ValueError."""
     given = Operands(*operands)
     torch._check_value(given.x.dim() == 2, lambda: f"x must have shape (B, T), got {tuple(given.x.shape)}")
     channels = given.linear.shape[0]
@@ -114,7 +130,8 @@ def _check(*operands: Tensor) -> None:
     )
 
 
-def _definition(*operands: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def definition(*operands: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Output and final states, step by step."""
     given = Operands(*operands)
     straight, last_linear = iir(given.x[:, None], *given.cascade("linear"))
     v, last_front = iir(given.x[:, None], *given.cascade("front"))
@@ -122,20 +139,16 @@ def _definition(*operands: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return straight + bent, last_linear, last_front, last_back
 
 
-def _backward(
-    ctx: Any, grad_y: Tensor, grad_linear: Tensor, grad_front: Tensor, grad_back: Tensor
-) -> tuple[Tensor | None, ...]:
-    given, needs = Operands(*ctx.saved_tensors), Operands(*ctx.needs_input_grad)
-    # What is not finite has no part in a loss of the samples before it.
-    spoilt = ("x", *(f"state_{name}" for name in FILTERS))
-    given = given._replace(**{name: silenced(getattr(given, name)) for name in spoilt})
+def pulled_back(given: Operands, needs: Operands, grad_y: Tensor, grad_finals: Sequence[Tensor]) -> Operands:
+    """Gradients of the operands, in operators that differentiate again; None where it is not needed."""
+    grad_states = dict(zip(FILTERS, grad_finals, strict=True))
     grads: dict[str, Any] = dict.fromkeys(Operands._fields)
 
-    def pull_back(name: str, grad: Tensor, grad_final: Tensor, signal: Tensor, need_signal: bool) -> Tensor:
+    def pull_back(name: str, grad: Tensor, signal: Tensor, need_signal: bool) -> Tensor:
         """Gradient of a cascade's signal; those of its coefficients and state go to ``grads``."""
         flags = need_signal, getattr(needs, name)
         of_signal, grads[f"state_{name}"], grads[name] = iir_backward(
-            grad, grad_final, signal, *given.cascade(name), *flags
+            grad, grad_states[name], signal, *given.cascade(name), *flags
         )
         return of_signal
 
@@ -143,26 +156,34 @@ def _backward(
     v, _ = iir(given.x[:, None], *given.cascade("front"))
     w = broken_stick_rows(v, given.stick)
     need_v = needs.x or needs.front or needs.stick or needs.state_front
-    grad_w = pull_back("back", grad_y, grad_back, w, need_v)
+    grad_w = pull_back("back", grad_y, w, need_v)
     if need_v:
         grad_v, grads["stick"] = broken_stick_backward(grad_w, v, given.stick)
-        of_front = pull_back("front", grad_v, grad_front, given.x[:, None], needs.x)
+        of_front = pull_back("front", grad_v, given.x[:, None], needs.x)
     if needs.x or needs.linear or needs.state_linear:
-        of_linear = pull_back("linear", grad_y, grad_linear, given.x[:, None], needs.x)
+        of_linear = pull_back("linear", grad_y, given.x[:, None], needs.x)
     if needs.x:
         grads["x"] = (of_front + of_linear)[:, 0]
-    return tuple(grad if need else None for grad, need in zip(grads.values(), needs, strict=True))
+    return Operands(*(grad if need else None for grad, need in zip(grads.values(), needs, strict=True)))
+
+
+def _backward(ctx: Any, grad_y: Tensor, *grad_finals: Tensor) -> tuple[Tensor | None, ...]:
+    given, needs = Operands(*ctx.saved_tensors), Operands(*ctx.needs_input_grad)
+    # What is not finite has no part in a loss of the samples before it.
+    spoilt = ("x", *(f"state_{name}" for name in FILTERS))
+    given = given._replace(**{name: silenced(getattr(given, name)) for name in spoilt})
+    return pulled_back(given, needs, grad_y, grad_finals)
 
 
 drnl_rows = register(
     "drnl",
     "(Tensor x, Tensor linear, Tensor front, Tensor back, Tensor stick, Tensor state_linear, Tensor state_front, "
     "Tensor state_back) -> (Tensor y, Tensor final_linear, Tensor final_front, Tensor final_back)",
-    definition=_definition,
+    definition=definition,
     forward=reference.drnl,
     launcher="drnl:drnl",
     backward=_backward,
-    check=_check,
+    check=check_operands,
     shapes=lambda x, linear, *rest: ((x.shape[0], linear.shape[0], x.shape[1]), *(s.shape for s in rest[-3:])),
     rows="x state_linear state_front state_back",
 )

@@ -101,6 +101,15 @@ def fft_drnl(
     -----
     On the knee of the broken stick, where both branches are equal, gradients are those of the linear one.
     """
+    lead, operands = as_operands(x, spectra, stick, ir_length, state)
+    y, *last = fft_drnl_rows(*operands)
+    return with_lead(lead, y, last)
+
+
+def as_operands(
+    x: Tensor, spectra: Tensor, stick: Tensor, ir_length: int, state: tuple[Tensor, Tensor] | None
+) -> tuple[torch.Size, tuple[Tensor, ...]]:
+    """Leading dimensions of the signal, and what the operator takes, from checked arguments of :func:`fft_drnl`."""
     size = fft_length(ir_length)
     if spectra.dim() != 4 or spectra.shape[0] != 3 or spectra.shape[2:] != (size // 2 + 1, 2):
         raise ValueError(
@@ -125,13 +134,14 @@ def fft_drnl(
             raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
     given = {"spectra": spectra, "stick": stick, "state[0]": past_x, "state[1]": past_w}
     check_same_kind(given, x, "the signal's")
-    if lead:
-        last = len(lead) - 1
-        rows = x.flatten(0, last), spectra, stick, past_x.flatten(0, last), past_w.flatten(0, last)
-    else:
-        rows = x[None], spectra, stick, past_x[None], past_w[None]
-    y, last_x, last_w = fft_drnl_rows(*rows)
-    return y.reshape(*lead, channels, x.shape[-1]), (last_x.reshape(past_x.shape), last_w.reshape(past_w.shape))
+    past = [p.flatten(0, len(lead) - 1) if lead else p[None] for p in state]
+    return lead, (x.flatten(0, -2) if lead else x[None], spectra, stick, *past)
+
+
+def with_lead(lead: torch.Size, result: Tensor, last: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Result and final state of rows (B, ...) with the leading dimensions of the signal."""
+    last_x, last_w = (final.reshape(*lead, *final.shape[1:]) for final in last)
+    return result.reshape(*lead, *result.shape[1:]), (last_x, last_w)
 
 
 _spectra: Store[Tensor] = Store(KEPT)
@@ -167,7 +177,8 @@ _filter_spectra = register(
 )
 
 
-def _check(x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor) -> None:
+def check_operands(x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor) -> None:
+    """Operands that belong together, or a ValueError."""
     torch._check_value(
         spectra.dim() == 4 and spectra.shape[0] == 3 and spectra.shape[2] > 1 and spectra.shape[3] == 2,
         lambda: f"spectra must have shape (3, F, N/2+1, 2), got {tuple(spectra.shape)}",
@@ -209,7 +220,7 @@ fft_drnl_rows = register(
         needs=("x past_x",),
         silences="x past_x",
     ),
-    check=_check,
+    check=check_operands,
     shapes=lambda x, spectra, stick, past_x, past_w: (
         (x.shape[0], spectra.shape[1], x.shape[1]),
         past_x.shape,

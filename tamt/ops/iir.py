@@ -40,7 +40,7 @@ from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.blocks import iir_blocks
 from tamt.reference import iir as reference
 from tamt.reference.blocks import iir_blocks_vjp
-from tamt.shared.iir import KINDS, Blocks
+from tamt.shared.iir import KINDS, Blocks, analytic_rows, analytic_states
 
 
 def onepole_cascade(
@@ -54,6 +54,7 @@ def onepole_cascade(
     feedback: Tensor | None = None,
     state: Tensor | None = None,
     per_channel: bool = False,
+    output: str = "real",
 ) -> tuple[Tensor, Tensor]:
     r"""``order`` equal complex one-pole sections: :math:`y = \mathrm{Re}\{g x / (1 - p z^{-1})^n\}`.
 
@@ -84,12 +85,16 @@ def onepole_cascade(
         where they would leave the range of float32, it has :math:`s_j / h^{n-j}`, :math:`h = 1 - e^{-\mathrm{decay}}`.
     per_channel : bool
         Whether ``x`` has a channel axis: S signals, of which each goes through F / S filters.
+    output : {'real', 'complex'}
+        Whether the output is :math:`\mathrm{Re}\,s_n` or the complex :math:`s_n` itself.
 
     Returns
     -------
     y : Tensor (..., F, T)
     state : Tensor (..., F, 2 * order)
     """
+    if output not in ("real", "complex"):
+        raise ValueError(f"output must be 'real' or 'complex', got {output!r}")
     _check_vector("decay", decay)
     _check_shape("frequency", frequency, decay.shape)
     _check_shape("gain", gain, (*decay.shape, 2))
@@ -101,9 +106,11 @@ def onepole_cascade(
         _check_shape("feedback", feedback, (*decay.shape, order, 2))
     gain, feedback = scaled_cascade(decay, gain, feedback, order)
     coef = torch.cat((decay[:, None], frequency[:, None], frequency_low[:, None], gain), 1)
-    if feedback is None:
-        return filtered(x, coef, "onepole", order, state, per_channel)
-    return filtered(x, torch.cat((coef, feedback.flatten(1)), 1), "allpole", order, state, per_channel)
+    kind = "onepole" if feedback is None else "allpole"
+    if feedback is not None:
+        coef = torch.cat((coef, feedback.flatten(1)), 1)
+    run = filtered if output == "real" else analytic
+    return run(x, coef, kind, order, state, per_channel)
 
 
 def biquad_cascade(
@@ -171,6 +178,16 @@ def modal_cascade(
     """
     check_sections("sections", sections)
     return filtered(x, sections.flatten(1), "modal", sections.shape[1], state, per_channel)
+
+
+def analytic(
+    x: Tensor, coef: Tensor, kind: str, order: int, state: Tensor | None = None, per_channel: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Complex output (..., F, T), of which :func:`filtered` has the real part, and final state of one-pole sections."""
+    both = None if state is None else analytic_states(state)
+    parts, final = filtered(x, analytic_rows(coef), kind, order, both, per_channel)
+    re, im = parts.unflatten(-2, (coef.shape[0], 2)).unbind(-2)
+    return torch.complex(re, im), final.unflatten(-2, (coef.shape[0], 2))[..., 0, :]
 
 
 def check_sections(name: str, sections: Tensor) -> None:

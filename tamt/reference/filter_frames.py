@@ -7,6 +7,7 @@ makes of a slice is added up while it is in the cache.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,33 +15,40 @@ import torch
 from torch import Tensor
 
 from tamt._memo import Store, bits
+from tamt.reference import scan
 from tamt.reference.blocks import iir_blocks_vjp
 from tamt.reference.iir import block_states, cascade_backward, iir, pieces, plan
 from tamt.reference.iir import definition as filtered
 from tamt.shared.hops import (
-    CHUNK,
+    Chunks,
+    Sizes,
     States,
     add_to_hops,
+    chunk_size,
     detect,
     detect_,
     hop_means,
     in_chunks,
     in_chunks_backward,
     parts_together,
+    pull_back_,
 )
 from tamt.shared.iir import (
     BLOCK,
+    KINDS,
     Blocks,
     analytic_rows,
     analytic_rows_vjp,
     analytic_states,
     analytic_states_vjp,
 )
-from tamt.shared.iir_gradients import blocked
-from tamt.shared.nonfinite import finite, on_cpu
+from tamt.shared.iir_gradients import add_product_gradients, blocked, diagonal_sums
+from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu
 
 SLICE = 1 << 18  # output samples of a product, few enough to be in the cache when they are added up
 PIECE = 1 << 18  # samples of the signal whose block states are held together
+LEAST_BLOCK = 16  # samples of the blocks of a backward pass without outputs; shorter ones take longer than outputs do
+PRODUCTS = 512  # blocks whose products of samples are in the cache together
 KEPT = 32 << 20  # bytes of matrices kept for later calls
 
 
@@ -55,12 +63,23 @@ def filter_frames(
     x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int, hop: int, detector: str
 ) -> tuple[Tensor, Tensor]:
     """:func:`definition` for coefficients (F, P)."""
-    x = x[:, : x.shape[1] // hop * hop].contiguous()
-    if on_cpu(x):
-        means, final = _in_slices(x, coef, state.contiguous(), kind, order, hop, detector)
-        if finite(final):
-            return means, final
-    return _from_outputs(x, coef, state, kind, order, hop, detector)
+    x, state = x[:, : x.shape[1] // hop * hop].contiguous(), state.contiguous()
+    if not on_cpu(x):
+        return _from_outputs(x, coef, state, kind, order, hop, detector)
+    means, final = _in_slices(x, coef, state, kind, order, hop, detector)
+    if finite(final):
+        return means, final
+    # Again without what is not finite, as in tamt.reference.iir.causal.
+    spoilt = (~state.isfinite()).any(2)  # (B, F)
+    first = first_bad(x)
+    x, state = filled_from(x, first, 0), state.masked_fill(spoilt[..., None], 0)
+    first = first[:, None].masked_fill(spoilt, 0)
+    means, final = _in_slices(x, coef, state, kind, order, hop, detector)
+    if not finite(final):
+        rows = ~final.isfinite().all(2).all(1)  # that overflow
+        means[rows], final[rows] = _from_outputs(x[rows], coef, state[rows], kind, order, hop, detector)
+    ended = (spoilt | (first < x.shape[1]))[..., None]
+    return fill_from_(means, first // hop, torch.nan), final.masked_fill(ended, torch.nan)
 
 
 def _from_outputs(
@@ -75,7 +94,7 @@ def _from_outputs(
         y, final = iir(chunk[:, None], coef, before, kind, order)
         return y, (final,)
 
-    means, (final,) = in_chunks(run, x, (state,), len(coef), hop, detector, CHUNK)
+    means, (final,) = in_chunks(run, x, (state,), len(coef), hop, detector, Sizes(chunk_size(x)))
     return (parts_together(means), final[:, ::2].clone()) if detector == "envelope" else (means, final)
 
 
@@ -98,6 +117,15 @@ class Responses(NamedTuple):
 _responses: Store[Responses] = Store(KEPT)
 
 
+def responses_of(coef: Tensor, kind: str, order: int, envelope: bool) -> Responses:
+    """Those of coefficients: on the CPU the ones made before, if they have not changed by a bit."""
+    if not on_cpu(coef):
+        return _make_responses(coef, kind, order, envelope)
+    return _responses.get(
+        (*bits(coef), kind, order, envelope), lambda: _make_responses(coef.clone(), kind, order, envelope)
+    )
+
+
 def _make_responses(coef: Tensor, kind: str, order: int, envelope: bool) -> Responses:
     matrices = plan(analytic_rows(coef) if envelope else coef, kind, order)
     observed = matrices.blocks.output.mT
@@ -118,8 +146,7 @@ def _in_slices(
     """Of finite signals on the CPU."""
     envelope = detector == "envelope"
     matrices = plan(coef, kind, order)
-    key = (*bits(coef), kind, order, envelope)
-    responses = _responses.get(key, lambda: _make_responses(coef.clone(), kind, order, envelope))
+    responses = responses_of(coef, kind, order, envelope)
     batch, channels, _ = state.shape
     means = x.new_zeros(batch, channels, x.shape[1] // hop)
     final = torch.empty_like(state)
@@ -171,6 +198,11 @@ def filter_frames_backward(
     need_coef: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of signal, state and coefficients; those of signal and coefficients are empty where not needed."""
+    block = block_of(hop, kind, detector)
+    if block:
+        return quadratic_backward(
+            grad_means, grad_final, x, coef, state, kind, order, hop, detector, need_x, need_coef, block
+        )
     envelope = detector == "envelope"
     if envelope:
         coef, state = analytic_rows(coef), analytic_states(state)
@@ -178,22 +210,149 @@ def filter_frames_backward(
         grad_final = torch.stack((grad_final, torch.zeros_like(grad_final)), 2).flatten(1, 2)
     matrices = plan(coef, kind, order)
     total = Blocks(*(m.new_zeros(m.shape) if need_coef else m.new_empty(0) for m in matrices.blocks))
+    grad_x = torch.zeros_like(x) if need_x else x.new_empty(0)
 
-    def run(chunk: Tensor, states: States) -> tuple[Tensor, States]:
-        (before,) = states
-        y, final = iir(chunk[:, None], coef, before, kind, order)
-        return y, (final,)
+    def advance(chunk: Tensor, states: States) -> States:
+        signal, now = chunk[:, None], states[0].transpose(0, 1)
+        for piece, length in pieces(chunk.shape[1]):
+            _, now = block_states(blocked(signal[..., piece], length), now, matrices, length)
+        return (now.transpose(0, 1),)
 
-    def pull_back(grad_y: Tensor, grads: States, chunk: Tensor, states: States) -> tuple[Tensor, States]:
-        (after,), (before,) = grads, states
-        of_x, of_state = cascade_backward(grad_y, after, chunk[:, None], matrices, before, need_x, need_coef, total)
-        return of_x.flatten(1) if need_x else of_x, (of_state,)
+    def pull_back(rows: slice, time: slice, states: States, grads: States) -> States:
+        (before,), (after,), signal = states, grads, x[rows, None, time]
+        y, _ = iir(signal, coef, before, kind, order)
+        grad_y = pull_back_(y, grad_means[rows], time.start, hop, detector)
+        of_x, of_state = cascade_backward(grad_y, after, signal, matrices, before, need_x, need_coef, total)
+        if need_x:
+            grad_x[rows, time] = of_x[:, 0]
+        return (of_state,)
 
-    grad_x, (grad_state,) = in_chunks_backward(
-        run, pull_back, grad_means, (grad_final,), x, (state,), hop, detector, need_x, CHUNK
-    )
+    chunks = Chunks(len(x), len(coef), grad_means.shape[2] * hop, Sizes(chunk_size(x)))
+    (grad_state,) = in_chunks_backward(advance, pull_back, x, (state,), (grad_final,), chunks)
     grad_coef = iir_blocks_vjp(total, coef, kind, order) if need_coef else coef.new_empty(0)
     if envelope:
         grad_state = analytic_states_vjp(grad_state)
         grad_coef = analytic_rows_vjp(grad_coef) if need_coef else grad_coef
     return grad_x, grad_state, grad_coef
+
+
+def block_of(hop: int, kind: str, detector: str) -> int:
+    """Samples of the blocks that :func:`quadratic_backward` cuts hops into; 0 where it does not apply or pay."""
+    if detector == "halfwave" or KINDS[kind].wide:
+        return 0
+    longest = next(length for length in range(min(hop, BLOCK), 0, -1) if hop % length == 0)
+    return longest if longest >= LEAST_BLOCK else 0
+
+
+class Forms(NamedTuple):
+    """The power of the output over a block as a quadratic form of its samples x and of the state s before it.
+
+    ``power = x' xx x + 2 s' sx x + s' ss s``, from ``W = [C, H]``, the response to both, as ``W' W``; of an envelope
+    both parts' together.
+    """
+
+    response: Tensor  # W, (F, parts, L, N + L)
+    xx: Tensor  # (F, L, L)
+    sx: Tensor  # (F, N, L)
+    ss: Tensor  # (F, N, N)
+
+    @classmethod
+    def of(cls, responses: Responses, length: int) -> Forms:
+        """Of blocks of so many samples."""
+        states = responses.matrix.shape[1] - BLOCK
+        w = responses.matrix[:, : states + length, :, :length].permute(0, 2, 3, 1)
+        whole = w.flatten(1, 2).mT @ w.flatten(1, 2)
+        return cls(w, whole[:, states:, states:], whole[:, :states, states:], whole[:, :states, :states])
+
+
+def quadratic_backward(
+    grad_means: Tensor,
+    grad_final: Tensor,
+    x: Tensor,
+    coef: Tensor,
+    state: Tensor,
+    kind: str,
+    order: int,
+    hop: int,
+    detector: str,
+    need_x: bool,
+    need_coef: bool,
+    length: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Backward pass for power and envelope without outputs, in blocks of ``length`` samples, a divisor of the hop.
+
+    With ``v = (s, x)`` of a block and g the gradient of its power, ``2 g W' W v`` is that of v, and ``W sum(2 g v v')``
+    that of W. The sum over blocks of ``2 g x x'`` is one product for all channels, as they share x.
+    """
+    envelope = detector == "envelope"
+    responses = responses_of(coef, kind, order, envelope)
+    forms = Forms.of(responses, length)
+    blocks = plan(coef, kind, order).blocks
+    factors = blocks.over(length).transitions
+    tree = scan.Tree(functools.reduce(torch.matmul, factors.unbind(1)))
+    krylov = blocks.over(length).input  # (F, N, L)
+    channels, states = krylov.shape[:2]
+    grad_power = grad_means / (hop if envelope else hop / 2)  # twice that of the sum over a hop of |W v|^2
+    grad_x = torch.zeros_like(x) if need_x else x.new_empty(0)
+    sums = Forms(x.new_empty(0), *(torch.zeros_like(form) for form in forms[1:]))
+    grad_krylov, grad_over = torch.zeros_like(krylov), torch.zeros_like(forms.ss)
+
+    def starts_of(samples: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
+        """States (F, R, K, N) before blocks (R K, L), and after the last ones."""
+        ends = torch.bmm(samples.expand(channels, -1, -1), krylov.mT)
+        return scan.scan(ends.unflatten(1, (now.shape[1], -1)), now, tree)
+
+    def advance(chunk: Tensor, before: States) -> States:
+        _, after = starts_of(blocked(chunk, length).flatten(0, 1), before[0].transpose(0, 1))
+        return (after.transpose(0, 1),)
+
+    def pull_back(rows: slice, time: slice, before: States, after: States) -> States:
+        samples = blocked(x[rows, time], length).flatten(0, 1)  # (R K, L)
+        shared = samples.expand(channels, -1, -1)
+        starts, _ = starts_of(samples, before[0].transpose(0, 1))
+        count = starts.shape[2]
+        starts = starts.flatten(1, 2)  # (F, R K, N)
+        hops = torch.arange(time.start, time.stop, length, device=x.device) // hop
+        grad = grad_power[rows].index_select(2, hops).transpose(0, 1).flatten(1)[..., None]  # (F, R K, 1)
+        weighted = grad * starts
+        observed = torch.bmm(shared, forms.sx.mT).mul_(grad).baddbmm_(weighted, forms.ss)
+        leaving, grad_now = scan.adjoint(observed.unflatten(1, (-1, count)), after[0].transpose(0, 1), tree)
+        leaving = leaving.flatten(1, 2)
+        if need_coef:
+            for first in range(0, len(samples), PRODUCTS):
+                some = samples[first : first + PRODUCTS]
+                products = (some[:, :, None] * some[:, None]).flatten(1)
+                sums.xx.view(channels, -1).addmm_(grad[:, first : first + PRODUCTS, 0], products)
+            sums.sx.baddbmm_(weighted.mT, shared)
+            sums.ss.baddbmm_(weighted.mT, starts)
+            grad_krylov.baddbmm_(leaving.mT, shared)
+            grad_over.baddbmm_(leaving.mT, starts)
+        if need_x:
+            forms_of_blocks = (grad[..., 0].t() @ forms.xx.flatten(1)).view(-1, length, length)
+            found = torch.bmm(forms_of_blocks, samples[..., None])[..., 0]
+            found += weighted.transpose(0, 1).flatten(1) @ forms.sx.flatten(0, 1)
+            found += leaving.transpose(0, 1).flatten(1) @ krylov.flatten(0, 1)
+            grad_x[rows, time] = found.view(-1, time.stop - time.start)
+        return (grad_now.transpose(0, 1),)
+
+    sizes = Sizes(2 * chunk_size(x), unit=8 * length)
+    chunks = Chunks(len(x), len(coef), grad_means.shape[2] * hop, sizes)
+    (grad_state,) = in_chunks_backward(advance, pull_back, x, (state,), (grad_final,), chunks)
+    if not need_coef:
+        return grad_x, grad_state, coef.new_empty(0)
+    w = forms.response
+    of_states, of_samples = w.split((states, length), -1)
+    grad_output = of_states @ sums.ss[:, None] + of_samples @ sums.sx.mT[:, None]
+    grad_inside = (of_states @ sums.sx[:, None] + of_samples @ sums.xx[:, None]).mT
+    total = Blocks(*(m.new_zeros(m.shape) for m in plan(analytic_rows(coef) if envelope else coef, kind, order).blocks))
+    parts = total.over(length)
+    parts.impulse.copy_(diagonal_sums(grad_inside.flatten(0, 1)))
+    if envelope:
+        re, im = grad_output[:, 1].unflatten(-1, (-1, 2)).unbind(-1)
+        grad_output = torch.stack((grad_output[:, 0], torch.stack((im, -re), -1).flatten(-2)), 1)
+    parts.output.copy_(grad_output.flatten(0, 1))
+    own = Blocks(*(matrix[::2] for matrix in total)) if envelope else total
+    own.over(length).input.copy_(grad_krylov)
+    add_product_gradients(own.transitions, length, grad_over, blocks.transitions)
+    grad_coef = iir_blocks_vjp(total, analytic_rows(coef) if envelope else coef, kind, order)
+    return grad_x, grad_state, analytic_rows_vjp(grad_coef) if envelope else grad_coef

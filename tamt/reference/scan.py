@@ -107,6 +107,17 @@ class Tree:
         return sum(matrix.nbytes for groups in self.grown for matrix in groups[1:])
 
 
+def _grouped(steps: Tensor, n_groups: int, size: int, copy: bool = False) -> Tensor:
+    """Steps (F, B, K, N) as groups (F, B n_groups, size N), with zeros behind the last."""
+    filters, batch, count, states = steps.shape
+    missing = n_groups * size - count
+    if missing:
+        steps = pad(steps, (0, 0, 0, missing))
+    elif copy:
+        steps = steps.clone(memory_format=torch.contiguous_format)
+    return steps.reshape(filters, batch * n_groups, size * states)
+
+
 def scan(
     ends: Tensor, state: Tensor, tree: Tree, channels: slice = slice(None), height: int = 0
 ) -> tuple[Tensor, Tensor]:
@@ -126,10 +137,11 @@ def scan(
         starts = torch.baddbmm(inside, state, groups.powers[..., : count * size])
     else:
         width = groups.size * size
-        padded = pad(ends, (0, 0, 0, n_groups * groups.size - count)).reshape(filters, batch * n_groups, width)
-        inside = torch.bmm(padded, groups.toeplitz)
-        entering, _ = scan(inside[..., width:].unflatten(1, (batch, n_groups)), state, tree, channels, height + 1)
-        starts = torch.baddbmm(inside[..., :width], entering.reshape(filters, batch * n_groups, size), groups.powers)
+        grouped = _grouped(ends, n_groups, groups.size)
+        leaving = torch.bmm(grouped, groups.toeplitz[..., width:]).unflatten(1, (batch, n_groups))
+        entering, _ = scan(leaving, state, tree, channels, height + 1)
+        starts = torch.bmm(grouped, groups.toeplitz[..., :width])
+        starts.baddbmm_(entering.reshape(filters, batch * n_groups, size), groups.powers)
     starts = starts.reshape(filters, batch, -1, size)[:, :, :count]
     return starts, torch.baddbmm(ends[:, :, -1], starts[:, :, -1], groups.step)
 
@@ -153,19 +165,20 @@ def adjoint(grad_starts: Tensor, grad_last: Tensor, tree: Tree, height: int = 0)
         return torch.stack(adjoints[-2::-1], 2), adjoints[-1]
     groups = tree.at(height, count)
     n_groups = -(-count // groups.size)
-    grad_starts = grad_starts.clone(memory_format=torch.contiguous_format)
-    grad_starts[:, :, -1] += grad_last @ groups.step.mT
+    of_last = grad_last @ groups.step.mT
     if n_groups == 1:
-        flat = grad_starts.reshape(filters, batch, -1)
+        flat = grad_starts.reshape(filters, batch, -1).clone()
+        flat[..., -size:] += of_last
         grad_ends = torch.bmm(flat, groups.toeplitz[:, : count * size, : count * size].mT)
         grad_state = torch.bmm(flat, groups.powers[..., : count * size].mT)
     else:
         width = groups.size * size
-        padded = pad(grad_starts, (0, 0, 0, n_groups * groups.size - count)).reshape(filters, batch * n_groups, width)
-        entering = torch.bmm(padded, groups.powers.mT).unflatten(1, (batch, n_groups))
+        grouped = _grouped(grad_starts, n_groups, groups.size, copy=True)
+        grouped.unflatten(1, (batch, n_groups)).unflatten(-1, (-1, size)).flatten(2, 3)[:, :, count - 1] += of_last
+        entering = torch.bmm(grouped, groups.powers.mT).unflatten(1, (batch, n_groups))
         after, grad_state = adjoint(entering, torch.zeros_like(grad_last), tree, height + 1)
-        whole = torch.cat((padded, after.reshape(filters, batch * n_groups, size)), 2)
-        grad_ends = torch.bmm(whole, groups.toeplitz.mT)
+        grad_ends = torch.bmm(grouped, groups.toeplitz[..., :width].mT)
+        grad_ends.baddbmm_(after.reshape(filters, batch * n_groups, size), groups.toeplitz[..., width:].mT)
     grad_ends = grad_ends.reshape(filters, batch, -1, size)[:, :, :count]
     grad_ends[:, :, -1] += grad_last
     return grad_ends, grad_state

@@ -12,6 +12,7 @@ the length only by the states at the chunks' starts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +20,6 @@ from torch import Tensor
 DETECTORS = ("envelope", "power", "halfwave")
 CHUNK = 1 << 21  # output samples in work together on a CPU
 GPU_CHUNK = 1 << 22  # and elsewhere
-LEAST = 1024  # samples of a chunk: rather fewer rows at a time
 
 States = tuple[Tensor, ...]
 
@@ -66,23 +66,36 @@ def add_to_hops(values: Tensor, start: int, hop: int, sums: Tensor) -> None:
         sums[..., hops] += values[..., samples].unflatten(-1, (-1, length)).sum(-1)
 
 
-def pull_back_(y: Tensor, grad: Tensor, start: int, hop: int, detector: str) -> None:
-    """The output (..., n) from ``start`` on becomes its gradient, from that of the hops' means (..., M)."""
+def chunk_size(x: Tensor) -> int:
+    """Output samples to have in work together on the device of a signal."""
+    return CHUNK if x.device.type == "cpu" else GPU_CHUNK
+
+
+def pull_back_(y: Tensor, grad: Tensor, start: int, hop: int, detector: str) -> Tensor:
+    """The output (..., n) from ``start`` on, which becomes its gradient, from that of the hops' means (..., M)."""
     if detector == "halfwave":
         torch.gt(y, 0, out=y)
     for samples, hops, length in spans(start, start + y.shape[-1], hop):
         y[..., samples].unflatten(-1, (-1, length)).mul_(grad[..., hops, None])
-    y.mul_((1 if detector == "halfwave" else 2) / hop)
+    return y.mul_((1 if detector == "halfwave" else 2) / hop)
+
+
+class Sizes(NamedTuple):
+    """How a walk cuts its work."""
+
+    samples: int  # of output in work together
+    unit: int = 64  # pieces of time are multiples of it, but for the last
+    least: int = 1024  # samples of a piece: rather fewer rows at a time
 
 
 class Chunks:
-    """A walk over outputs (B, F, T) of so many ``samples`` at a time: rows, and their pieces of time."""
+    """A walk over outputs (B, F, T): some rows after others, and of these one piece of time after the other."""
 
-    def __init__(self, batch: int, channels: int, length: int, samples: int) -> None:
+    def __init__(self, batch: int, channels: int, length: int, sizes: Sizes) -> None:
         self.batch, self.length = batch, length
-        self.together = max(1, samples // max(1, channels * min(length, LEAST)))
-        rows = max(1, min(batch, self.together))
-        self.step = max(64, samples // max(1, rows * channels) // 64 * 64)
+        self.together = max(1, sizes.samples // max(1, channels * min(length, sizes.least)))
+        width = max(1, channels * min(batch, self.together))
+        self.step = max(1, sizes.samples // width // sizes.unit) * sizes.unit
 
     def rows(self) -> Iterator[slice]:
         """Rows in work together."""
@@ -101,15 +114,15 @@ def in_chunks(
     channels: int,
     hop: int,
     detector: str,
-    samples: int,
+    sizes: Sizes,
 ) -> tuple[Tensor, States]:
     """Means (B, F, T // hop) of the output that ``run`` makes of a chunk (R, n) from ``states``, and the final states.
 
-    The signal (B, T) has whole hops; states are (B, ...), and ``run`` returns those after the chunk.
+    States are (B, ...), and ``run`` returns those after the chunk.
     """
     means = x.new_zeros(x.shape[0], channels, x.shape[1] // hop)
-    finals = tuple(torch.empty_like(state, memory_format=torch.contiguous_format) for state in states)
-    chunks = Chunks(x.shape[0], channels, x.shape[1], samples)
+    finals = tuple(state.clone(memory_format=torch.contiguous_format) for state in states)
+    chunks = Chunks(x.shape[0], channels, means.shape[2] * hop, sizes)
     for rows in chunks.rows():
         now = tuple(state[rows] for state in states)
         for time in chunks.times():
@@ -121,37 +134,27 @@ def in_chunks(
 
 
 def in_chunks_backward(
-    run: Callable[[Tensor, States], tuple[Tensor, States]],
-    pull_back: Callable[[Tensor, States, Tensor, States], tuple[Tensor, States]],
-    grad: Tensor,
-    grad_finals: States,
+    advance: Callable[[Tensor, States], States],
+    pull_back: Callable[[slice, slice, States, States], States],
     x: Tensor,
     states: States,
-    hop: int,
-    detector: str,
-    need_x: bool,
-    samples: int,
-) -> tuple[Tensor, States]:
-    """Gradients of the signal and of the first states, of :func:`in_chunks`.
+    grad_finals: States,
+    chunks: Chunks,
+) -> States:
+    """Gradients of the first states from those of the last, chunk by chunk from the end.
 
-    ``pull_back`` takes the gradients of a chunk's output and of the states after it, the chunk and the states before
-    it, and returns the gradients of these two; what it finds for coefficients it adds up itself.
+    ``advance`` gives the states after a chunk (R, n) of the signal from those before it; ``pull_back`` is told rows and
+    samples of a chunk, the states before it and the gradients of those after it, and gives the gradients of the former.
     """
-    grad_x = x.new_zeros(x.shape if need_x else 0)
-    grad_states = tuple(torch.empty_like(state, memory_format=torch.contiguous_format) for state in states)
-    chunks = Chunks(x.shape[0], grad.shape[1], grad.shape[2] * hop, samples)
+    found = tuple(grad.clone(memory_format=torch.contiguous_format) for grad in grad_finals)
     times = chunks.times()
     for rows in chunks.rows():
         before = [tuple(state[rows] for state in states)]
         for time in times[:-1]:
-            before.append(run(x[rows, time], before[-1])[1])
-        after = tuple(state[rows] for state in grad_finals)
+            before.append(advance(x[rows, time], before[-1]))
+        grads = tuple(grad[rows] for grad in grad_finals)
         for time in reversed(times):
-            y, _ = run(x[rows, time], before[-1])
-            pull_back_(y, grad[rows], time.start, hop, detector)
-            found, after = pull_back(y, after, x[rows, time], before.pop())
-            if need_x:
-                grad_x[rows, time] = found
-        for whole, part in zip(grad_states, after, strict=True):
+            grads = pull_back(rows, time, before.pop(), grads)
+        for whole, part in zip(found, grads, strict=True):
             whole[rows] = part
-    return grad_x, grad_states
+    return found

@@ -66,3 +66,16 @@ def add_power_gradients(total: Tensor, length: int, state: Tensor, leaving: Tens
             total[:, i] += leaving.mT @ before
         leaving = leaving @ transitions[:, i]
     return leaving
+
+
+def add_product_gradients(total: Tensor, length: int, grad: Tensor, transitions: Tensor) -> None:
+    """Gradients of the powers of ``A`` from that of ``A^length`` (F, N, N), added to ``total``; shapes as above."""
+    powers = powers_in(length)
+    for i in powers:
+        own = grad
+        for j in powers:  # factors on the left of this one, and on its right
+            if j < i:
+                own = transitions[:, j].mT @ own
+            elif j > i:
+                own = own @ transitions[:, j].mT
+        total[:, i] += own
