@@ -26,7 +26,7 @@ import torch
 import triton
 import triton.language as tl
 
-from tamt.shared.hops import GPU_CHUNK, States, in_chunks_backward
+from tamt.shared.hops import GPU_CHUNK, Chunks, Sizes, States, in_chunks_backward, pull_back_
 from tamt.shared.iir import analytic_rows, analytic_rows_vjp, analytic_states, analytic_states_vjp
 
 from ._common import LAUNCH, join_columns, lanes_per_warp, load_columns, on_amd, on_device_of, select
@@ -639,7 +639,9 @@ class Slices(NamedTuple):
 SLICES = Slices()
 
 
-def pull_back(grad, gfinal, run: Run, hop: int, detector: str, need_x: bool, need_coef: bool, memory: int) -> Pullback:
+def pull_sums_back(
+    grad, gfinal, run: Run, hop: int, detector: str, need_x: bool, need_coef: bool, memory: int
+) -> Pullback:
     """As :func:`tamt.triton_kernels.iir.launch.pull_back`, for the sums over hops of one-pole cascades.
 
     grad (B, F, hops), rows side by side or not; the signal has whole trips.
@@ -744,7 +746,7 @@ def onepole_backward(
         before = [state[part]]
         for time in times if left else times[:-1]:
             run = run_of(x[part, None, time], before[-1], system, tiling)
-            before.append(last_state(run, coef, order))
+            before.append(last_state(run, coef, "onepole", order))
         after = grad_final[part]
         if left:
             of_x, after, of_coef = sliced_backward(
@@ -769,7 +771,9 @@ def onepole_backward(
         for time in reversed(times):
             run = run_of(x[part, None, time], before.pop(), system, tiling)
             hops = slice(time.start // hop, triton.cdiv(time.stop, hop))
-            pulled = pull_back(grad_sums[part, :, hops], after, run, hop, detector, need_x, need_coef, slices.memory)
+            pulled = pull_sums_back(
+                grad_sums[part, :, hops], after, run, hop, detector, need_x, need_coef, slices.memory
+            )
             if need_coef:
                 grad_coef += onepole_gradient(after, run, pulled)
             if need_x:
@@ -779,14 +783,14 @@ def onepole_backward(
     return grad_x, grad_state, grad_coef
 
 
-def last_state(run: Run, coef: torch.Tensor, order: int) -> torch.Tensor:
+def last_state(run: Run, coef: torch.Tensor, kind: str, order: int) -> torch.Tensor:
     """State after a signal of whole trips, from that which enters its last superblock."""
     B, _, N = run.state.shape
     entering = run.state
     if run.n_super > 1:
         entering = run.start.unflatten(1, (B, run.n_super))[:, :, -1, :N].transpose(0, 1)
     rest = run.x[..., (run.n_super - 1) * run.tiling.superblock :]
-    return iir_forward(rest, coef, entering, "onepole", order, run.tiling)[1]
+    return iir_forward(rest, coef, entering, kind, order, run.tiling)[1]
 
 
 def sliced_backward(
@@ -812,22 +816,25 @@ def sliced_backward(
         grad_final = torch.stack((grad_final, torch.zeros_like(grad_final)), 2).flatten(1, 2)
     total = torch.zeros_like(coef, memory_format=torch.contiguous_format) if need_coef else coef.new_empty(0)
 
-    def run(chunk: torch.Tensor, states: States) -> tuple[torch.Tensor, States]:
-        y, final = iir_forward(chunk[:, None], coef, states[0], kind, order, tiling)
-        return y, (final,)
+    grad_x = torch.zeros_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
+    system = system_of(x, coef, kind, order, tiling)
 
-    def pull_back(
-        grad_y: torch.Tensor, grads: States, chunk: torch.Tensor, states: States
-    ) -> tuple[torch.Tensor, States]:
-        given = chunk[:, None], coef, states[0], kind, order, need_x, need_coef
-        of_x, of_state, of_coef = iir_backward(grad_y, grads[0], *given, tiling)
+    def advance(chunk: torch.Tensor, states: States) -> States:
+        return (last_state(run_of(chunk[:, None], states[0].contiguous(), system, tiling), coef, kind, order),)
+
+    def pull_back(rows: slice, time: slice, states: States, grads: States) -> States:
+        given = x[rows, None, time], coef, states[0], kind, order
+        y, _ = iir_forward(*given, tiling)
+        grad_y = pull_back_(y, grad_means[rows], time.start, hop, detector)
+        of_x, of_state, of_coef = iir_backward(grad_y, grads[0], *given, need_x, need_coef, tiling)
+        if need_x:
+            grad_x[rows, time] = of_x[:, 0]
         if need_coef:
             total.add_(of_coef)
-        return of_x.flatten(1) if need_x else of_x, (of_state,)
+        return (of_state,)
 
-    grad_x, (grad_state,) = in_chunks_backward(
-        run, pull_back, grad_means, (grad_final,), x, (state,), hop, detector, need_x, samples
-    )
+    chunks = Chunks(len(x), len(coef), grad_means.shape[2] * hop, Sizes(samples))
+    (grad_state,) = in_chunks_backward(advance, pull_back, x, (state,), (grad_final,), chunks)
     if envelope:
         grad_state = analytic_states_vjp(grad_state)
         total = analytic_rows_vjp(total) if need_coef else total
