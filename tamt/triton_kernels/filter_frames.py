@@ -632,7 +632,7 @@ class Slices(NamedTuple):
     tiling: Tiling = DEFAULT
     samples: int = GPU_CHUNK  # outputs of a slice
     superblock: int = 128  # of one-pole cascades, whose outputs are not stored
-    states: int = STATES  # bytes of superblocks' states together
+    states: int = 2 * STATES  # bytes of superblocks' states together, and of what adds up to the gradient of x
     memory: int = 24 << 20  # bytes of outputs that wait in the cache
 
 
