@@ -103,9 +103,7 @@ def test_small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
         (30, "halfwave", torch.float32),
     ],
 )
-def test_means_over_hops(
-    period: int, detector: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_means_over_hops(period: int, detector: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all blocks in a group, and of groups of one or two blocks of a channel or of all."""
     given = operands(4, 16, 60, dtype, batch=2)
     expected = frames_definition(*(t.double() for t in given), period, detector)
