@@ -257,6 +257,48 @@ _MODULES = (
             "of FastDRNL": {"bank": "FastDRNLFilterbank", "ir_length": 512, "detector": "power", "frame_length": 14},
         },
         make=cochleagram,
+        limits=(
+            Limit(
+                "cochleagram, power, 8 x 10 s x 64, hop 160, float32: time over the composition",
+                "cochleagram.AgainstComposition.track_time_over_composition",
+                ("gammatone, 8 x 10 s",),
+                at_least(1.7),
+            ),
+            Limit(
+                "the same: training step over the composition's",
+                "cochleagram.TrainingAgainstComposition.track_training_over_composition",
+                ("gammatone, 8 x 10 s",),
+                at_least(1.5),
+            ),
+            Limit(
+                "the same: envelope over power",
+                "cochleagram.EnvelopeOverPower.track_envelope_over_power",
+                ("8 x 10 s", "float32"),
+                1.7,
+            ),
+            Limit(
+                "the same, any detector: peak memory beside input and result, MiB",
+                "cochleagram.Frames.track_peak_memory",
+                ("8 x 10 s", "float32"),
+                64,
+            ),
+            Limit(
+                "the same, training step: peak memory beside gradients, MiB",
+                "cochleagram.FramesTraining.track_peak_memory_of_training_step",
+                ("8 x 10 s", "float32"),
+                128,
+            ),
+            Limit(
+                "the same: 100 s and 1000 s over as many times 1 s",
+                "cochleagram.FramesGrowth.track_growth_with_length",
+                (),
+                1.1,
+            ),
+        ),
+        rows=tuple(
+            Row(load, "cochleagram.Frames", "cochleagram.FramesTraining", ("power",))
+            for load in ("2 x 1 s", "8 x 10 s")
+        ),
     ),
     Module(
         "DRNLFilterbank",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from asv_bench.registry import MODULES, Module, Options
+from tamt._base import Base
 
 
 class Case(NamedTuple):
@@ -56,6 +57,12 @@ learnables = pytest.mark.parametrize("learnable", [False, True], ids=["fixed", "
 
 def tensors(result: Any) -> tuple[Tensor, ...]:
     return tuple(result) if isinstance(result, tuple | list) else (result,)
+
+
+def constants(module: nn.Module) -> set[str]:
+    """Names of the constants of a module and of those that it is made of."""
+    parts = {f"{name}." if name else "": part for name, part in module.named_modules() if isinstance(part, Base)}
+    return {prefix + name for prefix, part in parts.items() for name in part._constants}
 
 
 def steps(module: nn.Module, samples: int) -> int:

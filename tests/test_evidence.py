@@ -8,6 +8,7 @@ import math
 import re
 import subprocess
 import sys
+import time
 import types
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +20,8 @@ import torch
 
 import tamt
 from asv_bench import growth
-from asv_bench.benchmarks.common import scipy_cascade
+from asv_bench.benchmarks import cochleagram
+from asv_bench.benchmarks.common import DTYPES, scipy_cascade
 from asv_bench.comparison import excitation, filters, measure, peers
 from asv_bench.cpu import beyond_limits, figures
 from asv_bench.limits import LIMITS, holds, judged
@@ -68,6 +70,15 @@ def test_an_absent_peer_is_named_with_the_reason() -> None:
     assert row == {"contender": "x", "absent": "it is not installed"}
     with pytest.raises(peers.Absent, match="nosuchlibrary is not installed"):
         peers.library("nosuchlibrary")
+
+
+def test_another_quantity_is_timed_and_named() -> None:
+    mel = measure.Other("mel bands", lambda: lambda: time.sleep(1e-3))
+    _, row = measure.compared(dataclasses.replace(work(1.0), others={"mel": mel}), "cpu")
+    assert row["quantity"] == "mel bands"
+    assert row["error"] is None
+    assert row["ratio"] == pytest.approx(row["seconds"] / row["tamt_seconds"])
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
 
 
 def test_nothing_is_measured_where_tamt_is_wrong() -> None:
@@ -131,6 +142,7 @@ def test_comparison_table_names_what_is_absent() -> None:
         "results": [
             head | {"contender": "tamt", "seconds": 1e-3, "error": 0.0, "peak_bytes": 1 << 20},
             head | {"contender": "slow", "seconds": 2e-3, "ratio": 2.0, "error": 0.01, "peak_bytes": None},
+            head | {"contender": "mel", "quantity": "mel bands", "seconds": 3e-3, "ratio": 3.0, "peak_bytes": None},
             head | {"contender": "wrong", "error": None, "peak_bytes": None},
             head | {"contender": "lfilter", "absent": "no loop"},
         ],
@@ -139,8 +151,15 @@ def test_comparison_table_names_what_is_absent() -> None:
     assert "a machine, 2 threads" in text
     assert re.search(r"slow +\| 2 ms +\| 2.0x +\| 1.0e-02 dB", text)
     assert re.search(r"wrong +\| wrong result, not timed +\| +\| infinite dB", text)
+    assert re.search(r"mel +\| 3 ms +\| 3.0x +\| mel bands +\|", text)
     assert "Peers: scipy 1.0." in text
     assert "Absent: torch_amt (torch_amt is not installed); lfilter (no loop)." in text
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cochleagrams_agree_with_amt(dtype: str) -> None:
+    for agreement in cochleagram.conformance(dtype):
+        assert agreement.error <= agreement.asked, agreement
 
 
 def test_growth_is_measured_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:

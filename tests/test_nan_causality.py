@@ -13,9 +13,11 @@ from torch import Tensor
 
 import tamt
 from tamt.design.sections import biquad_sections
-from tamt.ops import broken_stick, drnl, fft_drnl, iir, windowed_dft
+from tamt.ops import broken_stick, drnl, drnl_frames, fft_drnl, fft_drnl_frames, filter_frames, iir, windowed_dft
 from tamt.reference import fft_drnl as fft_reference
+from tamt.reference import filter_frames as frames_reference
 from tamt.reference import iir as iir_reference
+from tamt.shared import hops
 
 T = 20 * 64 + 10  # blocks that are scanned in groups, the last group and the last block being short
 POSITIONS = [0, 30, 63, 64, 65, 700, 1279, 1285, T - 1]
@@ -24,7 +26,9 @@ PLACES = [(t, VALUES[i % 3]) for i, t in enumerate(POSITIONS)] + [(64, math.nan)
 KINDS = ["onepole", "biquad", "allpole", "modal"]
 M = 40  # of impulse responses; transforms of 1024 samples, of which 985 are new
 FFT_PLACES = [(t, VALUES[i % 3]) for i, t in enumerate([0, 39, 984, 985, 986, 1500, 2499])]
-LOOKED_AT = [iir_reference, fft_reference]
+LOOKED_AT = [iir_reference, fft_reference, frames_reference]
+
+Operator = Callable[..., tuple[Tensor, ...]]
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -149,6 +153,50 @@ def test_fft_drnl(dtype: torch.dtype, slice_bytes: int, readable: bool, monkeypa
         check(fft_drnl.fft_drnl_rows(spoilt(x, (1, t), value), *rest), clean, (1, t), exact=False)
 
 
+HOP = 50
+FRAMES: dict[str, tuple[Operator, Callable[[], tuple[Tensor, ...]]]] = {
+    **{
+        f"{kind}, {detector}": (
+            lambda *operands, kind=kind, detector=detector: filter_frames.filter_frames_rows(
+                *operands, kind, 2, HOP, detector
+            ),
+            lambda kind=kind: (lambda x, coef, state: (x[:, 0], coef, state))(
+                *example_operands(kind, 2, T, False, batch=3)
+            ),
+        )
+        for kind, detector in (
+            ("onepole", "envelope"),
+            ("allpole", "power"),
+            ("modal", "halfwave"),
+            ("biquad", "power"),
+        )
+    },
+    "drnl": (lambda *operands: drnl_frames.drnl_frames_rows(*operands, HOP, "power"), drnl_operands),
+    "fft": (
+        lambda *operands: fft_drnl_frames.fft_drnl_frames_rows(*operands, HOP, "halfwave"),
+        lambda: fft_operands(length=T),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("in_chunks", [False, True])
+def test_means_over_hops(name: str, in_chunks: bool, readable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the hop on that has the first such sample; one after the last whole hop has no part."""
+    if in_chunks:
+        monkeypatch.setattr(hops, "CHUNK", 2 * T)
+        monkeypatch.setattr(frames_reference, "PIECE", 256)
+    operator, operands = FRAMES[name]
+    x, *rest = operands()
+    clean = operator(x, *rest)
+    for t, value in PLACES:
+        outputs = operator(spoilt(x, (1, t), value), *rest)
+        if t < T // HOP * HOP:
+            check(outputs, clean, (1, t // HOP), exact=name != "fft" and not in_chunks)
+        else:
+            assert all(torch.equal(a, e) for a, e in zip(outputs, clean, strict=True))
+
+
 def test_broken_stick() -> None:
     v, stick = torch.randn(2, 3, 50), torch.tensor([[1.0, 0.25, 0.25]]).expand(3, 3)
     clean = broken_stick.broken_stick_rows(v, stick)
@@ -256,7 +304,6 @@ def test_overflow_in_a_chunk_spoils_no_later_row() -> None:
     )
 
 
-Operator = Callable[..., tuple[Tensor, ...]]
 OPERATORS: dict[str, tuple[Operator, Callable[[], tuple[Tensor, ...]], list[int]]] = {
     **{
         kind: (

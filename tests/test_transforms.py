@@ -18,7 +18,22 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jacfwd, jacrev, jvp, vjp, vmap
 
-from tamt.ops import blocks, broken_stick, compaction, drnl, fft_drnl, fir, frames, iir, roex, spreading, windowed_dft
+from tamt.ops import (
+    blocks,
+    broken_stick,
+    compaction,
+    drnl,
+    drnl_frames,
+    fft_drnl,
+    fft_drnl_frames,
+    filter_frames,
+    fir,
+    frames,
+    iir,
+    roex,
+    spreading,
+    windowed_dft,
+)
 from tamt.ops._register import register
 
 Function = Callable[..., Any]
@@ -46,6 +61,41 @@ def of_iir_backward(kind: str, needs: tuple[bool, bool] = (True, True), per_chan
         return tuple(r for r in iir.iir_backward(*tensors, kind, 2, *needs) if r.numel())
 
     return backward, [*cotangents, *operands]
+
+
+def of_filter_frames(detector: str, hop: int = 16, needs: tuple[bool, bool] | None = None) -> Case:
+    x, coef, state = example_operands("onepole", 2, 50, False, channels=2)
+    operands, parameters = [x[:, 0], coef, state], ("onepole", 2, hop, detector)
+    if needs is None:
+        return after(filter_frames.filter_frames_rows, *parameters), operands
+    cotangents = [random(*r.shape) for r in filter_frames.filter_frames_rows(*operands, *parameters)]
+
+    def backward(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(r for r in filter_frames.filter_frames_backward(*tensors, *parameters, *needs) if r.numel())
+
+    return backward, [*cotangents, *operands]
+
+
+def of_drnl_frames(backward: bool) -> Case:
+    operands = drnl_example(40, channels=2, orders=(1, 1, 1))
+    if not backward:
+        return after(drnl_frames.drnl_frames_rows, 16, "power"), operands
+    cotangents = [random(*r.shape) for r in drnl_frames.drnl_frames_rows(*operands, 16, "power")]
+    return after(drnl_frames.drnl_frames_backward, 16, "power", *[True] * 5), [*cotangents, *operands]
+
+
+def of_fft_drnl_frames(backward: bool) -> Case:
+    x, spectra, stick, *past = fft_drnl_operands(4, 16, 20, channels=2)
+    if not backward:
+        rows = fft_drnl_frames.fft_drnl_frames_rows
+        return lambda x, stick, *past: rows(x, spectra, stick, *past, 8, "power"), [x, stick, *past]
+    rows = fft_drnl_frames.fft_drnl_frames_backward
+    results = fft_drnl_frames.fft_drnl_frames_rows(x, spectra, stick, *past, 8, "power")
+    grads = [random(*r.shape) for r in results]
+    return (
+        lambda g, h, k, x, stick, *past: rows(g, h, k, x, spectra, stick, *past, 8, "power", True),
+        [*grads, x, stick, *past],
+    )
 
 
 def of_windowed_dft(backward: bool) -> Case:
@@ -139,6 +189,15 @@ CASES: dict[str, Callable[[], Case]] = {
     "iir_backward-x": lambda: of_iir_backward("onepole", (True, False)),
     "iir_backward-coef": lambda: of_iir_backward("onepole", (False, True)),
     "drnl": lambda: (drnl.drnl_rows, drnl_example(66, channels=2, orders=(1, 1, 1))),
+    "drnl_frames": lambda: of_drnl_frames(False),
+    "drnl_frames_backward": lambda: of_drnl_frames(True),
+    "fft_drnl_frames": lambda: of_fft_drnl_frames(False),
+    "fft_drnl_frames_backward": lambda: of_fft_drnl_frames(True),
+    **{f"filter_frames-{name}": lambda name=name: of_filter_frames(name) for name in filter_frames.DETECTORS},
+    "filter_frames_backward": lambda: of_filter_frames("envelope", needs=(True, True)),
+    "filter_frames_backward-outputs": lambda: of_filter_frames("power", 9, (True, True)),
+    "filter_frames_backward-x": lambda: of_filter_frames("power", needs=(True, False)),
+    "filter_frames_backward-coef": lambda: of_filter_frames("power", needs=(False, True)),
     "broken_stick": lambda: of_broken_stick(False),
     "broken_stick_backward": lambda: of_broken_stick(True),
     "fft_drnl": lambda: of_fft_drnl(False),

@@ -6,7 +6,7 @@ import ctypes
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -220,17 +220,24 @@ def cases(cpu: Iterable[str], cuda: Iterable[str]) -> list[tuple[str, str]]:
 
 def scipy_cascade(x: np.ndarray, poles: np.ndarray, gains: np.ndarray, order: int) -> np.ndarray:
     """``2 Re{g x / (1 - p z^-1)^order}`` per channel by ``scipy.signal.lfilter``, in the type of ``x``."""
+    return np.stack([y.real for y in _cascades(x, poles, gains, order)], -2)
+
+
+def scipy_analytic(x: np.ndarray, poles: np.ndarray, gains: np.ndarray, order: int) -> np.ndarray:
+    """The complex outputs of which :func:`scipy_cascade` gives the real parts."""
+    return np.stack(list(_cascades(x, poles, gains, order)), -2)
+
+
+def _cascades(x: np.ndarray, poles: np.ndarray, gains: np.ndarray, order: int) -> Iterator[np.ndarray]:
     from scipy.signal import lfilter  # which takes a second to import
 
     wide = np.result_type(x.dtype, np.complex64)
-    outputs = []
     for pole, gain in zip(poles.astype(wide), gains.astype(wide), strict=True):
         section = np.array([1, -pole], dtype=wide)
         y = (2 * gain * x).astype(wide)
         for _ in range(order):
             y = lfilter(np.ones(1, dtype=wide), section, y)
-        outputs.append(y.real)
-    return np.stack(outputs, -2)
+        yield y
 
 
 def modal_as_biquads(sections: Tensor) -> np.ndarray:

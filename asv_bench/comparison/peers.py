@@ -19,6 +19,7 @@ PACKAGES = {
     "torchaudio": "torchaudio",
     "diffsptk": "diffsptk",
     "nnAudio": "nnAudio",
+    "gammatone": "Gammatone",
     "torch_amt": "torch_amt",
 }
 

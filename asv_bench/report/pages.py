@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import math
 import re
@@ -40,6 +41,7 @@ def performance(results: Results) -> dict[str, Callable[[], str]]:
         "limits": lambda: limits_table(cpu),
         "modules": lambda: modules_table(cpu),
         "construction": lambda: construction_table(cpu),
+        "cochleagram": lambda: cochleagram_tables(cpu),
         "growth": lambda: growth_table(results["growth-cpu"]),
         "reasons": lambda: reasons(results["growth-cpu"]),
         "roofline": lambda: roofline(results["kernels"], results.get("device")),
@@ -115,6 +117,42 @@ def construction_table(cpu: Results) -> str:
     ratio = figure(cpu, "importing.Import.track_time_over_torch")
     text = f"`import tamt` takes {ratio:.2f} times as long as `import torch`.\n\n" if ratio is not None else ""
     return text + table(head, rows)
+
+
+def cochleagram_tables(cpu: Results) -> str:
+    """Time and memory of each detector, then what is gained over filtering first and averaging then, by bank."""
+    case, rows = "('cpu', '8 x 10 s')", []
+    for detector in ("power", "envelope", "halfwave"):
+        columns = (
+            ("Frames.time_forward", seconds),
+            ("Frames.track_peak_memory", mebibytes),
+            ("FramesTraining.time_training_step", seconds),
+            ("FramesTraining.track_peak_memory_of_training_step", mebibytes),
+            ("Frames.track_error", error),
+        )
+        values = ((figure(cpu, f"cochleagram.{name}", case, "float32", detector), form) for name, form in columns)
+        rows.append([f"`'{detector}'`", *("" if value is None else form(value) for value, form in values)])
+    detectors = table(("detector", "forward", "peak memory", "training step", "peak memory", "error"), rows)
+    over = ("AgainstComposition.track_time", "TrainingAgainstComposition.track_training")
+    banks = []
+    for row in cpu["results"]:
+        if row["benchmark"] == f"cochleagram.{over[0]}_over_composition":
+            found = (figure(cpu, f"cochleagram.{name}_over_composition", *row["parameters"]) for name in over)
+            cells = ["" if ratio is None else times(1 / ratio) for ratio in found]
+            banks.append([ast.literal_eval(row["parameters"][0])[1], *cells])
+    growth = [figure(cpu, "cochleagram.FramesGrowth.track_growth_with_length", str(n)) for n in (100, 1000)]
+    text = "100 s of one signal take {:.2f} times as long as 100 times 1 s, 1000 s {:.2f} times as long as 1000 times."
+    return "\n\n".join(
+        [
+            detectors,
+            table(("bank, load", "forward, times faster", "training step, times faster"), banks),
+            text.format(*growth),
+        ]
+    )
+
+
+def mebibytes(value: float) -> str:
+    return size(value * 2**20)
 
 
 def axes(growth: Results) -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -45,7 +45,10 @@ def where(result: dict[str, Any]) -> str:
 
 
 def comparison_table(result: dict[str, Any]) -> str:
-    """Rows of tamt and its peers, operation by operation, and the peers that are absent."""
+    """Rows of tamt and its peers, operation by operation, and the peers that are absent.
+
+    Those that compute another quantity have its name in place of an error.
+    """
     rows, before = [], None
     for row in result["results"]:
         if "absent" in row or "failed" in row:
@@ -57,9 +60,9 @@ def comparison_table(result: dict[str, Any]) -> str:
             measured = [seconds(row["seconds"]), times(row["ratio"]) if "ratio" in row else ""]
         else:
             measured = ["wrong result, not timed", ""]
-        wrong = f"{error(row['error'])} {row['unit']}"
+        wrong = row.get("quantity") or f"{error(row['error'])} {row['unit']}"
         rows.append([*head, row["contender"], *measured, wrong, size(row["peak_bytes"])])
-    columns = ("work", "by", "time", "times tamt's", "error", "peak memory")
+    columns = ("work", "by", "time", "times tamt's", "error, or another quantity", "peak memory")
     return "\n\n".join([where(result), table(columns, rows), *absentees(result)])
 
 

@@ -11,11 +11,19 @@ import torch
 from torch import Tensor
 
 import tamt
+from asv_bench.benchmarks import cochleagram as cochleagram_bench
 from asv_bench.benchmarks import fft_drnl as fft_drnl_bench
 from asv_bench.benchmarks import gammatone as gammatone_bench
 from asv_bench.benchmarks import roex as roex_bench
 from asv_bench.benchmarks import spreading as spreading_bench
-from asv_bench.benchmarks.common import dense, difference_in_db, largest_difference, relative_error, require
+from asv_bench.benchmarks.common import (
+    dense,
+    difference_in_db,
+    largest_difference,
+    peak_memory,
+    relative_error,
+    require,
+)
 from asv_bench.comparison.measure import without_gradient
 from asv_bench.comparison.peers import Absent, Torchaudio
 
@@ -84,6 +92,51 @@ def gammatone_training(device: Device, bandwidth: float) -> dict[str, Any]:
     call = lambda: torch.autograd.grad(bank(x), parameters, weights)  # noqa: E731
     seconds, once = device.seconds(call), writing(weights, bandwidth)
     return {"value": seconds / once, "seconds": seconds, "writing_once": once}
+
+
+def cochleagram_case(device: Device, learnable: bool = False) -> tuple[Any, Tensor, float]:
+    """A cochleagram of power, its signals, and the bytes of the filters' output, which is not made."""
+    bank, x = gammatone_case(device, learnable)
+    hop = device.size(cochleagram_bench.HOP, 16)
+    module = tamt.Cochleagram(bank, hop, detector="power")
+    part = x[:1, :32000]
+    exact = gammatone_bench.filterbank(len(bank.fc), "float64", "cpu")
+    expected = cochleagram_bench.means_of(without_gradient(exact, part.double().cpu())(), "power", hop)
+    require(relative_error(device.result(without_gradient(module, part)), expected), 2e-5, "cochleagram")
+    return module, x, float(x.nbytes * len(bank.fc))
+
+
+def cochleagram(device: Device, bandwidth: float) -> dict[str, Any]:
+    module, x, output = cochleagram_case(device)
+    seconds = device.seconds(without_gradient(module, x))
+    return {"value": seconds * bandwidth / output, "seconds": seconds, "writing_once": output / bandwidth}
+
+
+def cochleagram_memory(device: Device, bandwidth: float) -> dict[str, Any]:
+    """Beside signal and result."""
+    module, x, output = cochleagram_case(device)
+    if device.rehearse:  # where the launcher's tensors are not those of a GPU
+        return {"memory": "not read in a rehearsal"}
+    call = without_gradient(module, x)
+    beside = peak_memory(call, device.name) - call().nbytes
+    return {"value": beside / output, "bytes": beside}
+
+
+def cochleagram_training(device: Device, bandwidth: float) -> dict[str, Any]:
+    module, x, output = cochleagram_case(device, learnable=True)
+    exact = gammatone_bench.filterbank(len(module.fc), "float64", "cpu", learnable=True)
+    part = x[:2, :8000]
+    means = cochleagram_bench.means_of(exact(part.double().cpu()), "power", module.hop_length)
+    weights = torch.randn_like(means)
+    wanted = torch.autograd.grad(means, list(exact.parameters()), weights)
+    parameters = list(module.parameters())
+    found = device.result(lambda: torch.autograd.grad(module(part), parameters, weights.to(part)))
+    for a, e in zip(found, wanted, strict=True):
+        require(((a.cpu() - e).abs().max() / e.abs().max()).item(), 1e-3, "gradients of the cochleagram")
+    weights = torch.randn_like(device.result(without_gradient(module, x)))
+    call = lambda: torch.autograd.grad(module(x), parameters, weights)  # noqa: E731
+    seconds = device.seconds(call)
+    return {"value": seconds * bandwidth / output, "seconds": seconds, "writing_once": output / bandwidth}
 
 
 def drnl(device: Device, bandwidth: float) -> dict[str, Any]:
@@ -186,9 +239,13 @@ def lfilter(device: Device, bandwidth: float) -> dict[str, Any]:
 
 
 WRITING = "times writing the output once"
+UNWRITTEN = "times writing the filters' output once"
 FIGURES = {
     "gammatone 32 x 10 s x 64, forward": Figure(WRITING, 2, gammatone),
     "gammatone 32 x 10 s x 64, learnable, forward and backward": Figure(WRITING, 9, gammatone_training),
+    "cochleagram 32 x 10 s x 64, power, forward": Figure(UNWRITTEN, 1, cochleagram),
+    "cochleagram 32 x 10 s x 64, power, learnable, forward and backward": Figure(UNWRITTEN, 4, cochleagram_training),
+    "cochleagram 32 x 10 s x 64, power, peak memory": Figure("of the filters' output", 0.02, cochleagram_memory),
     "DRNL 32 x 4 s x 50 at 44.1 kHz, forward": Figure(WRITING, 8, drnl),
     "FastDRNL over the same composition of torch": Figure("times faster", 2, fast_drnl, least=True),
     "Moore2016Spectrum, 16 stereo x 10 s": Figure("times real time", 5000, moore2016_spectrum, least=True, scaled=True),

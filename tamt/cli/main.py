@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         "--floor",
         type=_floor,
         metavar="P",
-        help=f"of a compression: the least mean that it knows, {LEAST_FLOOR:g} or more (default: 1e-10)",
+        help="of a compression: the least mean that it knows, greater than 0 (default: 1e-10)",
     )
     option("--no-plot", dest="plot", action="store_false", help="no pictures, which take most of the time")
     option("--device", type=_device, default=torch.device("cpu"), help="torch device, such as cuda (default: cpu)")

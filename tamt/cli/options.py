@@ -46,7 +46,8 @@ That of a spectrum or an excitation pattern has times, fs, source_fs and source 
 """
 
 _FRAME_NOTE = """\
-The frames of a filterbank are those of tamt.Cochleagram: frame m begins m hops after the sound, and holds the mean P of
+The frames of a filterbank are those of tamt.Cochleagram: frame m begins m hops after the first sample, and holds the
+mean P of
   envelope   half the squared envelope of the output: of a steady tone its mean square; gammatone only
   power      the squared output; the square root of the frames is the root mean square
   halfwave   the positive half of the output
@@ -55,9 +56,9 @@ and by --compression
   db         10 log10 max(P, floor), of halfwave 20 log10
   log        ln max(P, floor)
   NUMBER     (P + floor) ** NUMBER
-Seconds become the nearest whole number of samples. Frames are whole ones: samples after the last are left out, and a
-sound shorter than one frame is an error. Frames stay in memory until they are written: an hour of one channel, 64
-filters and hops of 10 ms take 92 MB.
+A hop is the nearest whole number of samples, and a frame as many of these hops as --frame has of --hop. Frames are
+whole ones: samples after the last are left out, and a sound shorter than one frame is an error. Frames stay in memory
+until they are written: an hour of one channel, 64 filters and hops of 10 ms take 92 MB.
 """
 
 _SPECTRUM_NOTE = """\

@@ -124,7 +124,7 @@ def _backward(
     past, grad_last = (past_x, past_w), (grad_last_x, grad_last_w)
     chunks = Chunks(len(x), len(stick), grad_means.shape[2] * hop, _sizes(x, spectra, past_x))
     grad_past_x, grad_past_w = in_chunks_backward(advance, pull_back, x, past, grad_last, chunks)
-    return grad_x, grad_stick, grad_past_x if need_x else grad_x, grad_past_w
+    return grad_x, grad_stick, grad_past_x if need_x else x.new_empty(0), grad_past_w
 
 
 fft_drnl_frames_rows = register(

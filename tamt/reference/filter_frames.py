@@ -43,7 +43,7 @@ from tamt.shared.iir import (
     analytic_states_vjp,
 )
 from tamt.shared.iir_gradients import add_product_gradients, blocked, diagonal_sums
-from tamt.shared.nonfinite import finite, on_cpu
+from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu
 
 SLICE = 1 << 18  # output samples of a product, few enough to be in the cache when they are added up
 PIECE = 1 << 18  # samples of the signal whose block states are held together
@@ -63,14 +63,23 @@ def filter_frames(
     x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int, hop: int, detector: str
 ) -> tuple[Tensor, Tensor]:
     """:func:`definition` for coefficients (F, P)."""
-    x = x[:, : x.shape[1] // hop * hop].contiguous()
-    if on_cpu(x):
-        means, final = _in_slices(x, coef, state.contiguous(), kind, order, hop, detector)
-        if not finite(final):  # those rows alone: what another row gives does not depend on them
-            bad = ~final.isfinite().all(2).all(1)
-            means[bad], final[bad] = _from_outputs(x[bad], coef, state[bad], kind, order, hop, detector)
+    x, state = x[:, : x.shape[1] // hop * hop].contiguous(), state.contiguous()
+    if not on_cpu(x):
+        return _from_outputs(x, coef, state, kind, order, hop, detector)
+    means, final = _in_slices(x, coef, state, kind, order, hop, detector)
+    if finite(final):
         return means, final
-    return _from_outputs(x, coef, state, kind, order, hop, detector)
+    # Again without what is not finite, as in tamt.reference.iir.causal.
+    spoilt = (~state.isfinite()).any(2)  # (B, F)
+    first = first_bad(x)
+    x, state = filled_from(x, first, 0), state.masked_fill(spoilt[..., None], 0)
+    first = first[:, None].masked_fill(spoilt, 0)
+    means, final = _in_slices(x, coef, state, kind, order, hop, detector)
+    if not finite(final):
+        rows = ~final.isfinite().all(2).all(1)  # that overflow
+        means[rows], final[rows] = _from_outputs(x[rows], coef, state[rows], kind, order, hop, detector)
+    ended = (spoilt | (first < x.shape[1]))[..., None]
+    return fill_from_(means, first // hop, torch.nan), final.masked_fill(ended, torch.nan)
 
 
 def _from_outputs(
