@@ -51,7 +51,8 @@ class Operation:
     @property
     def directions(self) -> tuple[str, ...]:
         """Those that have kernels."""
-        return tuple(direction for direction, name in self._operators.items() if name in operators)
+        launched = {name for name, operator in operators.items() if operator.launcher is not None}
+        return tuple(direction for direction, name in self._operators.items() if name in launched)
 
     @property
     def _operators(self) -> dict[str, str]:

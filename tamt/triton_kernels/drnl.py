@@ -341,7 +341,7 @@ def drnl(
             # Both cascades in double precision do not fit the registers.
             for do_back, do_linear in ((True, True),) if y.dtype == torch.float32 else ((True, False), (False, True)):
                 paths(linear_run, back_run, finals, do_back, do_linear)
-        if T > n_samples:
+        if n_samples < T:
             before = finals if n_samples else tuple(run.state for run in runs)
             last_samples(x, y, T - n_samples, tuple(run.system for run in runs), stick, before, finals)
     return y, finals[0], finals[1], finals[2]

@@ -42,7 +42,7 @@ from .iir.sections import vary
 SUPERBLOCKS = (96, 320)  # the shortest and the longest, to fit a hop
 SUPERBLOCK = 128  # the nearest to this is best: a chunk has few superblocks, and a lane takes one
 CHUNK = 24 << 20  # bytes of w together,
-SHARE = 0.02  # or this share of all that it would take
+SHARE = 0.02  # or this share of what all of it would take
 
 
 @triton.jit
@@ -366,7 +366,7 @@ def one_chunk(
     means: torch.Tensor,
     rest: torch.Tensor,
 ) -> None:
-    """Sums of a chunk (B, 1, n) of the signal, ``start`` samples after its start, n a multiple of 16, and the states."""
+    """Sums and states of a chunk (B, 1, n) that begins ``start`` samples after the signal; n is a multiple of 16."""
     B, F, M = means.shape
     tiling = filters.tiling
     x = aligned(x, F)

@@ -513,7 +513,7 @@ def fft_drnl(
 def fft_drnl_frames(
     x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor, hop: int, detector: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Means (B, F, T // hop) of what the detector gives for :func:`fft_drnl`, and the state after the last whole hop."""
+    """Means (B, F, T // hop) of what the detector gives for the output, and the state after the last whole hop."""
     means = x.new_empty(x.shape[0], spectra.shape[1], x.shape[1] // hop)
     together = min(BLOCK, triton.next_power_of_2(hop))
 

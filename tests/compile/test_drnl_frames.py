@@ -8,7 +8,7 @@ from helpers import some_slow
 
 pytest.importorskip("triton")
 
-from asv_bench.kernels.machine_code import TARGETS, Code, Launch, compiled
+from asv_bench.kernels.machine_code import TARGETS, compiled
 from compile.budgets import AMD_MODAL, check, check_widths
 from tamt.triton_kernels import drnl_frames as engine
 
