@@ -51,7 +51,8 @@ class Operation:
     @property
     def directions(self) -> tuple[str, ...]:
         """Those that have kernels."""
-        return tuple(direction for direction, name in self._operators.items() if name in operators)
+        launched = {name for name, operator in operators.items() if operator.launcher is not None}
+        return tuple(direction for direction, name in self._operators.items() if name in launched)
 
     @property
     def _operators(self) -> dict[str, str]:
@@ -157,6 +158,10 @@ def drnl_operands(channels: int, length: int, rows: int, device: str) -> Operand
     return noise(rows, length, device=device), *filters, stick(channels, device), *states
 
 
+def drnl_framed(hop: int, detector: str, channels: int, length: int, rows: int, device: str) -> Operands:
+    return *drnl_operands(channels, length, rows, device), hop, detector
+
+
 def fft_drnl_operands(channels: int, length: int, rows: int, device: str) -> Operands:
     memory = 4095
     time = torch.arange(memory + 1)
@@ -239,6 +244,13 @@ def operations(most_samples: int = 320000, most_channels: int = 64) -> dict[str,
         "modal per channel": iir(PER_CHANNEL, partial(drnl_cascade, 2, channels), "modal", 3, shared=False),
         "broken stick": Operation("broken_stick", PER_CHANNEL, 32, partial(stick_operands, channels, length)),
         "drnl": Operation("drnl", DRNL_LOAD, 32, partial(drnl_operands, channels, length), priority=2),
+        "drnl cochleagram": Operation(
+            "drnl_frames",
+            f"{DRNL_LOAD}, hop 441, power",
+            32,
+            partial(drnl_framed, 441, "power", channels, length),
+            priority=2,
+        ),
         "fft drnl": Operation(
             "fft_drnl",
             f"{DRNL_LOAD}, impulse responses of 4096",
@@ -247,6 +259,14 @@ def operations(most_samples: int = 320000, most_channels: int = 64) -> dict[str,
             # Rounding may put a sample on the other side of the knee, where its gradient is another one.
             limit=5e-2,
             priority=3,
+        ),
+        "fft drnl cochleagram": Operation(
+            "fft_drnl_frames",
+            f"{DRNL_LOAD}, impulse responses of 4096, hop 441, power",
+            32,
+            lambda rows, device: (*fft_drnl_operands(channels, length, rows, device), 441, "power"),
+            limit=5e-2,
+            priority=8,
         ),
         "windowed dft": Operation(
             "windowed_dft",

@@ -21,9 +21,8 @@ from tamt.ops.drnl import definition as filtered
 from tamt.ops.filter_frames import check_hops
 from tamt.shared.hops import (
     Chunks,
-    Sizes,
     States,
-    chunk_size,
+    chunk_sizes,
     detect,
     hop_means,
     in_chunks,
@@ -99,8 +98,7 @@ def _forward(*arguments: Any) -> tuple[Tensor, ...]:
     def run(chunk: Tensor, states: States) -> tuple[Tensor, States]:
         return _run(given, chunk, states)
 
-    sizes = Sizes(chunk_size(given.x))
-    means, finals = in_chunks(run, given.x, given[5:], len(given.stick), hop, detector, sizes)
+    means, finals = in_chunks(run, given.x, given[5:], len(given.stick), hop, detector, chunk_sizes(given.x))
     return means, *finals
 
 
@@ -125,7 +123,7 @@ def _backward(grad_means: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
             grad_x[rows, time] = found.x
         return found[5:]
 
-    chunks = Chunks(len(given.x), len(given.stick), grad_means.shape[2] * hop, Sizes(chunk_size(given.x)))
+    chunks = Chunks(len(given.x), len(given.stick), grad_means.shape[2] * hop, chunk_sizes(given.x))
     grad_states = in_chunks_backward(advance, pull_back, given.x, given[5:], grad_finals, chunks)
     return grad_x, *(totals.get(name, grad_x.new_empty(0)) for name in SUMMED), *grad_states
 

@@ -1,6 +1,7 @@
 r"""Mean power or positive half of the outputs of :mod:`tamt.ops.fft_drnl` in every hop, without the outputs themselves.
 
-Hops and detectors are those of :mod:`tamt.ops.drnl_frames`. The output is made in chunks of whole transforms.
+Hops and detectors are those of :mod:`tamt.ops.drnl_frames`. The output is made in chunks of whole transforms; on CUDA
+what the last transform of a group gives is added up at once.
 
 The operator takes what that of :mod:`tamt.ops.fft_drnl` takes, hop and detector.
 """
@@ -132,6 +133,7 @@ fft_drnl_frames_rows = register(
     "(Tensor means, Tensor last_x, Tensor last_w)",
     definition=_definition,
     forward=_forward,
+    launcher="fft_drnl:fft_drnl_frames",
     backward=Backward(
         _backward,
         of="x stick past_x past_w",

@@ -20,6 +20,7 @@ from torch import Tensor
 DETECTORS = ("envelope", "power", "halfwave")
 CHUNK = 1 << 21  # output samples in work together on a CPU
 GPU_CHUNK = 1 << 22  # and elsewhere
+GPU_PIECE = 8192  # samples of a row there: with fewer, lanes of the recursions' warps would have no superblock
 
 States = tuple[Tensor, ...]
 
@@ -86,6 +87,11 @@ class Sizes(NamedTuple):
     samples: int  # of output in work together
     unit: int = 64  # pieces of time are multiples of it, but for the last
     least: int = 1024  # samples of a piece: rather fewer rows at a time
+
+
+def chunk_sizes(x: Tensor) -> Sizes:
+    """How to cut a walk by recursive filters on the device of a signal."""
+    return Sizes(CHUNK) if x.device.type == "cpu" else Sizes(GPU_CHUNK, GPU_PIECE, GPU_PIECE)
 
 
 class Chunks:

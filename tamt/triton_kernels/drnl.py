@@ -12,6 +12,9 @@ float32 move:
 The last samples of lengths not divisible by 16 go through all at once, in a kernel of their own.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -20,7 +23,7 @@ from tamt.shared.iir import KINDS
 
 from ._common import LAUNCH, lanes_per_warp, on_amd, on_device_of
 from .broken_stick import broken_stick_gain, load_stick
-from .iir.launch import DEFAULT, Run, Tiling, aligned, begin, enter, scanned, uses_product
+from .iir.launch import DEFAULT, Run, System, Tiling, aligned, begin, enter, scanned, uses_product
 from .iir.output import (
     load_starts,
     load_states,
@@ -62,6 +65,43 @@ def back_sample(b_u, b_states, b_c, PHASE: tl.constexpr, FORM: tl.constexpr):
         b_l, b_s = forward_step(b_u[1], b_s, b_c[1], "modal", FORM[1], 0, 1)
         b_y += b_l
     return b_y, (b_e, b_s)
+
+
+@triton.jit
+def load_paths(
+    p_linear,
+    p_linear_state,
+    p_linear_start,
+    p_back,
+    p_back_state,
+    p_back_start,
+    o_channel,
+    o_row,
+    o_super,
+    m_row,
+    o_j,
+    LINEAR: tl.constexpr,
+    NP_LINEAR: tl.constexpr,
+    BACK: tl.constexpr,
+    NP_BACK: tl.constexpr,
+    R: tl.constexpr,
+    DO_BACK: tl.constexpr,
+    DO_LINEAR: tl.constexpr,
+):
+    """Tables and states of superblocks o_j, each a tuple (back, linear), empty for one that is left out."""
+    b_back = ()
+    b_e = ()
+    if DO_BACK:
+        b_back = load_row(p_back, o_channel, 5 * BACK)
+        p_back_start += o_super * NP_BACK
+        b_e = load_starts(p_back_start, p_back_state + o_row * (2 * BACK), m_row, o_j, R, 2 * BACK, NP_BACK)
+    b_linear = ()
+    b_s = ()
+    if DO_LINEAR:
+        b_linear = load_row(p_linear, o_channel, 5 * LINEAR)
+        p_linear_start += o_super * NP_LINEAR
+        b_s = load_starts(p_linear_start, p_linear_state + o_row * (2 * LINEAR), m_row, o_j, R, 2 * LINEAR, NP_LINEAR)
+    return (b_back, b_linear), (b_e, b_s)
 
 
 @triton.jit(do_not_specialize=["n_super", "B", "F"])
@@ -164,39 +204,33 @@ def drnl_back_kernel(
     m_row = o_j < n_super
     o_row = o_b * F + o_f
     o_super = (o_f * B + o_b) * n_super + first
-    o_channel = vary(o_f, F, R, PER_LANE)
-    b_back = ()
-    b_e = ()
-    if DO_BACK:
-        b_back = load_row(p_back, o_channel, 5 * BACK)
-        p_back_start += o_super * NP_BACK
-        b_e = load_starts(p_back_start, p_back_state + o_row * (2 * BACK), m_row, o_j, R, 2 * BACK, NP_BACK)
-    b_linear = ()
-    b_s = ()
-    if DO_LINEAR:
-        b_linear = load_row(p_linear, o_channel, 5 * LINEAR)
-        p_linear_start += o_super * NP_LINEAR
-        b_s = load_starts(p_linear_start, p_linear_state + o_row * (2 * LINEAR), m_row, o_j, R, 2 * LINEAR, NP_LINEAR)
+    b_c, b_states = load_paths(
+        p_linear,
+        p_linear_state,
+        p_linear_start,
+        p_back,
+        p_back_state,
+        p_back_start,
+        vary(o_f, F, R, PER_LANE),
+        o_row,
+        o_super,
+        m_row,
+        o_j,
+        LINEAR,
+        NP_LINEAR,
+        BACK,
+        NP_BACK,
+        R,
+        DO_BACK,
+        DO_LINEAR,
+    )
     p_tile = p_y + (o_row * T + o_tile)
     p_signals = (p_tile, p_x + (o_b * x_stride_b + o_tile))
     p_finals = (p_back_final + o_row * (2 * BACK), p_linear_final + o_row * (2 * LINEAR))
     given = (p_tile, p_finals, end, o_j == n_super - 1)
     FORM: tl.constexpr = (BACK * DO_BACK, LINEAR * DO_LINEAR)
     NPS: tl.constexpr = (NP_BACK, NP_LINEAR)
-    recur(
-        p_signals,
-        (b_e, b_s),
-        (b_back, b_linear),
-        given,
-        length,
-        back_sample,
-        FORM,
-        NPS,
-        S,
-        STEP,
-        R,
-        AFTER=store_output,
-    )
+    recur(p_signals, b_states, b_c, given, length, back_sample, FORM, NPS, S, STEP, R, AFTER=store_output)
 
 
 @triton.jit(do_not_specialize=["T", "length", "B", "F", "x_stride_b"])
@@ -257,11 +291,11 @@ def drnl_tail_kernel(
     store_states(p_back_final + o_back, b_e, m_back, R, 2 * BACK, NP_BACK)
 
 
-def orders(**runs: Run) -> dict[str, int]:
+def orders(**systems: System) -> dict[str, int]:
     """The kernels' constants that tell the cascades' numbers of sections and padded numbers of states."""
     found: dict[str, int] = {}
-    for name, run in runs.items():
-        found |= {name: run.system.constants["ORDER"], f"NP_{name}": run.system.constants["NP"]}
+    for name, system in systems.items():
+        found |= {name: system.constants["ORDER"], f"NP_{name}": system.constants["NP"]}
     return found
 
 
@@ -301,91 +335,115 @@ def drnl(
             cut(y, back, state_back, False),
         )
         n_samples = runs[0].n_samples
-        length = T - n_samples
         if n_samples:
-            whole_trips(*runs, stick, finals)
-        if length:
-            lanes = lanes_per_warp()
             linear_run, front_run, back_run = runs
+            back_run = bent(front_run, back_run, stick, finals[1])
+            # Both cascades in double precision do not fit the registers.
+            for do_back, do_linear in ((True, True),) if y.dtype == torch.float32 else ((True, False), (False, True)):
+                paths(linear_run, back_run, finals, do_back, do_linear)
+        if n_samples < T:
             before = finals if n_samples else tuple(run.state for run in runs)
-            drnl_tail_kernel[(triton.cdiv(B * F, lanes),)](
-                p_x=x,
-                p_linear=linear_run.system.table,
-                p_front=front_run.system.table,
-                p_back=back_run.system.table,
-                p_stick=stick,
-                p_linear_state=before[0],
-                p_front_state=before[1],
-                p_back_state=before[2],
-                p_linear_final=finals[0],
-                p_front_final=finals[1],
-                p_back_final=finals[2],
-                p_y=y,
-                T=T,
-                length=length,
-                B=B,
-                F=F,
-                x_stride_b=x.stride(0),
-                R=lanes,
-                num_warps=1,
-                **orders(LINEAR=linear_run, FRONT=front_run, BACK=back_run),
-                **LAUNCH,
-            )
+            last_samples(x, y, T - n_samples, tuple(run.system for run in runs), stick, before, finals)
     return y, finals[0], finals[1], finals[2]
 
 
-def whole_trips(linear: Run, front: Run, back: Run, stick: torch.Tensor, finals: tuple[torch.Tensor, ...]) -> None:
-    """Stages 2 to 4, all but the last T % 16 samples; y is the signal of ``back``."""
-    x, y = front.x, back.x
-    B, F, T = y.shape
+def launch_sizes(run: Run, back: Run) -> tuple[tuple[int], dict[str, Any]]:
+    """Grid and arguments of the kernels that take a signal and, of all channels, what is in the signal of ``back``."""
+    B, F, T = back.x.shape
     lanes = lanes_per_warp()
-    grid = (F * B * triton.cdiv(front.n_super, lanes),)
-    options = {
+    return (F * B * triton.cdiv(run.n_super, lanes),), {
         "T": T,
-        "n_samples": front.n_samples,
-        "n_super": front.n_super,
+        "n_samples": run.n_samples,
+        "n_super": run.n_super,
         "B": B,
         "F": F,
-        "x_stride_b": x.stride(0),
-        "S": front.tiling.superblock,
+        "x_stride_b": run.x.stride(0),
+        "S": run.tiling.superblock,
         "STEP": STEP,
         "R": lanes,
         "PER_LANE": on_amd(),
         "num_warps": 1,
         **LAUNCH,
     }
-    linear_final, front_final, back_final = finals
-    ends = y.new_empty(F, B * front.n_super, back.system.constants["NP"])
+
+
+def bent(front: Run, back: Run, stick: torch.Tensor, final: torch.Tensor) -> Run:
+    """Stages 2 and 3, all but the last T % 16 samples: w in the signal of ``back``, which it enters."""
+    grid, sizes = launch_sizes(front, back)
+    F, B = sizes["F"], sizes["B"]
+    ends = back.x.new_empty(F, B * front.n_super, back.system.constants["NP"])
     drnl_front_kernel[grid](
-        p_x=x,
+        p_x=front.x,
         p_front=front.system.table,
         p_state=front.state,
         p_start=front.start,
-        p_final=front_final,
+        p_final=final,
         p_stick=stick,
         p_back=back.system.table,
         p_end=ends,
-        p_w=y,
-        **orders(FRONT=front, BACK=back),
-        **options,
+        p_w=back.x,
+        **orders(FRONT=front.system, BACK=back.system),
+        **sizes,
     )
-    if back.n_super > 1:
-        back = scanned(back, ends)
-    # Both cascades in double precision do not fit the registers.
-    for do_back, do_linear in ((True, True),) if y.dtype == torch.float32 else ((True, False), (False, True)):
-        drnl_back_kernel[grid](
-            p_x=x,
-            p_linear=linear.system.table,
-            p_linear_state=linear.state,
-            p_linear_start=linear.start,
-            p_linear_final=linear_final,
-            p_back=back.system.table,
-            p_back_state=back.state,
-            p_back_start=back.start,
-            p_back_final=back_final,
-            p_y=y,
-            DO_BACK=do_back,
-            DO_LINEAR=do_linear,
-            **orders(LINEAR=linear, BACK=back),
-            **options,
-        )
+    return scanned(back, ends) if back.n_super > 1 else back
+
+
+def path_operands(linear: Run, back: Run, finals: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """What a kernel of stage 4 is given of both paths."""
+    return {
+        "p_x": linear.x,
+        "p_linear": linear.system.table,
+        "p_linear_state": linear.state,
+        "p_linear_start": linear.start,
+        "p_linear_final": finals[0],
+        "p_back": back.system.table,
+        "p_back_state": back.state,
+        "p_back_start": back.start,
+        "p_back_final": finals[2],
+        **orders(LINEAR=linear.system, BACK=back.system),
+    }
+
+
+def paths(linear: Run, back: Run, finals: Sequence[torch.Tensor], do_back: bool, do_linear: bool) -> None:
+    """Stage 4, or one of its paths, in place in the signal of ``back``."""
+    grid, sizes = launch_sizes(linear, back)
+    operands = path_operands(linear, back, finals)
+    drnl_back_kernel[grid](p_y=back.x, DO_BACK=do_back, DO_LINEAR=do_linear, **operands, **sizes)
+
+
+def last_samples(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    length: int,
+    systems: Sequence[System],
+    stick: torch.Tensor,
+    before: Sequence[torch.Tensor],
+    finals: Sequence[torch.Tensor],
+) -> None:
+    """The last ``length`` < 16 samples of y (B, F, T) and the final states, from x (B, 1, T) and the states before."""
+    B, F, T = y.shape
+    lanes = lanes_per_warp()
+    linear, front, back = systems
+    drnl_tail_kernel[(triton.cdiv(B * F, lanes),)](
+        p_x=x,
+        p_linear=linear.table,
+        p_front=front.table,
+        p_back=back.table,
+        p_stick=stick,
+        p_linear_state=before[0],
+        p_front_state=before[1],
+        p_back_state=before[2],
+        p_linear_final=finals[0],
+        p_front_final=finals[1],
+        p_back_final=finals[2],
+        p_y=y,
+        T=T,
+        length=length,
+        B=B,
+        F=F,
+        x_stride_b=x.stride(0),
+        R=lanes,
+        num_warps=1,
+        **orders(LINEAR=linear, FRONT=front, BACK=back),
+        **LAUNCH,
+    )

@@ -1,5 +1,7 @@
 """The dual-resonance nonlinear filter by FFT: cuFFT transforms, and one kernel for all that lies between two of them.
 
+What the last transform gives goes to the output, or to means over hops of what a detector makes of it.
+
 The walk over groups of blocks is that of :mod:`tamt.shared.overlap_save`; here a group is as large as a budget of bytes
 allows. ``p`` counts pairs of a row and a block, ``p = r G + g``. Time ``q`` counts from a group's first new sample:
 sample ``i`` of block ``g`` is at ``q = g hop + i - memory``, and ``n`` new samples end the group. Spectra are given as
@@ -10,6 +12,8 @@ only what is of width N lies where 128 bits can be loaded or stored at once.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import triton
@@ -29,6 +33,7 @@ from tamt.shared.overlap_save import (
 )
 from tamt.triton_kernels._common import LAUNCH, on_device_of
 from tamt.triton_kernels.broken_stick import broken_stick_gain, load_stick, log2_magnitude
+from tamt.triton_kernels.filter_frames import detect, divisor, mean_of
 
 BLOCK = 1024  # samples per program
 BINS = 512  # of a spectrum per program
@@ -206,6 +211,75 @@ def fft_drnl_valid_kernel(
     b_bad = tl.load(p_bad + (o_r * bad_stride_r + o_c * bad_stride_c)) - start - o_q
     b_y = tl.where(o_i < tl.minimum(b_bad, hop).to(tl.int32), b_y, float("nan"))
     tl.store(p_y + (o_r * y_stride_r + o_c * y_stride_c + o_q) + o_i, b_y, mask=m_i)
+
+
+@triton.jit(
+    do_not_specialize=[
+        "start",
+        "C",
+        "G",
+        "n",
+        "first",
+        "n_hops",
+        "period",
+        "bad_stride_r",
+        "bad_stride_c",
+        "means_stride_r",
+        "means_stride_c",
+    ]
+)
+def fft_drnl_hops_kernel(
+    p_blocks,
+    p_bad,
+    p_means,
+    start,
+    C,
+    G,
+    n,
+    hop,
+    memory,
+    N,
+    first,
+    n_hops,
+    period,
+    bad_stride_r,
+    bad_stride_c,
+    means_stride_r,
+    means_stride_c,
+    DETECTOR: tl.constexpr,
+    HOPS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Means over hops of ``period`` samples of what the detector gives for new samples of blocks.
+
+    blocks and bad as in :func:`fft_drnl_valid_kernel`, ``start`` samples being before this group -> of means (R, C, M),
+    with strides, those from the one numbered ``first`` on: what is there of a hop that began before this group is added
+    to, and what is left of one that ends after it is a sum. Program: HOPS hops, BLOCK samples of each at a time.
+    """
+    n_tiles = (n_hops + HOPS - 1) // HOPS
+    o_row = tl.program_id(0) // n_tiles
+    o_hop = (tl.program_id(0) % n_tiles) * HOPS + tl.arange(0, HOPS)
+    m_hop = o_hop < n_hops
+    o_r, o_c = (o_row // C).to(tl.int64), (o_row % C).to(tl.int64)
+    b_begin = (o_hop + first).to(tl.int64) * period - start
+    b_end = b_begin + period
+    p_channel = p_blocks + ((o_r * G * C + o_c) * N + memory)
+    b_sum = tl.zeros([HOPS], p_blocks.dtype.element_ty)
+    lower = tl.maximum(-tl.max(b_begin, axis=0), 0).to(tl.int32)
+    upper = tl.minimum(n - tl.min(b_begin, axis=0), period).to(tl.int32)
+    for i in range(lower, upper, BLOCK):
+        o_i = i + tl.arange(0, BLOCK)
+        o_q = b_begin[:, None] + o_i[None, :]
+        m_q = m_hop[:, None] & (o_i < period)[None, :] & (o_q >= 0) & (o_q < n)
+        o_q = tl.where(m_q, o_q, 0).to(tl.int32)
+        o_g = o_q // hop
+        b_y = tl.load(p_channel + (o_g.to(tl.int64) * C * N + (o_q - o_g * hop)), mask=m_q, other=0.0)
+        b_sum += tl.sum(detect(b_y, (), 0, DETECTOR), axis=1)
+    p_hops = p_means + (o_r * means_stride_r + o_c * means_stride_c + first) + o_hop
+    b_sum += tl.load(p_hops, mask=m_hop & (b_begin < 0), other=0.0)
+    b_bad = tl.load(p_bad + (o_r * bad_stride_r + o_c * bad_stride_c)) - start
+    b_mean = tl.where(b_end <= b_bad, mean_of(b_sum, divisor(period, DETECTOR)), float("nan"))
+    tl.store(p_hops, tl.where(b_end <= n, b_mean, b_sum), mask=m_hop)
 
 
 @triton.jit(do_not_specialize=["C", "G", "n", "y_stride_r", "y_stride_c"])
@@ -410,16 +484,91 @@ def fft_drnl(
     x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See :func:`tamt.reference.fft_drnl.fft_drnl`."""
+    y = x.new_empty(x.shape[0], spectra.shape[1], x.shape[1])
+
+    def put(blocks: Tensor, bad: Tensor, group: Group, part: slice) -> None:
+        rows, count, channels, size = blocks.shape
+        memory, target = past_x.shape[1], y[group.rows, part, group.start : group.end]
+        fft_drnl_valid_kernel[(rows * count * channels * triton.cdiv(size - memory, BLOCK),)](
+            blocks,
+            bad,
+            target,
+            group.start,
+            channels,
+            count,
+            group.end - group.start,
+            size - memory,
+            memory,
+            size,
+            *bad.stride(),
+            target.stride(0),
+            target.stride(1),
+            BLOCK=BLOCK,
+            **LAUNCH,
+        )
+
+    return y, *filtered(x, spectra, stick, past_x, past_w, put)
+
+
+def fft_drnl_frames(
+    x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor, hop: int, detector: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Means (B, F, T // hop) of what the detector gives for the output, and the state after the last whole hop."""
+    means = x.new_empty(x.shape[0], spectra.shape[1], x.shape[1] // hop)
+    together = min(BLOCK, triton.next_power_of_2(hop))
+
+    def put(blocks: Tensor, bad: Tensor, group: Group, part: slice) -> None:
+        rows, count, channels, size = blocks.shape
+        memory, target, first = past_x.shape[1], means[group.rows, part], group.start // hop
+        n_hops = triton.cdiv(group.end, hop) - first
+        fft_drnl_hops_kernel[(rows * channels * triton.cdiv(n_hops, BLOCK // together),)](
+            blocks,
+            bad,
+            target,
+            group.start,
+            channels,
+            count,
+            group.end - group.start,
+            size - memory,
+            memory,
+            size,
+            first,
+            n_hops,
+            hop,
+            *bad.stride(),
+            target.stride(0),
+            target.stride(1),
+            DETECTOR=detector,
+            HOPS=BLOCK // together,
+            BLOCK=together,
+            **LAUNCH,
+        )
+
+    return means, *filtered(x[:, : means.shape[2] * hop], spectra, stick, past_x, past_w, put)
+
+
+def filtered(
+    x: Tensor,
+    spectra: Tensor,
+    stick: Tensor,
+    past_x: Tensor,
+    past_w: Tensor,
+    put: Callable[[Tensor, Tensor, Group, slice], None],
+) -> tuple[Tensor, Tensor]:
+    """The state after the last sample; ``put`` is given the output, some channels of a group at a time.
+
+    That is blocks (R, G, C, N), whose new samples are from ``memory`` on; the samples (R, C) from which on NaN is due;
+    the group; and which channels these are.
+    """
     linear, front, back = complex_spectra(spectra)
     stick = stick.contiguous()
     size, memory, bins = 2 * (spectra.shape[2] - 1), past_x.shape[1], spectra.shape[2]
-    y = x.new_empty(x.shape[0], spectra.shape[1], x.shape[1])
-    if y.shape[2] == 0:
-        return y, next_past(past_x, x), past_w.clone(memory_format=torch.contiguous_format)
+    if x.shape[1] == 0:
+        return next_past(past_x, x), past_w.clone(memory_format=torch.contiguous_format)
     bad, x, past_x, past_w = split_bad(x, past_x, past_w)
     last_w = past_w.clone(memory_format=torch.contiguous_format)
     with on_device_of(x):
-        for group in plan(y, size, memory):
+        for group in plan(x[:, None].expand(-1, len(stick), -1), size, memory):
             shared, n = block_spectra(x, past_x, group, size)[:, :, None], group.end - group.start
             count = len(group.lengths)
             for part in group.channels:
@@ -439,27 +588,10 @@ def fft_drnl(
                     BK=BINS,
                     **LAUNCH,
                 )
-                target, until = y[group.rows, part, group.start : group.end], bad.channels[group.rows, part]
-                fft_drnl_valid_kernel[(pairs * channels * triton.cdiv(size - memory, BLOCK),)](
-                    torch.fft.irfft(spectrum, size),
-                    until,
-                    target,
-                    group.start,
-                    channels,
-                    count,
-                    n,
-                    size - memory,
-                    memory,
-                    size,
-                    *until.stride(),
-                    target.stride(0),
-                    target.stride(1),
-                    BLOCK=BLOCK,
-                    **LAUNCH,
-                )
+                put(torch.fft.irfft(spectrum, size), bad.channels[group.rows, part], group, part)
     last_x = next_past(past_x, x)
     mark_bad(bad, x.shape[1], last_x, last_w)
-    return y, last_x, last_w
+    return last_x, last_w
 
 
 def fft_drnl_backward(

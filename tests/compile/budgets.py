@@ -56,12 +56,15 @@ BUDGETS = {
     "drnl_front_kernel": Budget(240, 8 << 10, tuned=64),
     "drnl_back_kernel": Budget(180, 8 << 10, tuned=88),
     "drnl_tail_kernel": Budget(255, 8 << 10),
+    "drnl_frames_kernel": Budget(180, 8 << 10, tuned=96),
+    "drnl_frames_tail_kernel": Budget(48, 1 << 10),
     # Loads of spectra wait for memory, so many lanes have to fit on a multiprocessor.
     "fft_drnl_product_kernel": Budget(40, 1 << 10, double=128, amd=None),
     "fft_drnl_mix_kernel": Budget(48, 1 << 10, double=128, amd=None),
     "fft_drnl_adjoint_mix_kernel": Budget(96, 1 << 10, double=128, amd=None),
     "fft_drnl_windows_kernel": Budget(80, 1 << 10, double=128, amd=None),
     "fft_drnl_valid_kernel": Budget(40, 1 << 10, double=128, amd=None),
+    "fft_drnl_hops_kernel": Budget(64, 1 << 10, double=128, amd=None),
     "fft_drnl_valid_adjoint_kernel": Budget(40, 1 << 10, double=128, amd=None),
     "fft_drnl_stick_adjoint_kernel": Budget(64, 1 << 10, double=128, amd=None),
     "fft_drnl_overlap_add_kernel": Budget(56, 1 << 10, double=128, amd=None),
@@ -96,6 +99,7 @@ WIDTHS = {
     # Two loads of each signal and two stores of the output a trip.
     "drnl_front_kernel": Widths(2, 2),
     "drnl_back_kernel": Widths(4, 2),
+    "drnl_frames_kernel": Widths(4, 0),  # two loads of w and two of the signal
     "broken_stick_kernel": Widths(4, 1, every_store=True, amd_loads=2),
     "broken_stick_backward_kernel": Widths(4, 0, amd_loads=2),
 }

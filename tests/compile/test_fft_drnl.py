@@ -10,17 +10,20 @@ pytest.importorskip("triton")
 
 from asv_bench.kernels.machine_code import TARGETS, compiled
 from compile.budgets import check, names
-from tamt.triton_kernels.fft_drnl import fft_drnl, fft_drnl_backward
+from tamt.triton_kernels.fft_drnl import fft_drnl, fft_drnl_backward, fft_drnl_frames
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
 
 
-def launch(dtype: torch.dtype, rows: int, channels: int, length: int, memory: int, size: int) -> None:
-    """Forward and backward on tensors without memory."""
+def launch(
+    dtype: torch.dtype, rows: int, channels: int, length: int, memory: int, size: int, period: int = 441
+) -> None:
+    """Forward, backward and means over hops of ``period`` on tensors without memory."""
     new = torch.empty(0, dtype=dtype, device="meta").new_empty
     spectra, stick, past_w = new(3, channels, size // 2 + 1, 2), new(channels, 3), new(rows, channels, memory)
     given = new(rows, length), spectra, stick, new(rows, memory), past_w
     fft_drnl(*given)
+    fft_drnl_frames(*given, period, "power")
     fft_drnl_backward(new(rows, channels, length), given[3], past_w, *given, True)
 
 
@@ -40,6 +43,6 @@ def test_machine_code(target: str, dtype: torch.dtype) -> None:
 def test_sizes_of_one_compile(rows: int, channels: int, length: int, memory: int, size: int) -> None:
     """Triton makes a constant of every argument that is 1."""
     with compiled("sm_90") as codes:
-        launch(torch.float32, rows, channels, length, memory, size)
+        launch(torch.float32, rows, channels, length, memory, size, 1)
     assert codes
     assert all(code.spilled == 0 for code in codes)

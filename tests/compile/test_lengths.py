@@ -14,6 +14,7 @@ import torch
 pytest.importorskip("triton")
 
 from asv_bench.kernels.machine_code import counted
+from compile.test_drnl_frames import launch as launch_drnl_frames
 from compile.test_fft_drnl import launch as launch_fft_drnl
 from compile.test_filter_frames import launch as launch_filter_frames
 from compile.test_iir import launch, launch_broken_stick, launch_drnl
@@ -76,8 +77,16 @@ def test_drnl() -> None:
     assert compilations(lambda b, t: launch_broken_stick(torch.float32, t, b, CHANNELS), sizes()) <= 6
 
 
+@pytest.mark.parametrize(("hop", "most"), [(160, 22), (441, 25)])
+def test_means_over_hops_of_drnl(hop: int, most: int) -> None:
+    def run(rows: int, length: int) -> None:
+        launch_drnl_frames((6, 2, 3), torch.float32, hop, "power", length, rows, CHANNELS)
+
+    assert compilations(run, sizes()) <= most
+
+
 def test_drnl_by_fft() -> None:
-    assert compilations(lambda b, t: launch_fft_drnl(torch.float32, b, CHANNELS, t, 4095, 16384), sizes()) <= 17
+    assert compilations(lambda b, t: launch_fft_drnl(torch.float32, b, CHANNELS, t, 4095, 16384), sizes()) <= 19
 
 
 @pytest.mark.parametrize(("learnable", "most"), [(False, 22), (True, 8)])

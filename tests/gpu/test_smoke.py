@@ -21,8 +21,10 @@ from tamt.ops import (
     broken_stick,
     compaction,
     drnl,
+    drnl_frames,
     drnl_sections,
     fft_drnl,
+    fft_drnl_frames,
     filter_frames,
     fir,
     frames,
@@ -94,6 +96,11 @@ def of_drnl(orders: tuple[int, int, int], shape: Shape) -> Case:
     return Case(drnl.drnl_rows, [random(rows, length), *cascades, stick, *states], 8, 1e-2)
 
 
+def of_drnl_frames(hop: int, detector: str, shape: Shape) -> Case:
+    whole = of_drnl((2, 1, 2), shape)
+    return whole._replace(function=lambda *t: drnl_frames.drnl_frames_rows(*t, hop, detector))
+
+
 def of_fft_drnl(shape: Shape) -> Case:
     rows, channels, length = shape
     impulses = torch.exp(-torch.arange(300) / 50.0).double() * random(3, channels, 300)
@@ -105,6 +112,13 @@ def of_fft_drnl(shape: Shape) -> Case:
         return fft_drnl.fft_drnl_rows(x, spectra, stick, past_x, past_w)
 
     return Case(function, [random(rows, length), stick, *past, spectra], 4, 1e-2)
+
+
+def of_fft_drnl_frames(shape: Shape) -> Case:
+    def function(x: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor, spectra: Tensor) -> Any:
+        return fft_drnl_frames.fft_drnl_frames_rows(x, spectra, stick, past_x, past_w, 7, "power")
+
+    return of_fft_drnl(shape)._replace(function=function)
 
 
 def of_fir(fan: int, shape: Shape) -> Case:
@@ -234,7 +248,14 @@ CASES: dict[str, Callable[[Shape], Case]] = {
     "drnl_sections": of_drnl_sections,
     "drnl": lambda shape: of_drnl((6, 2, 3), shape),
     "broken_stick": of_broken_stick,
+    **{
+        f"drnl_frames, {detector} of {hop}": (
+            lambda shape, hop=hop, detector=detector: of_drnl_frames(hop, detector, shape)
+        )
+        for hop, detector in ((16, "power"), (25, "halfwave"))
+    },
     "fft_drnl": of_fft_drnl,
+    "fft_drnl_frames": of_fft_drnl_frames,
     "fir": lambda shape: of_fir(1, shape),
     "fir of a fan": lambda shape: of_fir(2, shape),
     "windowed_dft": of_windowed_dft,

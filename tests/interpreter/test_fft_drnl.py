@@ -10,6 +10,7 @@ pytest.importorskip("triton")
 
 from helpers import assert_close
 
+from tamt.ops.fft_drnl_frames import _definition as frames_definition
 from tamt.reference import fft_drnl as reference
 from tamt.triton_kernels import fft_drnl as engine
 
@@ -88,6 +89,37 @@ def test_small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
         actual = *engine.fft_drnl(*given), *engine.fft_drnl_backward(*weights, *given, True)
         for a, e in zip(actual, expected, strict=True):
             assert_close(a, e, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("period", "detector", "dtype"),
+    [
+        (5, "power", torch.float32),  # some end in a later block
+        (1, "halfwave", torch.float64),
+        (12, "power", torch.float64),  # a block
+        (13, "halfwave", torch.float32),
+        (40, "power", torch.float64),  # some blocks, of several groups
+        (61, "power", torch.float32),  # no hop
+        (30, "halfwave", torch.float32),
+    ],
+)
+def test_means_over_hops(period: int, detector: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all blocks in a group, and of groups of one or two blocks of a channel or of all."""
+    given = operands(4, 16, 60, dtype, batch=2)
+    expected = frames_definition(*(t.double() for t in given), period, detector)
+    for transforms in (1, 6, 1000):
+        monkeypatch.setattr(engine, "BYTES", transforms * 16 * dtype.itemsize * engine.TEMPORARIES)
+        for a, e in zip(engine.fft_drnl_frames(*given, period, detector), expected, strict=True):
+            assert_close(a, e, 1e-5 if dtype == torch.float32 else 1e-11, dtype)
+
+
+def test_means_over_hops_of_several_loads() -> None:
+    """Of more samples than a program takes at a time, and of more hops than one program has."""
+    given = operands(4, 4096, 3000, torch.float64, batch=1, channels=1)
+    for period in (1, 2500):
+        expected = frames_definition(*given, period, "power")
+        for a, e in zip(engine.fft_drnl_frames(*given, period, "power"), expected, strict=True):
+            assert_close(a, e, 1e-11)
 
 
 def test_without_the_gradient_of_the_signal() -> None:

@@ -15,12 +15,15 @@ pytest.importorskip("triton")
 
 from helpers import assert_close, example_coef, example_operands
 
+from tamt.ops.fft_drnl_frames import _definition as frames_definition
 from tamt.reference import drnl as drnl_reference
 from tamt.reference import fft_drnl as fft_reference
 from tamt.reference import filter_frames as frames_reference
 from tamt.reference import iir as iir_reference
+from tamt.shared.hops import detect, hop_means
 from tamt.triton_kernels import fft_drnl as fft_engine
 from tamt.triton_kernels.drnl import drnl
+from tamt.triton_kernels.drnl_frames import drnl_frames
 from tamt.triton_kernels.filter_frames import filter_frames
 from tamt.triton_kernels.iir import Tiling, iir_forward
 
@@ -129,6 +132,34 @@ def test_drnl(dtype: torch.dtype) -> None:
     check(drnl(*operands, SMALL), drnl_reference.drnl(*operands))
 
 
+@pytest.mark.parametrize(
+    ("hop", "detector", "dtype"),
+    [
+        (21, "halfwave", torch.float32),  # the last are in the tail
+        (9, "power", torch.float64),
+        (16, "halfwave", torch.float32),
+        (70, "power", torch.float32),
+    ],
+)
+def test_drnl_frames(hop: int, detector: str, dtype: torch.dtype) -> None:
+    """In chunks of a superblock of all rows."""
+    cascades = [example_coef("modal", 1, 1, seed) for seed in range(3)]
+    states = [(0.1 * torch.randn(1, 2)).expand(ROWS, -1, -1) for _ in range(3)]
+    x = spoilt_rows(torch.randn(T))
+    last = T // hop * hop - 1
+    x[3, T - 1], x[3, last] = 0, -math.inf  # what is left after the last whole hop does not enter
+    operands = x, *cascades, torch.tensor([[1.0, 0.25, 0.25]]), *states
+    operands = tuple(t.to(dtype) for t in operands)
+    means, *finals = drnl_frames(*operands, hop, detector, SMALL, ROWS * 64 * dtype.itemsize)
+    y, *_ = drnl_reference.drnl(operands[0][:1, : last + 1], *operands[1:5], *(s[:1] for s in operands[5:]))
+    assert_close(means[:1], hop_means(detect(y, detector), hop), 1e-5)
+    for row, t in zip(range(1, ROWS), (PLACES[0][0], PLACES[1][0], last), strict=True):
+        assert torch.equal(means[row, :, : t // hop], means[0, :, : t // hop])
+        assert means[row, :, t // hop :].isnan().all()
+        assert not any(final[row].isfinite().any() for final in finals)
+    assert all(final[0].isfinite().all() for final in finals)
+
+
 @pytest.mark.parametrize("transforms", [2, 100])
 def test_fft_drnl(transforms: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the reference, be the blocks in one group or each in its own."""
@@ -146,6 +177,12 @@ def test_fft_drnl(transforms: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fft_engine, "BYTES", transforms * 16 * 8 * fft_engine.TEMPORARIES)
     assert (len(fft_engine.plan(past_w.new_empty(8, channels, 50).double(), 16, memory)) == 1) == (transforms == 100)
     for actual, expected in zip(fft_engine.fft_drnl(*operands), fft_reference.fft_drnl(*operands), strict=True):
+        assert expected.isnan().any()
+        assert torch.equal(actual.isnan(), expected.isnan())
+        assert_close(actual.nan_to_num(0), expected.nan_to_num(0), 1e-12)
+    for actual, expected in zip(
+        fft_engine.fft_drnl_frames(*operands, 6, "power"), frames_definition(*operands, 6, "power"), strict=True
+    ):
         assert expected.isnan().any()
         assert torch.equal(actual.isnan(), expected.isnan())
         assert_close(actual.nan_to_num(0), expected.nan_to_num(0), 1e-12)
