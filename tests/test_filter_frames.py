@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import tamt
 from tamt.ops import filter_frames as ops
 from tamt.ops.iir import filtered
 from tamt.reference import filter_frames as reference
@@ -151,6 +153,22 @@ def test_gradcheck(detector: str, hop: int) -> None:
 
     assert torch.autograd.gradcheck(function, operands, atol=1e-5)
     assert torch.autograd.gradgradcheck(function, operands, atol=1e-5)
+
+
+@pytest.mark.parametrize("detector", ["power", "envelope"])
+def test_float32_gradients_beside_a_loud_tone(detector: str) -> None:
+    """Of channels far from all of the signal's power, where what comes through is little beside samples and states."""
+    x = torch.sin(2 * math.pi * 5000 / 44100 * torch.arange(22000, dtype=torch.float64))[None]
+    weight = torch.rand(1, 4, 55, dtype=torch.float64)
+
+    def gradient(dtype: torch.dtype) -> Tensor:
+        options = {"learnable": True, "dtype": dtype, "implementation": "poly"}
+        bank = tamt.GammatoneFilterbank([20.0, 100.0, 300.0, 1000.0], 44100, **options)
+        means = tamt.Cochleagram(bank, 400, detector=detector)(x)
+        means = means / means.detach().amax((0, 2), keepdim=True)
+        return torch.view_as_real(torch.autograd.grad((means * weight.to(dtype)).sum(), bank.a)[0]).flatten(1)
+
+    assert_close(gradient(torch.float32), gradient(torch.float64), 1e-4, dtype=torch.float32)
 
 
 @settings(max_examples=60)

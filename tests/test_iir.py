@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from helpers import QUICK, assert_close, example_operands, naive_iir
+from helpers import QUICK, assert_close, example_coef, example_operands, naive_iir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import butter, sosfilt
@@ -397,3 +397,43 @@ def test_type_errors() -> None:
         ops.biquad_cascade(torch.zeros(10, dtype=torch.float16), sos)
     with pytest.raises(TypeError, match="coefficients must have the signal's type"):
         ops.biquad_cascade(torch.zeros(10, dtype=torch.float64), sos)
+
+
+@pytest.mark.parametrize("with_feedback", [False, True])
+def test_complex_output(with_feedback: bool) -> None:
+    """The last state itself, of which the real part is the output; its state goes on in either way."""
+    coef = example_coef("allpole" if with_feedback else "onepole", 3, 4)
+    decay, frequency, low, *gain = coef[:, :5].unbind(1)
+    feedback = coef[:, 5:].unflatten(1, (3, 2)) if with_feedback else None
+    x = torch.randn(2, 150, dtype=torch.float64)
+
+    def run(
+        x: torch.Tensor, output: str, state: torch.Tensor | None = None, per_channel: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return ops.onepole_cascade(
+            x,
+            decay,
+            frequency,
+            torch.stack(gain, 1),
+            3,
+            frequency_low=low,
+            feedback=feedback,
+            state=state,
+            per_channel=per_channel,
+            output=output,
+        )
+
+    y, final = run(x, "real")
+    z, last = run(x, "complex")
+    assert z.dtype == torch.complex128
+    assert_close(z.real, y, 1e-12)
+    assert_close(last, final, 1e-12)
+    assert_close(torch.view_as_real(z[..., -1]), final[..., -2:], 1e-10)
+    first, half = run(x[:, :70], "complex")
+    second, whole = run(x[:, 70:], "complex", half)
+    assert_close(torch.cat((first, second), -1), z, 1e-12)
+    assert_close(whole, final, 1e-12)
+    own, _ = run(x[:, None].expand(-1, 2, -1), "complex", per_channel=True)
+    assert_close(own, z, 1e-12)
+    with pytest.raises(ValueError, match="output must be 'real' or 'complex', got 'power'"):
+        run(x, "power")

@@ -132,7 +132,7 @@ def cochleagram_tables(cpu: Results) -> str:
         )
         values = ((figure(cpu, f"cochleagram.{name}", case, "float32", detector), form) for name, form in columns)
         rows.append([f"`'{detector}'`", *("" if value is None else form(value) for value, form in values)])
-    detectors = table(("detector", "forward", "peak memory", "training step", "peak memory", "error"), rows)
+    names = ("forward", "peak memory", "training step", "peak memory", "error")
     over = ("AgainstComposition.track_time", "TrainingAgainstComposition.track_training")
     banks = []
     for row in cpu["results"]:
@@ -140,15 +140,10 @@ def cochleagram_tables(cpu: Results) -> str:
             found = (figure(cpu, f"cochleagram.{name}_over_composition", *row["parameters"]) for name in over)
             cells = ["" if ratio is None else times(1 / ratio) for ratio in found]
             banks.append([ast.literal_eval(row["parameters"][0])[1], *cells])
-    growth = [figure(cpu, "cochleagram.FramesGrowth.track_growth_with_length", str(n)) for n in (100, 1000)]
-    text = "100 s of one signal take {:.2f} times as long as 100 times 1 s, 1000 s {:.2f} times as long as 1000 times."
-    return "\n\n".join(
-        [
-            detectors,
-            table(("bank, load", "forward, times faster", "training step, times faster"), banks),
-            text.format(*growth),
-        ]
-    )
+    growth = ((n, figure(cpu, "cochleagram.FramesGrowth.track_growth_with_length", str(n))) for n in (100, 1000))
+    said = [f"{n} s of one signal take {value:.2f} times as long as {n} times 1 s." for n, value in growth if value]
+    head = ("bank, load", "forward, times faster", "training step, times faster")
+    return "\n\n".join([table(("detector", *names), rows), table(head, banks), " ".join(said)])
 
 
 def mebibytes(value: float) -> str:

@@ -199,7 +199,7 @@ def filter_frames_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of signal, state and coefficients; those of signal and coefficients are empty where not needed."""
     block = block_of(hop, kind, detector)
-    if block:
+    if block and on_cpu(x):  # which has float64
         return quadratic_backward(
             grad_means, grad_final, x, coef, state, kind, order, hop, detector, need_x, need_coef, block
         )
@@ -260,7 +260,7 @@ class Forms(NamedTuple):
     def of(cls, responses: Responses, length: int) -> Forms:
         """Of blocks of so many samples."""
         states = responses.matrix.shape[1] - BLOCK
-        w = responses.matrix[:, : states + length, :, :length].permute(0, 2, 3, 1)
+        w = responses.matrix[:, : states + length, :, :length].permute(0, 2, 3, 1).double()
         whole = w.flatten(1, 2).mT @ w.flatten(1, 2)
         return cls(w, whole[:, states:, states:], whole[:, :states, states:], whole[:, :states, :states])
 
@@ -282,7 +282,8 @@ def quadratic_backward(
     """Backward pass for power and envelope without outputs, in blocks of ``length`` samples, a divisor of the hop.
 
     With ``v = (s, x)`` of a block and g the gradient of its power, ``2 g W' W v`` is that of v, and ``W sum(2 g v v')``
-    that of W. The sum over blocks of ``2 g x x'`` is one product for all channels, as they share x.
+    that of W. The sum over blocks of ``2 g x x'`` is one product for all channels, as they share x. These products are
+    in float64: where little of v comes through W, what remains of them is little too.
     """
     envelope = detector == "envelope"
     responses = responses_of(coef, kind, order, envelope)
@@ -292,15 +293,16 @@ def quadratic_backward(
     tree = scan.Tree(functools.reduce(torch.matmul, factors.unbind(1)))
     krylov = blocks.over(length).input  # (F, N, L)
     channels, states = krylov.shape[:2]
-    grad_power = grad_means / (hop if envelope else hop / 2)  # twice that of the sum over a hop of |W v|^2
+    grad_power = grad_means.double() / (hop if envelope else hop / 2)  # twice that of the sum over a hop of |W v|^2
     grad_x = torch.zeros_like(x) if need_x else x.new_empty(0)
-    sums = Forms(x.new_empty(0), *(torch.zeros_like(form) for form in forms[1:]))
-    grad_krylov, grad_over = torch.zeros_like(krylov), torch.zeros_like(forms.ss)
+    lags = forms.xx.new_zeros(channels, length * (length + 1) // 2)
+    sums = Forms(forms.response, lags, torch.zeros_like(forms.sx), torch.zeros_like(forms.ss))
+    grad_krylov, grad_over = torch.zeros_like(krylov), torch.zeros_like(factors[:, 0])
 
     def starts_of(samples: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
         """States (F, R, K, N) before blocks (R K, L), and after the last ones."""
-        ends = torch.bmm(samples.expand(channels, -1, -1), krylov.mT)
-        return scan.scan(ends.unflatten(1, (now.shape[1], -1)), now, tree)
+        ends = (samples @ krylov.flatten(0, 1).t()).view(now.shape[1], -1, channels, states)
+        return scan.scan(ends.permute(2, 0, 1, 3), now, tree)
 
     def advance(chunk: Tensor, before: States) -> States:
         _, after = starts_of(blocked(chunk, length).flatten(0, 1), before[0].transpose(0, 1))
@@ -308,31 +310,33 @@ def quadratic_backward(
 
     def pull_back(rows: slice, time: slice, before: States, after: States) -> States:
         samples = blocked(x[rows, time], length).flatten(0, 1)  # (R K, L)
-        shared = samples.expand(channels, -1, -1)
         starts, _ = starts_of(samples, before[0].transpose(0, 1))
-        count = starts.shape[2]
-        starts = starts.flatten(1, 2)  # (F, R K, N)
+        shape = starts.shape
         hops = torch.arange(time.start, time.stop, length, device=x.device) // hop
-        grad = grad_power[rows].index_select(2, hops).transpose(0, 1).flatten(1)[..., None]  # (F, R K, 1)
-        weighted = grad * starts
-        observed = torch.bmm(shared, forms.sx.mT).mul_(grad).baddbmm_(weighted, forms.ss)
-        leaving, grad_now = scan.adjoint(observed.unflatten(1, (-1, count)), after[0].transpose(0, 1), tree)
+        # Blocks come first here, so that products with the samples, which channels share, are one for all of them.
+        grad = grad_power[rows].index_select(2, hops).transpose(1, 2).flatten(0, 1)[..., None]  # (R K, F, 1)
+        exact = samples.double()
+        entering = exact.new_empty(len(exact), channels, states).copy_(starts.flatten(1, 2).transpose(0, 1))
+        weighted = grad * entering
+        observed = (exact @ forms.sx.flatten(0, 1).t()).view_as(weighted).mul_(grad).transpose(0, 1)
+        observed = torch.baddbmm(observed, weighted.transpose(0, 1), forms.ss).to(x.dtype)
+        leaving, grad_now = scan.adjoint(observed.view(shape), after[0].transpose(0, 1), tree)
         leaving = leaving.flatten(1, 2)
         if need_coef:
-            for first in range(0, len(samples), PRODUCTS):
-                some = samples[first : first + PRODUCTS]
-                products = (some[:, :, None] * some[:, None]).flatten(1)
-                sums.xx.view(channels, -1).addmm_(grad[:, first : first + PRODUCTS, 0], products)
-            sums.sx.baddbmm_(weighted.mT, shared)
-            sums.ss.baddbmm_(weighted.mT, starts)
-            grad_krylov.baddbmm_(leaving.mT, shared)
-            grad_over.baddbmm_(leaving.mT, starts)
+            for first in range(0, len(exact), PRODUCTS):
+                some = exact[first : first + PRODUCTS]
+                lagged = torch.cat([some[:, lag:] * some[:, : length - lag] for lag in range(length)], 1)
+                sums.xx.addmm_(grad[first : first + PRODUCTS, :, 0].t(), lagged)
+            sums.sx.flatten(0, 1).addmm_(weighted.flatten(1).t(), exact)
+            sums.ss.baddbmm_(weighted.transpose(0, 1).mT, entering.transpose(0, 1))
+            grad_krylov.baddbmm_(leaving.mT, samples.expand(channels, -1, -1))
+            grad_over.baddbmm_(leaving.mT, starts.flatten(1, 2))
         if need_x:
-            forms_of_blocks = (grad[..., 0].t() @ forms.xx.flatten(1)).view(-1, length, length)
-            found = torch.bmm(forms_of_blocks, samples[..., None])[..., 0]
-            found += weighted.transpose(0, 1).flatten(1) @ forms.sx.flatten(0, 1)
+            forms_of_blocks = (grad[..., 0] @ forms.xx.flatten(1)).view(-1, length, length)
+            found = torch.bmm(forms_of_blocks, exact[..., None])[..., 0]
+            found += weighted.flatten(1) @ forms.sx.flatten(0, 1)
             found += leaving.transpose(0, 1).flatten(1) @ krylov.flatten(0, 1)
-            grad_x[rows, time] = found.view(-1, time.stop - time.start)
+            grad_x[rows, time] = found.view(-1, time.stop - time.start).to(x.dtype)
         return (grad_now.transpose(0, 1),)
 
     sizes = Sizes(2 * chunk_size(x), unit=8 * length)
@@ -343,7 +347,11 @@ def quadratic_backward(
     w = forms.response
     of_states, of_samples = w.split((states, length), -1)
     grad_output = of_states @ sums.ss[:, None] + of_samples @ sums.sx.mT[:, None]
-    grad_inside = (of_states @ sums.sx[:, None] + of_samples @ sums.xx[:, None]).mT
+    products = torch.zeros_like(forms.xx)
+    for lag, sum_of_lag in enumerate(lags.split([*range(length, 0, -1)], 1)):
+        products.diagonal(lag, 1, 2).copy_(sum_of_lag)
+        products.diagonal(-lag, 1, 2).copy_(sum_of_lag)
+    grad_inside = (of_states @ sums.sx[:, None] + of_samples @ products[:, None]).mT
     total = Blocks(*(m.new_zeros(m.shape) for m in plan(analytic_rows(coef) if envelope else coef, kind, order).blocks))
     parts = total.over(length)
     parts.impulse.copy_(diagonal_sums(grad_inside.flatten(0, 1)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from helpers import some_slow
@@ -66,11 +68,29 @@ def test_machine_code(target: str, case: str) -> None:
         own -= {"filter_frames_rest_kernel"}
     if length // hop * hop % 16 == 0:
         own -= {"filter_frames_tail_kernel"}
+    own -= {"filter_frames_adjoint_kernel"}
     assert {code.name for code in codes} == own
     for code in codes:
         check(code, tuned=case == "tuned", amd=AMD_MODAL if kind == "modal" else AMD)
         if dtype == torch.float32 and length % 16 == 0:
             check_widths(code)
+
+
+@pytest.mark.parametrize(
+    ("target", "hop", "detector"),
+    some_slow(
+        itertools.product(TARGETS, [160, 441], ["power", "halfwave"]),
+        lambda *case: case == ("sm_90", 160, "power"),
+    ),
+)
+def test_machine_code_of_the_adjoint(target: str, hop: int, detector: str) -> None:
+    """Slices are what :mod:`compile.test_iir` compiles."""
+    with compiled(target) as codes:
+        launch("onepole", 4, torch.float32, hop, detector, 160000, backward=True)
+    adjoints = [code for code in codes if code.name == "filter_frames_adjoint_kernel"]
+    assert len(adjoints) == 2
+    for code in adjoints:
+        check(code, tuned=hop == 160)
 
 
 @pytest.mark.parametrize(
@@ -81,4 +101,5 @@ def test_sizes_of_one_compile(hop: int, length: int) -> None:
     with compiled("sm_90") as codes:
         launch("biquad", 1, torch.float32, hop, "power", length, rows=1, channels=1)
     for code in codes:
-        check(code)
+        if code.name in names("filter_frames"):  # an end state of few samples has more registers, and time
+            check(code)

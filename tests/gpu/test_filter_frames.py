@@ -89,7 +89,7 @@ def test_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
         torch.autograd.grad(means.sum(), leaves[1])
         # Of the gradients only those of means, expanded, and what silences the signal depend on the length.
-        assert torch.cuda.max_memory_allocated() - before - 2 * result - rows.nbytes < 64 << 20
+        assert torch.cuda.max_memory_allocated() - before - 2 * result - rows.nbytes < 96 << 20
 
 
 @pytest.mark.parametrize("hop", [160, 441])
