@@ -1,4 +1,4 @@
-"""The operator of means over hops of the DRNL: time, error and memory."""
+"""The operator of DRNL filters' means over hops: time, error and memory."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from torch import Tensor
 
 from tamt.ops.drnl_frames import drnl_frames
 
-from .cochleagram import HOP, definition, filterbank, signals
-from .common import DTYPES, Load, cases, over, peak, relative_error, require, timing, tracked
+from .cochleagram import means_of
+from .common import DTYPES, Load, cases, modal_as_biquads, over, peak, relative_error, require, timing, tracked
+from .drnl import filterbank, noise, scipy_drnl
 
-CPU_LOADS = {"2 x 1 s x 64": (2, 1)}
-GPU_LOADS = {"32 x 10 s x 64": (32, 10)}
+CPU_LOADS = {"2 x 1 s": (2, 1)}
+GPU_LOADS = {"32 x 4 s": (32, 4)}
 CASES = cases(CPU_LOADS, GPU_LOADS)
+HOP = 441
 LIMITS = {"float64": 1e-9, "float32": 4e-5}
+PART = 22050  # samples that are held against the definition
 
 
 class DRNLFrames(Load):
@@ -21,19 +24,21 @@ class DRNLFrames(Load):
 
     def setup(self, case: tuple[str, str], dtype: str) -> None:
         self.device, load = case
-        self.x = signals("drnl", *{**CPU_LOADS, **GPU_LOADS}[load], dtype, self.device)
-        bank = filterbank("drnl", dtype, self.device)
-        self.sections = [sections.clone().requires_grad_() for sections in bank._sections()]
-        self.stick = bank._stick().requires_grad_()
-        self.expected = definition("drnl", self.x[:1], "power")
+        self.x = noise(*{**CPU_LOADS, **GPU_LOADS}[load], dtype, self.device)
+        bank = filterbank("drnl", "float64", "cpu")
+        operands = *bank._sections(), bank._stick()
+        self.operands = [t.to(self.device, DTYPES[dtype], copy=True).requires_grad_() for t in operands]
+        paths = (modal_as_biquads(path) for path in operands[:3])
+        y = scipy_drnl(self.x[:1, :PART].double().cpu().numpy(), *paths, operands[3].numpy())
+        self.expected = means_of(y, "power", HOP)
         require(self.error(), LIMITS[dtype], f"drnl_frames {dtype}")
-        self.ready(*self.sections, self.stick)
+        self.ready(*self.operands)
 
     def error(self) -> float:
-        return relative_error(self.means(self.x[:1]), self.expected)
+        return relative_error(self.means(self.x[:1, :PART]), self.expected)
 
     def means(self, x: Tensor) -> Tensor:
-        return drnl_frames(x, *self.sections, self.stick, HOP, "power")[0]
+        return drnl_frames(x, *self.operands, HOP, "power")[0]
 
     def result(self) -> Tensor:
         return self.means(self.x)

@@ -286,9 +286,9 @@ def drnl_frames(
         rows = rows_together(B, length, per_sample, tiling, most)
         for first in range(0, B, rows):
             part = slice(first, first + rows)
-            some = tuple(tuple(s[part] for s in each) for each in (states, finals, spare))
+            before, after, between = (tuple(s[part] for s in each) for each in (states, finals, spare))
             samples = samples_together(min(rows, B - first), per_sample, tiling, most)
-            some_rows(x[part], filters, *some, means[part], samples)
+            some_rows(x[part], filters, before, after, between, means[part], samples)
     return means, finals[0], finals[1], finals[2]
 
 

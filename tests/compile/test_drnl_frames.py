@@ -9,7 +9,7 @@ from helpers import some_slow
 pytest.importorskip("triton")
 
 from asv_bench.kernels.machine_code import TARGETS, compiled
-from compile.budgets import AMD_MODAL, check, check_widths
+from compile.budgets import AMD_SHORT, check, check_widths
 from tamt.triton_kernels import drnl_frames as engine
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
@@ -64,6 +64,7 @@ def test_machine_code(target: str, case: str) -> None:
         expected |= {"drnl_tail_kernel", "drnl_frames_tail_kernel"}
     assert {code.name for code in codes} == expected
     for code in codes:
-        check(code, tuned=case == "paulick" and code.name.startswith("drnl"), amd=AMD_MODAL)
+        # A chunk has so few programs that each has a unit to itself.
+        check(code, tuned=case == "paulick" and code.name.startswith("drnl"), amd=AMD_SHORT)
         if single:
             check_widths(code)
