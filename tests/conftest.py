@@ -46,6 +46,8 @@ CASES_IN_EVERY_RUN = {
     "interpreter/": 2,
     "compile/test_kernel_census": 1000,
     "compile/": 1,
+    "tests/test_filter_frames.py::test_definition": 24,
+    "tests/test_filter_frames.py::test_gradients": 24,
     "test_transforms": 4,
     "test_state": 6,
     "test_nan_causality": 6,

@@ -241,7 +241,7 @@ CASES: dict[str, Callable[[Shape], Case]] = {
         for kind, order, hop, detector in (
             ("onepole", 4, 16, "power"),
             ("onepole", 4, 25, "envelope"),
-            ("modal", 3, 7, "halfwave"),
+            ("biquad", 2, 7, "halfwave"),
         )
     },
     "onepole_rows": of_onepole_rows,
