@@ -46,7 +46,7 @@ from tamt.shared.iir_gradients import add_product_gradients, blocked, diagonal_s
 from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu
 
 SLICE = 1 << 18  # output samples of a product, few enough to be in the cache when they are added up
-PIECE = 1 << 18  # samples of the signal whose block states are held together
+PIECE = 1 << 24  # output samples whose block states are held together
 LEAST_BLOCK = 16  # samples of the blocks of a backward pass without outputs; shorter ones take longer than outputs do
 PRODUCTS = 512  # blocks whose products of samples are in the cache together
 KEPT = 32 << 20  # bytes of matrices kept for later calls
@@ -150,12 +150,13 @@ def _in_slices(
     batch, channels, _ = state.shape
     means = x.new_zeros(batch, channels, x.shape[1] // hop)
     final = torch.empty_like(state)
-    rows = max(1, PIECE // max(1, x.shape[1]))
+    piece_length = max(1, PIECE // max(1, channels) // BLOCK) * BLOCK
+    rows = max(1, piece_length // max(1, x.shape[1]))
     for first in range(0, batch, rows):
         part = slice(first, first + rows)
         now, sums = state[part].transpose(0, 1), means[part].transpose(0, 1)
-        for start in range(0, x.shape[1], PIECE):
-            signal = x[part, None, start : start + PIECE]
+        for start in range(0, x.shape[1], piece_length):
+            signal = x[part, None, start : start + piece_length]
             for piece, length in pieces(signal.shape[-1]):
                 blocks = blocked(signal[..., piece], length)
                 starts, now = block_states(blocks, now, matrices, length)
