@@ -48,7 +48,8 @@ from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on
 SLICE = 1 << 18  # output samples of a product, few enough to be in the cache when they are added up
 PIECE = 1 << 24  # output samples whose block states are held together
 LEAST_BLOCK = 16  # samples of the blocks of a backward pass without outputs; shorter ones take longer than outputs do
-PRODUCTS = 512  # blocks whose products of samples are in the cache together
+PRODUCTS = 256  # blocks whose products of samples are in the cache together
+BLOCK_STATES = 4 << 20  # bytes of the states of all blocks that are in work together there
 KEPT = 32 << 20  # bytes of matrices kept for later calls
 
 
@@ -302,7 +303,8 @@ def quadratic_backward(
 
     def starts_of(samples: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
         """States (F, R, K, N) before blocks (R K, L), and after the last ones."""
-        ends = (samples @ krylov.flatten(0, 1).t()).view(now.shape[1], -1, channels, states)
+        rows = now.shape[1]
+        ends = (samples @ krylov.flatten(0, 1).t()).view(rows, len(samples) // max(1, rows), channels, states)
         return scan.scan(ends.permute(2, 0, 1, 3), now, tree)
 
     def advance(chunk: Tensor, before: States) -> States:
@@ -340,7 +342,8 @@ def quadratic_backward(
             grad_x[rows, time] = found.view(-1, time.stop - time.start).to(x.dtype)
         return (grad_now.transpose(0, 1),)
 
-    sizes = Sizes(2 * chunk_size(x), unit=8 * length)
+    together = BLOCK_STATES // (states * x.element_size())  # blocks of channels
+    sizes = Sizes(min(2 * chunk_size(x), together * length), unit=8 * length)
     chunks = Chunks(len(x), len(coef), grad_means.shape[2] * hop, sizes)
     (grad_state,) = in_chunks_backward(advance, pull_back, x, (state,), (grad_final,), chunks)
     if not need_coef:
