@@ -1,3 +1,4 @@
+import doctest
 import re
 import subprocess
 import sys
@@ -99,3 +100,10 @@ def test_readme_has_its_examples_and_picture():
 
 def test_version_is_the_same_everywhere():
     assert f"\nversion: {tamt.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+@pytest.mark.parametrize("name", tamt.__all__)
+def test_examples_of_docstrings(name: str) -> None:
+    runner = doctest.DocTestRunner()
+    for example in doctest.DocTestFinder(recurse=False).find(getattr(tamt, name), name, globs={}):
+        assert runner.run(example).failed == 0
