@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 import tamt
 import tamt.common.filterbanks
@@ -105,5 +106,7 @@ def test_version_is_the_same_everywhere():
 @pytest.mark.parametrize("name", tamt.__all__)
 def test_examples_of_docstrings(name: str) -> None:
     runner = doctest.DocTestRunner()
-    for example in doctest.DocTestFinder(recurse=False).find(getattr(tamt, name), name, globs={}):
+    for example in doctest.DocTestFinder(recurse=False).find(
+        getattr(tamt, name), name, globs={**vars(tamt), "torch": torch}
+    ):
         assert runner.run(example).failed == 0
