@@ -131,6 +131,9 @@ def test_any_strides() -> None:
         ("onepole", 2, 37, 130, "power", torch.float32),
         ("onepole", 1, 16, 100, "power", torch.float32),
         ("onepole", 1, 160, 200, "halfwave", torch.float32),
+        ("onepole", 2, 16, 100, "envelope", torch.float32),
+        ("onepole", 1, 160, 330, "envelope", torch.float32),
+        ("onepole", 1, 441, 450, "envelope", torch.float32),  # a tail after the last trip, in slices
         ("onepole", 1, 7, 50, "envelope", torch.float64),
         ("allpole", 1, 100, 110, "envelope", torch.float64),
         ("modal", 1, 41, 100, "halfwave", torch.float64),

@@ -1,8 +1,7 @@
 """Gradients of means over hops of what a detector makes of filters' outputs, which are made again.
 
-In slices, see :mod:`tamt.shared.hops`. For one-pole cascades in float32, but for envelopes and hops of fewer than 16
-samples, a program makes those of its lanes' superblocks, and then takes the adjoint recursion through them: they stay
-in the cache.
+In slices, see :mod:`tamt.shared.hops`. For one-pole cascades in float32 and hops of at least 16 samples, a program
+makes those of its lanes' superblocks, and then takes the adjoint recursion through them: they stay in the cache.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from tamt.triton_kernels._common import (
     on_amd,
     on_device_of,
     select,
+    split_columns,
 )
 from tamt.triton_kernels.iir.adjoint import adjoint_tile, locate_lanes
 from tamt.triton_kernels.iir.launch import (
@@ -44,6 +44,30 @@ from .forward import STATES, run_of, system_of, together
 
 
 @triton.jit
+def store_pieces(p_memory, b_columns, m_lane, R: tl.constexpr, K: tl.constexpr):
+    """K columns (R,) to memory (K / W, R, W), in pieces of W of a lane, 128 bits; none where m_lane (R,) is not set."""
+    W: tl.constexpr = 128 // p_memory.dtype.element_ty.primitive_bitwidth
+    o_piece = (tl.arange(0, R) * W)[:, None] + tl.arange(0, W)[None, :]
+    for piece in tl.static_range(K // W):
+        b_piece = ()
+        for i in tl.static_range(W):
+            b_piece = b_piece + (b_columns[piece * W + i],)
+        tl.store(p_memory + piece * (R * W) + o_piece, join_columns(b_piece, R, W), mask=m_lane[:, None])
+
+
+@triton.jit
+def load_pieces(p_memory, m_lane, R: tl.constexpr, K: tl.constexpr):
+    """What :func:`store_pieces` has stored; zeros where m_lane (R,) is not set."""
+    W: tl.constexpr = 128 // p_memory.dtype.element_ty.primitive_bitwidth
+    o_piece = (tl.arange(0, R) * W)[:, None] + tl.arange(0, W)[None, :]
+    b_columns = ()
+    for piece in tl.static_range(K // W):
+        b_piece = tl.load(p_memory + piece * (R * W) + o_piece, mask=m_lane[:, None], other=0.0)
+        b_columns = b_columns + split_columns(b_piece, R, W)
+    return b_columns
+
+
+@triton.jit
 def remember(
     p_memory,
     place,
@@ -57,40 +81,53 @@ def remember(
     S: tl.constexpr,
     STEP: tl.constexpr,
     R: tl.constexpr,
+    ANALYTIC: tl.constexpr,
 ):
-    """Outputs of a program's lanes, from their first states b_s, to memory (R, S)."""
+    """Outputs of a program's lanes, from their first states b_s, to memory, trip by trip as :func:`store_pieces`.
+
+    ANALYTIC: real parts of the last section's output, then all of the imaginary ones.
+    """
     o_b, o_tile, lane, b_length = place[3], place[4], place[5], place[8]
     p_signal = p_x + (o_b * x_stride_b + o_tile)
-    p_lanes = p_memory + ((tl.arange(0, R) * S)[:, None] + tl.arange(0, STEP)[None, :])
     for k in range(0, S, STEP):
         m_trip = k < b_length
         b_u = load_columns(p_signal + k, lane * S, m_trip, R, STEP)
         b_y = ()
+        b_im = ()
         for i in tl.static_range(STEP):
             b_yi, b_s = forward_step(b_u[i], b_s, b_c, KIND, ORDER, i, POLES)
             b_y = b_y + (b_yi,)
-        tl.store(p_lanes + k, join_columns(b_y, R, STEP), mask=m_trip[:, None])
+            if ANALYTIC:
+                b_im = b_im + (b_s[2 * ORDER - 1],)
+        store_pieces(p_memory + k * R, b_y, m_trip, R, STEP)
+        if ANALYTIC:
+            store_pieces(p_memory + (S + k) * R, b_im, m_trip, R, STEP)
 
 
 @triton.jit
 def recall_gradient(k, m_trip, given, FORM: tl.constexpr, STEP: tl.constexpr, R: tl.constexpr):
     """Of :func:`adjoint_tile`: from what :func:`remember` has left, and gradients of the sums over hops.
 
-    Hops are not shorter than a trip; FORM is the detector. given = (p_memory, lanes' offsets there, p_grad, offsets of
-    the lanes' rows there, lanes' first samples, hop, last hop).
+    Hops are not shorter than a trip; FORM is the detector. given = (p_memory, p_grad, offsets of the lanes' rows
+    there, lanes' first samples, hop, last hop, S). For envelopes real parts, then imaginary ones.
     """
-    b_first = given[4] + k
-    o_hop = b_first // given[5]
-    b_left = (o_hop + 1) * given[5] - b_first  # samples of the trip, or more, in this hop; others are in the next
-    p_grad = given[2] + given[3]
+    b_first = given[3] + k
+    o_hop = b_first // given[4]
+    b_left = (o_hop + 1) * given[4] - b_first  # samples of the trip, or more, in this hop; others are in the next
+    p_grad = given[1] + given[2]
     b_this = tl.load(p_grad + o_hop, mask=m_trip, other=0.0)
-    b_next = tl.load(p_grad + tl.minimum(o_hop + 1, given[6]), mask=m_trip, other=0.0)
-    b_y = load_columns(given[0] + k, given[1], m_trip, R, STEP)
+    b_next = tl.load(p_grad + tl.minimum(o_hop + 1, given[5]), mask=m_trip, other=0.0)
+    b_y = load_pieces(given[0] + k * R, m_trip, R, STEP)
     b_gy = ()
+    b_gim = ()
+    if FORM == "envelope":
+        b_im = load_pieces(given[0] + (given[6] + k) * R, m_trip, R, STEP)
     for i in tl.static_range(STEP):
         b_g = tl.where(i < b_left, b_this, b_next)
         b_gy = b_gy + (tl.where(b_y[i] > 0, b_g, 0.0) if FORM == "halfwave" else b_g * b_y[i],)
-    return b_gy
+        if FORM == "envelope":
+            b_gim = b_gim + (b_g * b_im[i],)
+    return b_gy + b_gim
 
 
 @triton.jit(do_not_specialize=["n_super", "B", "F", "hop", "M", "n_programs", "p_grad"])
@@ -133,11 +170,13 @@ def filter_frames_adjoint_kernel(
     """What n_programs programs of :func:`iir_adjoint_kernel` do, one after the other, for one-pole cascades.
 
     There is one signal (B, n_samples) for all F channels. Outputs are made again from state (B, F, N) and entering
-    (F, B, n_super, NP) by the program which needs them, in its part of memory (programs, R, S), which stays in the
-    cache. grad (B, F, hops), rows M apart: of the sums over hops, of which the last may be longer than its samples.
+    (F, B, n_super, NP) by the program which needs them, in its part of memory (programs, R S, or 2 R S for envelopes),
+    which stays in the cache. grad (B, F, hops), rows M apart, times an output of the hop is the output's gradient; of
+    halfwave it is grad where the output is positive. The last hop may be longer than its samples.
     """
     BR: tl.constexpr = R // BF
-    p_memory += tl.program_id(0).to(tl.int64) * (R * S)
+    ANALYTIC: tl.constexpr = DETECTOR == "envelope"
+    p_memory += tl.program_id(0).to(tl.int64) * (R * S * (1 + ANALYTIC))
     for program in range(tl.program_id(0), n_programs, tl.num_programs(0)):
         place = locate_lanes(program, n_samples, n_super, 1, F, S, R, BF, BR)
         tile, o_b, o_tile, lane, o_f, m_f = place[2], place[3], place[4], place[5], place[6], place[7]
@@ -150,16 +189,16 @@ def filter_frames_adjoint_kernel(
         p_one = p_state + (((o_b * F + o_f) * N)[:, None] + o_n)
         b_first = load_states(p_one, (m_row & (o_j == 0))[:, None] & (o_n < N), R, N, NP)
         b_s = select(o_j > 0, b_s, b_first, N)
-        remember(p_memory, place, b_s, b_c, p_x, x_stride_b, "onepole", ORDER, POLES, S, STEP, R)
+        remember(p_memory, place, b_s, b_c, p_x, x_stride_b, "onepole", ORDER, POLES, S, STEP, R, ANALYTIC)
         tl.debug_barrier()
         given = (
             p_memory,
-            tl.arange(0, R) * S,
             p_grad,
             (o_b * F + o_f) * M,
             (o_tile + lane * S).to(tl.int32),
             hop,
             (n_samples - 1) // hop,
+            S,
         )
         adjoint_tile(
             place,
@@ -186,6 +225,7 @@ def filter_frames_adjoint_kernel(
             0,
             recall_gradient,
             DETECTOR,
+            ANALYTIC,
             "onepole",
             ORDER,
             N,
@@ -232,7 +272,7 @@ def pull_sums_back(
     groups = triton.cdiv(F, BF)
     tiles = triton.cdiv(n_super, lanes // BF)
     n_programs = groups * B * tiles
-    room = lanes * tiling.superblock
+    room = lanes * tiling.superblock * (2 if detector == "envelope" else 1)
     programs = max(1, min(n_programs, memory // (room * x.element_size())))
     outputs = x.new_empty(programs, room)
     gstate = torch.empty_like(state)
@@ -302,7 +342,7 @@ def onepole_backward(
     need_coef: bool,
     slices: Slices,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """:func:`filter_frames_backward` of one-pole cascades, whole hops of at least a trip, and no envelopes.
+    """:func:`filter_frames_backward` of one-pole cascades, and whole hops of at least a trip.
 
     The signal is taken in parts of rows and time, forward for the states before them, then backward. What follows the
     last whole trip, in the last hop, is a slice.
@@ -439,8 +479,7 @@ def filter_frames_backward(
     """
     length = grad_means.shape[2] * hop
     with on_device_of(x):
-        # In float64 it spills on AMD, and LLVM does not compile that of envelopes for sm_100.
-        kept = kind == "onepole" and detector != "envelope" and x.dtype == torch.float32
+        kept = kind == "onepole" and x.dtype == torch.float32  # in float64 it spills on AMD
         if kept and hop >= TRIP and grad_means.numel():
             given = grad_final.contiguous(), x[:, :length], coef.contiguous(), state.contiguous()
             grad_x, grad_state, grad_coef = onepole_backward(
