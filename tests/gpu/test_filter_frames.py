@@ -63,6 +63,22 @@ def test_the_kernels_are_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == ["forward", "backward"]
 
 
+@pytest.mark.parametrize("detector", ["power", "envelope", "halfwave"])
+@pytest.mark.parametrize("hop", [16, 160, 441])
+def test_gradients_of_onepole_cascades_take_the_adjoint_through_the_cache(
+    hop: int, detector: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tamt.triton_kernels.filter_frames import backward
+
+    calls = []
+    pull_back = backward.pull_sums_back
+    monkeypatch.setattr(backward, "pull_sums_back", lambda *a: calls.append(a) or pull_back(*a))
+    x, coef, state = (t.cuda() for t in operands("onepole", 4, 10 * hop, torch.float32))
+    means, _ = filter_frames(x, coef.requires_grad_(), "onepole", 4, hop, detector, state=state)
+    means.sum().backward()
+    assert calls
+
+
 def test_same_bits_every_time() -> None:
     given = [t.cuda() for t in operands("onepole", 4, 50001, torch.float32, 3, 30)]
     runs = []

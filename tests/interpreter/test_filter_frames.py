@@ -15,7 +15,7 @@ from helpers import assert_close, example_operands
 
 from tamt.ops.filter_frames import _definition as definition
 from tamt.triton_kernels import filter_frames as engine
-from tamt.triton_kernels.filter_frames import Slices, filter_frames, filter_frames_backward
+from tamt.triton_kernels.filter_frames import Slices, filter_frames, filter_frames_backward, forward
 from tamt.triton_kernels.iir import Tiling
 
 SMALL = Tiling(superblock=64, chunk=2, top=2, short=0)  # a few hundred samples go through many levels
@@ -75,8 +75,8 @@ def test_means(kind: str, order: int, hop: int, length: int, detector: str, dtyp
 def test_a_signal_in_parts(hop: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of rows, or of time."""
     parts = []
-    one_part = engine.one_part
-    monkeypatch.setattr(engine, "one_part", lambda *a: parts.append(a) or one_part(*a))
+    one_part = forward.one_part
+    monkeypatch.setattr(forward, "one_part", lambda *a: parts.append(a) or one_part(*a))
     check_forward(make_case("onepole", 1, 500, torch.float64), "onepole", 1, hop, "power", most=most)
     assert len(parts) > 1
 
@@ -132,6 +132,9 @@ def test_any_strides() -> None:
         ("onepole", 2, 37, 130, "power", torch.float32),
         ("onepole", 1, 16, 100, "power", torch.float32),
         ("onepole", 1, 160, 200, "halfwave", torch.float32),
+        ("onepole", 2, 16, 100, "envelope", torch.float32),
+        ("onepole", 1, 160, 330, "envelope", torch.float32),
+        ("onepole", 1, 441, 450, "envelope", torch.float32),  # a tail after the last trip, in slices
         ("onepole", 1, 7, 50, "envelope", torch.float64),
         ("allpole", 1, 100, 110, "envelope", torch.float64),
         ("modal", 1, 41, 100, "halfwave", torch.float64),

@@ -97,6 +97,7 @@ def adjoint_tile(
     x_stride_s,
     GRADIENT: tl.constexpr,
     FORM: tl.constexpr,
+    ANALYTIC: tl.constexpr,
     KIND: tl.constexpr,
     ORDER: tl.constexpr,
     N: tl.constexpr,
@@ -115,7 +116,7 @@ def adjoint_tile(
     """What a program of :func:`iir_adjoint_kernel` does, at a ``place`` of :func:`locate_lanes`.
 
     GRADIENT(k, m_trip, given, FORM, STEP, R) gives the gradients of the outputs of a trip, that from sample k of every
-    lane, as STEP columns (R,).
+    lane, as STEP columns (R,). ANALYTIC: and after these as many of the imaginary parts.
     """
     F = signals * fan
     BR: tl.constexpr = R // BF
@@ -159,7 +160,8 @@ def adjoint_tile(
             b_u = load_columns(p_xtile + k, lane * S, m_trip, R, STEP)
         b_gx = ()
         for i in tl.static_range(STEP - 1, -1, -1):
-            b_gxi, b_s = adjoint_step(b_g[i], b_s, b_c, KIND, ORDER, i, POLES, i == STEP - 1)
+            b_gim = b_g[STEP + i] if ANALYTIC else tl.zeros_like(b_g[i])
+            b_gxi, b_s = adjoint_step(b_g[i], b_gim, b_s, b_c, KIND, ORDER, i, POLES, i == STEP - 1)
             if SUMS:
                 b_zeroth, b_sum = correlate_step(b_u[i], b_s, b_zeroth, b_sum, b_c, i, POLES)
             b_gx = (b_gxi,) + b_gx
@@ -273,6 +275,7 @@ def iir_adjoint_kernel(
         x_stride_s,
         load_gradient,
         None,
+        False,
         KIND,
         ORDER,
         N,
@@ -344,7 +347,7 @@ def iir_adjoint_tail_kernel(
         i = length - 1 - back
         b_c = load_phase(p_table, o_f, i, KIND, WIDTH, POLES)
         b_g = tl.load(p_grow + i, mask=m_lane, other=0.0)
-        b_gx, b_s = adjoint_step(b_g, b_s, b_c, KIND, ORDER, 0, 1, True)
+        b_gx, b_s = adjoint_step(b_g, tl.zeros_like(b_g), b_s, b_c, KIND, ORDER, 0, 1, True)
         if SUMS:
             p_u = p_x + (o_b.to(tl.int64) * x_stride_b + signal.to(tl.int64) * x_stride_s + (T - length))
             b_u = tl.load(p_u + i, mask=m_lane, other=0.0)

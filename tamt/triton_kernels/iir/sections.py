@@ -73,6 +73,7 @@ def forward_step(b_u, b_s, b_c, KIND: tl.constexpr, ORDER: tl.constexpr, PHASE: 
 @triton.jit
 def adjoint_step(
     b_gy,
+    b_gim,
     b_s,
     b_c,
     KIND: tl.constexpr,
@@ -85,7 +86,8 @@ def adjoint_step(
 
     With l' the gradient of the states after t: ``gu = B^T l' + D gy``, ``l = A^T l' + C^T gy``.
 
-    onepole: ``q_n = l_n' + gy``, ``q_{j-1} = l_{j-1}' + q_j``, ``gu = Re(conj(g) q_1)``, ``l_j = conj(p) q_j``.
+    onepole: ``q_n = l_n' + gy + i gim``, ``q_{j-1} = l_{j-1}' + q_j``, ``gu = Re(conj(g) q_1)``,
+    ``l_j = conj(p) q_j``; gim is the gradient of Im s_n[t], zero but for envelopes.
     allpole: the same with ``l_j = conj(p) q_j - conj(c_j) q_1``.
     biquad, last section first: ``gu = b gy + e1 l1' + e2 l2'``, ``l1 = gy + r l1' - k l2'``,
     ``l2 = r l2' - a l2' + omega l1'``.
@@ -119,7 +121,7 @@ def adjoint_step(
         p_re = b_c[2 + 2 * ((PHASE + 1) % POLES)]
         p_im = b_c[3 + 2 * ((PHASE + 1) % POLES)]
         b_re = b_gy
-        b_im = tl.zeros_like(b_gy)
+        b_im = b_gim
         for j in tl.static_range(ORDER - 1, -1, -1):
             if FIRST:
                 b_re = b_re + b_s[2 * j]
