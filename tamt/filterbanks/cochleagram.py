@@ -77,9 +77,9 @@ class Cochleagram(nn.Module):
 
     Notes
     -----
-    DRNL filters take the velocity of the stapes, not sound of full scale 1 (:func:`tamt.spl.stapes_velocity`): 1e-10, the
-    mean square of -100 dB re 1 m/s, is then the power of a faint output, and ``floor`` wants to be lower, 1e-14 say. They
-    compute in float64 unless they are told float32.
+    DRNL filters take the velocity of the stapes, not sound (:func:`tamt.spl.stapes_velocity`). 1e-10 is then the mean
+    square of -100 dB re 1 m/s, the power of a faint output, and ``floor`` wants to be lower, 1e-14 say. They compute in
+    float64 unless they are told float32.
 
     ``torch.export`` with a dynamic length takes lengths of at least two frames, as torch makes sizes of 1 constants.
 
