@@ -106,7 +106,5 @@ def test_version_is_the_same_everywhere():
 @pytest.mark.parametrize("name", tamt.__all__)
 def test_examples_of_docstrings(name: str) -> None:
     runner, given = doctest.DocTestRunner(), {**vars(tamt), "torch": torch}
-    for example in doctest.DocTestFinder(recurse=False).find(
-        getattr(tamt, name), name, globs={**vars(tamt), "torch": torch}
-    ):
+    for example in doctest.DocTestFinder(recurse=False).find(getattr(tamt, name), name, globs=given):
         assert runner.run(example).failed == 0
