@@ -541,7 +541,14 @@ def test_what_is_not_finite_changes_nothing_before_it(case: Case, dtype: torch.d
         assert torch.equal(torch.cat(parts, -1).isnan(), y.isnan())
 
 
-@streams
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.slow if case.options else (), id=name)
+        for name, case in CASES.items()
+        if case.module.streams
+    ],
+)
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiled_streams(case: Case, backend: str) -> None:
     torch._dynamo.reset()

@@ -205,6 +205,10 @@ def of_frames(name: str, shape: Shape) -> Case:
         "spread_means": lambda: Case(
             lambda x: frames._spread_means(x, 4 * length - 1, 4), [random(rows, length, 3)], 1
         ),
+        "moving_means": lambda: Case(lambda x: frames._moving_means(x, 5), [random(rows, channels, length)], 1),
+        "moved_means": lambda: Case(
+            lambda x: frames._moved_means(x, length + 4, 5), [random(rows, channels, length)], 1
+        ),
     }[name]()
 
 
@@ -272,7 +276,7 @@ CASES: dict[str, Callable[[Shape], Case]] = {
     "products": lambda shape: Case(product._products, [random(3, 2, shape.length), random(3, shape.length, 5)], 2),
     **{
         name: (lambda shape, name=name: of_frames(name, shape))
-        for name in ("frames", "overlap_add", "group_means", "spread_means")
+        for name in ("frames", "overlap_add", "group_means", "spread_means", "moving_means", "moved_means")
     },
 }
 
