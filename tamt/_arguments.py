@@ -19,8 +19,12 @@ def check_sampling_rate(fs: float) -> None:
 
 def check_count(name: str, value: int) -> None:
     """An integer of at least 1, or a ValueError."""
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value}")
+    try:
+        whole = not isinstance(value, bool | str) and int(value) == value
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not (whole and 1 <= value < 1 << 63):
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
 
 
 def check_floating(name: str, value: Any) -> None:
@@ -102,4 +106,7 @@ def check_state(state: tuple[Tensor, ...], count: int) -> tuple[Tensor, ...]:
         wanted = "one tensor" if count == 1 else f"{count} tensors"
         given = f" of {len(state)}" if isinstance(state, tuple | list) else ""
         raise TypeError(f"state must be a tuple of {wanted}, as stream returns it, got {type(state).__name__}{given}")
+    for i, part in enumerate(state):
+        if not isinstance(part, Tensor):
+            raise TypeError(f"state[{i}] must be a torch.Tensor, got {type(part).__name__}")
     return tuple(state)

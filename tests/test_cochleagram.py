@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close
+from helpers import Steps, assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -121,6 +121,7 @@ def test_compression(detector: str) -> None:
     decades = 20 if detector == "halfwave" else 10
     floored = torch.maximum(means, torch.tensor(floor, dtype=torch.float64))
     assert (floored[0] > means[0]).any() or detector == "halfwave"
+    assert tamt.Cochleagram(bank, 100, compression=np.float32(0.5)).compression == 0.5
     expected = {"db": decades * floored.log10(), "log": floored.log(), 0.3: (means + floor) ** 0.3}
     for compression, wanted in expected.items():
         found = frames(compression, floor)
@@ -199,6 +200,16 @@ def test_learning_through_it() -> None:
     assert losses[-1] < 0.2 * losses[0]
 
 
+@pytest.mark.parametrize("per_frame", [2, 25])
+def test_memory_of_frames_that_overlap(per_frame: int) -> None:
+    """Neither pass makes a tensor of all frames' hops."""
+    cochleagram = tamt.Cochleagram(gammatone(learnable=True), 16, 16 * per_frame)
+    with Steps() as steps:
+        frames = cochleagram(noise(1, 64_000))
+        torch.autograd.grad(frames.sum(), list(cochleagram.parameters()))
+    assert frames.nbytes * per_frame not in {t.untyped_storage().nbytes() for t in steps.made}
+
+
 @ways
 def test_memory_is_bounded(name: str, detector: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Autograd keeps no tensor of the output's size from the forward pass."""
@@ -225,9 +236,16 @@ def test_memory_is_bounded(name: str, detector: str, monkeypatch: pytest.MonkeyP
         ({"compression": 0}, "compression must be None, 'db', 'log' or a number in (0, 1), got 0"),
         ({"compression": math.nan}, "compression must be None, 'db', 'log' or a number in (0, 1), got nan"),
         ({"compression": True}, "compression must be None, 'db', 'log' or a number in (0, 1), got True"),
-        ({"floor": 0.0}, "floor must be positive and at least 1.17549e-38, got 0.0"),
-        ({"floor": -1e-3}, "floor must be positive and at least 1.17549e-38, got -0.001"),
-        ({"floor": math.inf}, "floor must be positive and at least 1.17549e-38, got inf"),
+        ({"floor": 0.0}, "floor must be a number from 1.17549e-38 to 3.40282e+38, got 0.0"),
+        ({"floor": -1e-3}, "floor must be a number from 1.17549e-38 to 3.40282e+38, got -0.001"),
+        ({"floor": 1e39}, "floor must be a number from 1.17549e-38 to 3.40282e+38, got 1e+39"),
+        ({"floor": math.nan}, "floor must be a number from 1.17549e-38 to 3.40282e+38, got nan"),
+        ({"floor": "low"}, "floor must be a number from 1.17549e-38 to 3.40282e+38, got 'low'"),
+        ({"hop_length": math.inf}, "hop_length must be an integer of at least 1, got inf"),
+        ({"hop_length": "160"}, "hop_length must be an integer of at least 1, got '160'"),
+        ({"hop_length": None}, "hop_length must be an integer of at least 1, got None"),
+        ({"hop_length": 1 << 70}, "hop_length must be an integer of at least 1, got 1180591620717411303424"),
+        ({"compression": np.ones(2)}, "compression must be None, 'db', 'log' or a number in (0, 1), got array"),
     ],
 )
 def test_value_errors(options: dict, message: str) -> None:
@@ -252,10 +270,15 @@ def test_errors_of_a_call() -> None:
     _, state = cochleagram.stream(noise(2, 45))
     with pytest.raises(TypeError, match="state must be a tuple of 3 tensors, as stream returns it, got tuple of 1"):
         cochleagram.stream(noise(2, 9), state[:1])
-    with pytest.raises(
-        ValueError, match=r"last of state must have shape \(3, '0..9'\) for a chunk \(3, 9\), got \(2, 5\)"
-    ):
-        cochleagram.stream(noise(3, 9), state)
-    wrong = state[0], state[1][:, :1], state[2]
-    with pytest.raises(ValueError, match=r"last but one of state must have shape \(2, 3, '0..2'\), got \(2, 1, 2\)"):
-        cochleagram.stream(noise(2, 9), wrong)
+    with pytest.raises(ValueError, match=r"state\[2\] must have shape \(3, 0..9\) for a signal \(3, 9\), got \(2, 5\)"):
+        cochleagram.stream(noise(3, 9), (state[0], noise(3, 3, 1), state[2]))
+    with pytest.raises(ValueError, match=r"state\[1\] must have shape \(2, 3, 0..2\).*, got \(2, 1, 2\)"):
+        cochleagram.stream(noise(2, 9), (state[0], state[1][:, :1], state[2]))
+    with pytest.raises(TypeError, match=r"state\[1\] must have the signal's type and device, torch.float64 on cpu"):
+        cochleagram.stream(noise(2, 9), (state[0], state[1].float(), state[2]))
+    with pytest.raises(TypeError, match=r"state\[0\] must be a torch.Tensor, got NoneType"):
+        cochleagram.stream(noise(2, 9), (None, *state[1:]))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="frames must be an integer of at least 0, got -1"):
+        cochleagram.times(-1)
+    with pytest.raises(ValueError, match=r"frames must be an integer of at least 0, got 2\.5"):
+        cochleagram.times(2.5)  # type: ignore[arg-type]

@@ -90,7 +90,7 @@ def test_a_long_hop_keeps_the_digits_of_its_sum(detector: str) -> None:
 
 
 @detectors
-@pytest.mark.parametrize(("slice_samples", "piece"), [(1, 128), (400, 192), (1 << 18, 64)])
+@pytest.mark.parametrize(("slice_samples", "piece"), [(1, 400), (400, 600), (1 << 18, 1)])
 def test_slices_and_pieces_are_one(
     detector: str, slice_samples: int, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +245,7 @@ def test_one_graph_for_all_lengths(backend: str) -> None:
 @pytest.mark.parametrize("hop", [160, 7])
 def test_memory_does_not_grow_with_the_length(detector: str, hop: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither forward nor backward makes a tensor of the output's size."""
-    monkeypatch.setattr(reference, "PIECE", 1 << 11)
+    monkeypatch.setattr(reference, "PIECE", 1 << 14)
     monkeypatch.setattr(reference, "SLICE", 1 << 11)
     monkeypatch.setattr(hops, "CHUNK", 1 << 12)
     largest = []
@@ -297,6 +297,18 @@ def test_results_are_memory_of_their_own() -> None:
     assert not (state == 1).any()
 
 
+@detectors
+@pytest.mark.parametrize("hop", [16, 7])
+@pytest.mark.parametrize(("batch", "channels"), [(0, 3), (2, 0)])
+def test_no_rows_and_no_channels(detector: str, hop: int, batch: int, channels: int) -> None:
+    operands = [t.requires_grad_() for t in example("onepole", 50, 3, batch, channels)]
+    means, _ = ops.filter_frames_rows(*operands, "onepole", 3, hop, detector)
+    assert means.shape == (batch, channels, 50 // hop)
+    for grad, of in zip(torch.autograd.grad(means.sum(), operands), operands, strict=True):
+        assert grad.shape == of.shape
+        assert not grad.any()
+
+
 def test_leading_dimensions() -> None:
     coef = example_coef("onepole", 3, 5)
     x = torch.randn(2, 4, 3, 100, dtype=torch.float64)
@@ -340,6 +352,11 @@ ROWS = torch.zeros(4, 5)
             lambda: ops.filter_frames(torch.zeros(9), torch.zeros(4, 18), "modal", 3, 4, "envelope"),
             r"kind must be one of \('onepole', 'allpole'\), got 'modal'",
         ),
+        (
+            lambda: ops.filter_frames(torch.zeros(9), ROWS, "fir", 3, 4, "power"),
+            r"kind must be one of \('onepole', 'biquad', 'allpole', 'modal'\), got 'fir'",
+        ),
+        (lambda: ops.filter_frames(torch.zeros(9), ROWS, "onepole", 0, 4, "power"), "order must be at least 1, got 0"),
         (
             lambda: ops.filter_frames(torch.zeros(9), ROWS, "allpole", 3, 4, "power"),
             r"coef must have shape \(F, 11\), got \(4, 5\)",

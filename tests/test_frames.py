@@ -8,7 +8,17 @@ import re
 import pytest
 import torch
 
-from tamt.ops.frames import _frames, _group_means, _overlap_add, _spread_means, frames, group_means
+from tamt.ops.frames import (
+    _frames,
+    _group_means,
+    _moved_means,
+    _moving_means,
+    _overlap_add,
+    _spread_means,
+    frames,
+    group_means,
+    moving_means,
+)
 
 CASES = [(20, 8, 4), (23, 8, 4), (23, 8, 2), (23, 8, 8), (23, 8, 3), (23, 8, 11), (8, 8, 4), (9, 1, 1)]
 cases = pytest.mark.parametrize(("samples", "length", "hop"), CASES)
@@ -56,6 +66,29 @@ def test_means(lead: tuple[int, ...], count: int, size: int, groups: int) -> Non
     assert torch.autograd.gradgradcheck(lambda x: group_means(x, size, groups), x)
 
 
+@pytest.mark.parametrize(("count", "size"), [(9, 2), (9, 9), (9, 10), (0, 3), (30, 11), (1, 1)])
+@pytest.mark.parametrize("lead", [(3,), (2, 3), (0, 3)])
+def test_moving_means(lead: tuple[int, ...], count: int, size: int) -> None:
+    x = torch.randn(*lead, count, dtype=torch.float64, requires_grad=True)
+    means = moving_means(x, size)
+    windows = [x[..., m : m + size].mean(-1) for m in range(count - size + 1)]
+    expected = torch.stack(windows, -1) if windows else x[..., :0]
+    torch.testing.assert_close(means, expected)
+    if size == 1 or not x.numel():
+        return
+    torch.library.opcheck(_moving_means, (x, size))
+    torch.library.opcheck(_moved_means, (means.detach().requires_grad_(), count, size))
+    assert torch.autograd.gradcheck(lambda x: moving_means(x, size), x)
+    assert torch.autograd.gradgradcheck(lambda x: moving_means(x, size), x)
+
+
+def test_a_moving_mean_has_nothing_of_others() -> None:
+    x = torch.ones(1, 8)
+    x[0, 4] = float("nan")
+    assert moving_means(x, 3).isnan().flatten().tolist() == [False, False, True, True, True, False]
+    assert moving_means(x.t().contiguous().t(), 3).isnan().sum() == 3
+
+
 def test_a_mean_has_nothing_of_other_groups() -> None:
     x = torch.ones(12, 1)
     x[5] = float("nan")
@@ -63,6 +96,10 @@ def test_a_mean_has_nothing_of_other_groups() -> None:
 
 
 def test_errors() -> None:
+    with pytest.raises(
+        ValueError, match=re.escape("x must have shape (..., M) and size be at least 1, got (9,) and 0")
+    ):
+        moving_means(torch.zeros(9), 0)
     with pytest.raises(ValueError, match=re.escape("must have shape (B, T) with T of at least length = 8, got (2, 7)")):
         frames(torch.zeros(2, 7), 8, 4)
     with pytest.raises(ValueError, match=re.escape("x must have shape (B, T)")):

@@ -224,6 +224,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "overlap_add": lambda: (after(frames._overlap_add, 17, 3), [random(2, 4, 6)]),
     "overlap_add-uneven": lambda: (after(frames._overlap_add, 17, 3), [random(2, 5, 5)]),
     "group_means": lambda: (after(frames._group_means, 4, 3), [random(2, 11, 3)]),
+    "moving_means": lambda: (after(frames._moving_means, 3), [random(2, 3, 7)]),
+    "moved_means": lambda: (after(frames._moved_means, 7, 3), [random(2, 3, 5)]),
     "spread_means": lambda: (after(frames._spread_means, 11, 4), [random(2, 3, 3)]),
 }
 operators = pytest.mark.parametrize("name", CASES)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tamt.filterbanks.cochleagram import LEAST_FLOOR
+from tamt.filterbanks.cochleagram import FLOORS
 from tamt.filterbanks.drnl import MODELS, SUBJECTS
 
 from .. import __version__
@@ -200,8 +200,8 @@ def _compression(text: str) -> str | float:
 
 def _floor(text: str) -> float:
     value = _positive(text)
-    if value < LEAST_FLOOR:
-        raise argparse.ArgumentTypeError(f"{text!r} has to be at least {LEAST_FLOOR:g}")
+    if not FLOORS[0] <= value <= FLOORS[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} has to be from {FLOORS[0]:g} to {FLOORS[1]:g}")
     return value
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from numbers import Real
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,11 @@ from torch import Tensor, nn
 from tamt._arguments import as_signal, check_count, check_state
 from tamt.filterbanks.drnl import DRNLFilterbank
 from tamt.filterbanks.gammatone import GammatoneFilterbank
+from tamt.ops._checks import check_same_kind
+from tamt.ops.frames import moving_means
 
 Bank = GammatoneFilterbank | DRNLFilterbank
-LEAST_FLOOR = torch.finfo(torch.float32).tiny
+FLOORS = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 
 
 class Cochleagram(nn.Module):
@@ -72,6 +75,14 @@ class Cochleagram(nn.Module):
     TypeError
         A ``bank`` that is none of the filterbanks, a signal that is not floating.
 
+    Notes
+    -----
+    DRNL filters take the velocity of the stapes, not sound (:func:`tamt.spl.stapes_velocity`). 1e-10 is then the mean
+    square of -100 dB re 1 m/s, the power of a faint output, and ``floor`` wants to be lower, 1e-14 say. They compute in
+    float64 unless they are told float32.
+
+    ``torch.export`` with a dynamic length takes lengths of at least two frames, as torch makes sizes of 1 constants.
+
     See Also
     --------
     GammatoneFilterbank.envelope : the envelope of every sample.
@@ -82,7 +93,7 @@ class Cochleagram(nn.Module):
     >>> bank = tamt.GammatoneFilterbank((80, 7500), fs=16000)
     >>> cochleagram = tamt.Cochleagram(bank, hop_length=160, frame_length=320, compression="db")
     >>> cochleagram(torch.randn(2, 16000)).shape
-    torch.Size([2, 31, 99])
+    torch.Size([2, 30, 99])
     """
 
     def __init__(
@@ -107,13 +118,13 @@ class Cochleagram(nn.Module):
         if detector not in bank.DETECTORS:
             raise ValueError(f"detector must be one of {bank.DETECTORS} for a {type(bank).__name__}, got {detector!r}")
         _check_compression(compression)
-        if isinstance(floor, bool) or not (math.isfinite(floor) and floor >= LEAST_FLOOR):
-            raise ValueError(f"floor must be positive and at least {LEAST_FLOOR:g}, got {floor}")
+        if not (_is_number(floor) and FLOORS[0] <= floor <= FLOORS[1]):
+            raise ValueError(f"floor must be a number from {FLOORS[0]:g} to {FLOORS[1]:g}, got {floor!r}")
         self.bank = bank
         self.hop_length = int(hop_length)
         self.frame_length = int(frame_length)
         self.detector = detector
-        self.compression = compression
+        self.compression = float(compression) if isinstance(compression, Real) else compression
         self.floor = float(floor)
 
     @property
@@ -138,14 +149,16 @@ class Cochleagram(nn.Module):
 
     def times(self, frames: int) -> Tensor:
         """Middles of the first ``frames`` frames in seconds: (frames,), float64, on the CPU."""
-        starts = torch.arange(frames, dtype=torch.float64, device="cpu") * self.hop_length
+        if isinstance(frames, bool) or int(frames) != frames or frames < 0:
+            raise ValueError(f"frames must be an integer of at least 0, got {frames}")
+        starts = torch.arange(int(frames), dtype=torch.float64, device="cpu") * self.hop_length
         return (starts + self.frame_length / 2) / self.bank.fs
 
     def forward(self, x: Tensor) -> Tensor:
         """Frames of ``x`` (..., T): (..., F, M), ``M = 1 + (T - frame_length) // hop_length``, 0 for less than one."""
         x = as_signal(x, self.bank.dtype)
         means, _ = self.bank._hop_means(x, None, self.hop_length, self.detector)
-        return self._compressed(self._framed(means))
+        return self._compressed(moving_means(means, self._hops))
 
     def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Frames that the next chunk of a signal completes.
@@ -178,7 +191,7 @@ class Cochleagram(nn.Module):
         wanted = max(0, means.shape[-1] - (self._hops - 1))
         # Copies: a view would keep all of the chunk, and change with it.
         waiting = (part.clone(memory_format=torch.contiguous_format) for part in (means[..., wanted:], x[..., whole:]))
-        return self._compressed(self._framed(means)), (*after, *waiting)
+        return self._compressed(moving_means(means, self._hops)), (*after, *waiting)
 
     @property
     def _hops(self) -> int:
@@ -186,36 +199,25 @@ class Cochleagram(nn.Module):
         return self.frame_length // self.hop_length
 
     def _check_waiting(self, means: Tensor, rest: Tensor, x: Tensor) -> None:
-        """A ValueError if what a state holds of hops and samples is not that of such a signal."""
-        lead, most = tuple(x.shape[:-1]), self.hop_length - 1
-        if tuple(rest.shape[:-1]) != lead or rest.dim() < 1 or rest.shape[-1] > most:
-            raise ValueError(
-                f"the last of state must have shape {(*lead, f'0..{most}')} for a chunk {tuple(x.shape)}, got "
-                f"{tuple(rest.shape)}"
-            )
-        wanted = *lead, self.fc.shape[0]
-        if tuple(means.shape[:-1]) != wanted or means.shape[-1] > self._hops - 1:
-            raise ValueError(
-                f"the last but one of state must have shape {(*wanted, f'0..{self._hops - 1}')}, got "
-                f"{tuple(means.shape)}"
-            )
-
-    def _framed(self, means: Tensor) -> Tensor:
-        """Means of frames from those of hops."""
-        if self._hops == 1:
-            return means
-        if means.shape[-1] < self._hops:
-            return means[..., :0]
-        return means.unfold(-1, self._hops, 1).mean(-1)
+        """A ValueError or TypeError if what a state holds of hops and samples is not that of such a signal."""
+        lead, last = tuple(x.shape[:-1]), self.bank.STATES + 1
+        named = {f"state[{last - 1}]": means, f"state[{last}]": rest}
+        for (name, tensor), shape, most in zip(
+            named.items(), ((*lead, self.fc.shape[0]), lead), (self._hops - 1, self.hop_length - 1), strict=True
+        ):
+            if tensor.dim() < 1 or tuple(tensor.shape[:-1]) != shape or tensor.shape[-1] > most:
+                sizes = ", ".join(map(str, (*shape, f"0..{most}")))
+                raise ValueError(
+                    f"{name} must have shape ({sizes}) for a signal {tuple(x.shape)}, got {tuple(tensor.shape)}"
+                )
+        check_same_kind(named, x, "the signal's")
 
     def _compressed(self, means: Tensor) -> Tensor:
-        if self.compression is None:
-            return means
+        if isinstance(self.compression, float):
+            return (means + self.floor) ** self.compression
         if self.compression == "db":
             return (20 if self.detector == "halfwave" else 10) * means.clamp(min=self.floor).log10()
-        if self.compression == "log":
-            return means.clamp(min=self.floor).log()
-        return (means + self.floor) ** float(self.compression)
+        return means if self.compression is None else means.clamp(min=self.floor).log()
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
@@ -225,8 +227,11 @@ class Cochleagram(nn.Module):
         )
 
 
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _check_compression(compression: str | float | None) -> None:
-    named = compression is None or compression in ("db", "log")
-    number = isinstance(compression, int | float) and not isinstance(compression, bool) and 0 < compression < 1
-    if not (named or number):
+    named = compression is None or (isinstance(compression, str) and compression in ("db", "log"))
+    if not (named or (_is_number(compression) and 0 < compression < 1)):
         raise ValueError(f"compression must be None, 'db', 'log' or a number in (0, 1), got {compression!r}")

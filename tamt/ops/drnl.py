@@ -139,8 +139,19 @@ def definition(*operands: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return straight + bent, last_linear, last_front, last_back
 
 
-def pulled_back(given: Operands, needs: Operands, grad_y: Tensor, grad_finals: Sequence[Tensor]) -> Operands:
-    """Gradients of the operands, in operators that differentiate again; None where it is not needed."""
+def between(given: Operands) -> tuple[Tensor, Tensor]:
+    """Signals (B, F, T) of the nonlinear path before and after the broken stick."""
+    v, _ = iir(given.x[:, None], *given.cascade("front"))
+    return v, broken_stick_rows(v, given.stick)
+
+
+def pulled_back(
+    given: Operands, needs: Operands, v: Tensor, w: Tensor, grad_y: Tensor, grad_finals: Sequence[Tensor]
+) -> Operands:
+    """Gradients of the operands, in operators that differentiate again; None where it is not needed.
+
+    v and w are what :func:`between` gives.
+    """
     grad_states = dict(zip(FILTERS, grad_finals, strict=True))
     grads: dict[str, Any] = dict.fromkeys(Operands._fields)
 
@@ -152,9 +163,6 @@ def pulled_back(given: Operands, needs: Operands, grad_y: Tensor, grad_finals: S
         )
         return of_signal
 
-    # The signals between the filters are made again: keeping them would take two more outputs' memory.
-    v, _ = iir(given.x[:, None], *given.cascade("front"))
-    w = broken_stick_rows(v, given.stick)
     need_v = needs.x or needs.front or needs.stick or needs.state_front
     grad_w = pull_back("back", grad_y, w, need_v)
     if need_v:
@@ -172,7 +180,8 @@ def _backward(ctx: Any, grad_y: Tensor, *grad_finals: Tensor) -> tuple[Tensor | 
     # What is not finite has no part in a loss of the samples before it.
     spoilt = ("x", *(f"state_{name}" for name in FILTERS))
     given = given._replace(**{name: silenced(getattr(given, name)) for name in spoilt})
-    return pulled_back(given, needs, grad_y, grad_finals)
+    # The signals between the filters are made again: keeping them would take two more outputs' memory.
+    return pulled_back(given, needs, *between(given), grad_y, grad_finals)
 
 
 drnl_rows = register(

@@ -16,9 +16,20 @@ import torch
 from torch import Tensor
 
 from tamt.ops._register import Backward, backward_of, register
-from tamt.ops.drnl import FILTERS, Operands, State, as_operands, check_operands, drnl_rows, pulled_back, with_lead
+from tamt.ops.drnl import (
+    FILTERS,
+    Operands,
+    State,
+    as_operands,
+    between,
+    check_operands,
+    drnl_rows,
+    pulled_back,
+    with_lead,
+)
 from tamt.ops.drnl import definition as filtered
 from tamt.ops.filter_frames import check_hops
+from tamt.ops.iir import iir
 from tamt.shared.hops import (
     Chunks,
     States,
@@ -112,11 +123,13 @@ def _backward(grad_means: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
         return _run(given, chunk, states)[1]
 
     def pull_back(rows: slice, time: slice, states: States, grads: States) -> States:
-        chunk = given.x[rows, time]
-        y, _ = _run(given, chunk, states)
+        before = {f"state_{name}": state for name, state in zip(FILTERS, states, strict=True)}
+        part = given._replace(x=given.x[rows, time], **before)
+        v, w = between(part)
+        y, _ = iir(w, *part.cascade("back"))
+        y += iir(part.x[:, None], *part.cascade("linear"))[0]
         grad_y = pull_back_(y, grad_means[rows], time.start, hop, detector)
-        part = given._replace(x=chunk, **{f"state_{name}": s for name, s in zip(FILTERS, states, strict=True)})
-        found = pulled_back(part, needs, grad_y, grads)
+        found = pulled_back(part, needs, v, w, grad_y, grads)
         for name, total in totals.items():
             total.add_(getattr(found, name))
         if needs.x:

@@ -65,6 +65,7 @@ def filter_frames(
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x must be float32 or float64, got {x.dtype}")
     check_hops(hop, detector)
+    check_kind(kind, order, detector)
     lead, channels = x.shape[:-1], coef.shape[0]
     shape = (*lead, channels, KINDS[kind].states(order))
     if state is None:
@@ -83,12 +84,16 @@ def check_hops(hop: int, detector: str) -> None:
     torch._check_value(detector in DETECTORS, lambda: f"detector must be one of {DETECTORS}, got {detector!r}")
 
 
+def check_kind(kind: str, order: int, detector: str) -> None:
+    """Filters that have the detector, or a ValueError."""
+    kinds = ANALYTIC if detector == "envelope" else tuple(KINDS)
+    torch._check_value(kind in kinds, lambda: f"kind must be one of {kinds}, got {kind!r}")
+    torch._check_value(order >= 1, lambda: f"order must be at least 1, got {order}")
+
+
 def _check(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int, hop: int, detector: str) -> None:
     check_hops(hop, detector)
-    torch._check_value(
-        kind in KINDS and (detector != "envelope" or kind in ANALYTIC),
-        lambda: f"kind must be one of {ANALYTIC if detector == 'envelope' else tuple(KINDS)}, got {kind!r}",
-    )
+    check_kind(kind, order, detector)
     columns, states = KINDS[kind].columns(order), KINDS[kind].states(order)
     torch._check_value(
         coef.dim() == 2 and coef.shape[1] == columns,

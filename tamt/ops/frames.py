@@ -1,4 +1,4 @@
-"""Overlapping frames of signals and their adjoint, the overlap-add; means of frames and their adjoint.
+"""Overlapping frames of signals and their adjoint, the overlap-add; means of groups, moving means, and their adjoints.
 
 ``torch.Tensor.unfold`` would do, but its adjoint takes several times longer, and its strides make ``torch.compile`` and
 ``torch.export`` tell signals of a whole number of hops from others, as do the means. The operators only copy and add,
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tamt.ops._register import register
@@ -58,6 +59,25 @@ def group_means(x: Tensor, size: int, groups: int) -> Tensor:
     return _group_means(rows, size, groups).reshape(*x.shape[:-2], groups, x.shape[-1])
 
 
+def moving_means(x: Tensor, size: int) -> Tensor:
+    """Means of ``size`` neighbours.
+
+    Parameters
+    ----------
+    x : Tensor (..., M)
+    size : int
+        At least 1.
+
+    Returns
+    -------
+    Tensor (..., max(0, M - size + 1))
+        Element m is the mean of those from m on.
+    """
+    if x.dim() < 1 or size < 1:
+        raise ValueError(f"x must have shape (..., M) and size be at least 1, got {tuple(x.shape)} and {size}")
+    return x if size == 1 else _moving_means(x, size)
+
+
 def _linear(
     name: str, operand: str, parameters: str, forward: Callable[..., Tensor], shape: Callable[..., Any], adjoint: Any
 ) -> Any:
@@ -68,7 +88,7 @@ def _linear(
         definition=None,
         forward=forward,
         shapes=shape,
-        backward=lambda ctx, grad: (adjoint(grad, ctx.shapes[0], *ctx.parameters), None, None),
+        backward=lambda ctx, grad: (adjoint(grad, ctx.shapes[0], *ctx.parameters), *(None for _ in ctx.parameters)),
         saves=False,
         linear=operand,
         rows=operand,
@@ -106,4 +126,20 @@ _spread_means: Any = _linear(
     reference.spread_means,
     lambda means, count, size: (means.shape[0], count, means.shape[2]),
     lambda grad, shape, count, size: _group_means(grad, size, shape[1]),
+)
+_moving_means: Any = _linear(
+    "moving_means",
+    "x",
+    "int size",
+    reference.moving_means,
+    lambda x, size: (*x.shape[:-1], torch.sym_max(0, x.shape[-1] - size + 1)),
+    lambda grad, shape, size: _moved_means(grad, shape[-1], size),
+)
+_moved_means: Any = _linear(
+    "moved_means",
+    "means",
+    "SymInt count, int size",
+    reference.moved_means,
+    lambda means, count, size: (*means.shape[:-1], count),
+    lambda grad, shape, count, size: _moving_means(grad, size),
 )

@@ -46,9 +46,10 @@ from tamt.shared.iir_gradients import add_product_gradients, blocked, diagonal_s
 from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu
 
 SLICE = 1 << 18  # output samples of a product, few enough to be in the cache when they are added up
-PIECE = 1 << 18  # samples of the signal whose block states are held together
+PIECE = 1 << 24  # output samples whose block states are held together
 LEAST_BLOCK = 16  # samples of the blocks of a backward pass without outputs; shorter ones take longer than outputs do
-PRODUCTS = 512  # blocks whose products of samples are in the cache together
+PRODUCTS = 256  # blocks whose products of samples are in the cache together
+BLOCK_STATES = 4 << 20  # bytes of the states of all blocks that are in work together there
 KEPT = 32 << 20  # bytes of matrices kept for later calls
 
 
@@ -150,12 +151,13 @@ def _in_slices(
     batch, channels, _ = state.shape
     means = x.new_zeros(batch, channels, x.shape[1] // hop)
     final = torch.empty_like(state)
-    rows = max(1, PIECE // max(1, x.shape[1]))
+    piece_length = max(1, PIECE // max(1, channels) // BLOCK) * BLOCK
+    rows = max(1, piece_length // max(1, x.shape[1]))
     for first in range(0, batch, rows):
         part = slice(first, first + rows)
         now, sums = state[part].transpose(0, 1), means[part].transpose(0, 1)
-        for start in range(0, x.shape[1], PIECE):
-            signal = x[part, None, start : start + PIECE]
+        for start in range(0, x.shape[1], piece_length):
+            signal = x[part, None, start : start + piece_length]
             for piece, length in pieces(signal.shape[-1]):
                 blocks = blocked(signal[..., piece], length)
                 starts, now = block_states(blocks, now, matrices, length)
@@ -301,7 +303,8 @@ def quadratic_backward(
 
     def starts_of(samples: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
         """States (F, R, K, N) before blocks (R K, L), and after the last ones."""
-        ends = (samples @ krylov.flatten(0, 1).t()).view(now.shape[1], -1, channels, states)
+        rows = now.shape[1]
+        ends = (samples @ krylov.flatten(0, 1).t()).view(rows, len(samples) // max(1, rows), channels, states)
         return scan.scan(ends.permute(2, 0, 1, 3), now, tree)
 
     def advance(chunk: Tensor, before: States) -> States:
@@ -339,7 +342,8 @@ def quadratic_backward(
             grad_x[rows, time] = found.view(-1, time.stop - time.start).to(x.dtype)
         return (grad_now.transpose(0, 1),)
 
-    sizes = Sizes(2 * chunk_size(x), unit=8 * length)
+    together = BLOCK_STATES // (states * x.element_size())  # blocks of channels
+    sizes = Sizes(min(2 * chunk_size(x), together * length), unit=8 * length)
     chunks = Chunks(len(x), len(coef), grad_means.shape[2] * hop, sizes)
     (grad_state,) = in_chunks_backward(advance, pull_back, x, (state,), (grad_final,), chunks)
     if not need_coef:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import avg_pool1d, pad
 
 
 def frames(x: Tensor, length: int, hop: int) -> Tensor:
@@ -49,3 +49,18 @@ def spread_means(means: Tensor, count: int, size: int) -> Tensor:
     before, groups = size // 2, means.shape[1]
     shares = (means / _members(count, size, groups, means)).repeat_interleave(size, 1)
     return pad(shares, (0, 0, -before, count + before - groups * size))
+
+
+def moving_means(x: Tensor, size: int) -> Tensor:
+    """Means (..., max(0, M - size + 1)) of ``size`` neighbours of ``x`` (..., M)."""
+    count = x.shape[-1] - size + 1
+    if count < 1 or x.numel() == 0:
+        return x.new_empty(*x.shape[:-1], max(0, count))
+    return avg_pool1d(x.reshape(-1, 1, x.shape[-1]), size, 1).reshape(*x.shape[:-1], count)
+
+
+def moved_means(means: Tensor, count: int, size: int) -> Tensor:
+    """The adjoint of :func:`moving_means`: (..., count) from means (..., max(0, count - size + 1))."""
+    if means.shape[-1] == 0:
+        return means.new_zeros(*means.shape[:-1], count)
+    return moving_means(pad(means, (size - 1, size - 1)), size)

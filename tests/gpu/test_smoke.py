@@ -249,7 +249,7 @@ CASES: dict[str, Callable[[Shape], Case]] = {
     "drnl": lambda shape: of_drnl((6, 2, 3), shape),
     "broken_stick": of_broken_stick,
     **{
-        f"drnl_frames, {detector} of {hop}": (
+        f"drnl_frames {detector} of {hop}": (
             lambda shape, hop=hop, detector=detector: of_drnl_frames(hop, detector, shape)
         )
         for hop, detector in ((16, "power"), (25, "halfwave"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import importlib
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -184,3 +185,19 @@ def test_gradients_that_are_not_needed_are_empty() -> None:
         part = filter_frames_backward(*weights, *case, "onepole", 1, 7, "power", *need, SLICES)
         for needed, a, b in zip((need[0], True, need[1]), part, whole, strict=True):
             assert torch.equal(a, b) if needed else a.numel() == 0
+
+
+def test_states_of_parts_of_time_are_not_overwritten_while_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs run in any order: none may write the final state to where another has still to read the first one."""
+    module = importlib.import_module(filter_frames.__module__)
+    one_part, parts = module.one_part, []
+
+    def watched(run: Any, means: Tensor, final: Tensor, *given: object) -> None:
+        parts.append((run.state.untyped_storage().data_ptr(), final.untyped_storage().data_ptr()))
+        one_part(run, means, final, *given)
+
+    monkeypatch.setattr(module, "one_part", watched)
+    case = make_case("onepole", 1, 500, torch.float64)
+    check_forward(case, "onepole", 1, 16, "power", most=200)
+    assert len(parts) > 2
+    assert all(read != written for read, written in parts)
