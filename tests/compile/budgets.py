@@ -46,7 +46,7 @@ BUDGETS = {
     "iir_blocks_vjp_kernel": Budget(255, 1 << 10, stack=SINE),
     "filter_frames_kernel": Budget(208, 8 << 10, tuned=72),
     "filter_frames_tail_kernel": Budget(104, 8 << 10),
-    "filter_frames_adjoint_kernel": Budget(248, 16 << 10, amd=304, tuned=240),
+    "filter_frames_adjoint_kernel": Budget(232, 16 << 10, amd=296),
     "filter_frames_rest_kernel": Budget(48, 1 << 10),
     "broken_stick_kernel": Budget(112, 0),
     "broken_stick_backward_kernel": Budget(176, 1 << 10),

@@ -15,7 +15,7 @@ from helpers import assert_close, example_operands
 
 from tamt.ops.filter_frames import _definition as definition
 from tamt.triton_kernels import filter_frames as engine
-from tamt.triton_kernels.filter_frames import Slices, filter_frames, filter_frames_backward, forward
+from tamt.triton_kernels.filter_frames import Slices, backward, filter_frames, filter_frames_backward, forward
 from tamt.triton_kernels.iir import Tiling
 
 SMALL = Tiling(superblock=64, chunk=2, top=2, short=0)  # a few hundred samples go through many levels
@@ -155,6 +155,26 @@ def test_gradients(kind: str, order: int, hop: int, length: int, detector: str, 
     assert_close(grad_state, wanted[2], TOLERANCE[dtype], dtype=dtype)
     # Columns (coefficients) differ in size by orders; each is held against its own largest value.
     assert_close(grad_coef.mT, wanted[1].mT, 30 * TOLERANCE[dtype], dtype=dtype)
+
+
+def test_what_stays_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One-pole cascades in float32, hops of at least a trip, of envelopes with at most 4 sections."""
+    calls = []
+    for name in ("onepole_backward", "sliced_backward"):
+        monkeypatch.setattr(backward, name, lambda *a, name=name: calls.append(name) or a[:3])
+
+    def kept(kind: str, order: int, hop: int, detector: str, dtype: torch.dtype = torch.float32) -> bool:
+        calls.clear()
+        weights = torch.zeros(2, 2, 40 // hop, dtype=dtype), torch.zeros(2, 2, 2 * order, dtype=dtype)
+        filter_frames_backward(*weights, *make_case(kind, order, 40, dtype), kind, order, hop, detector, False, True)
+        return calls == ["onepole_backward"]
+
+    assert all(kept("onepole", 4, 16, detector) for detector in ("power", "halfwave", "envelope"))
+    assert kept("onepole", 5, 16, "power")
+    assert not kept("onepole", 5, 16, "envelope")
+    assert not kept("onepole", 4, 15, "envelope")
+    assert not kept("onepole", 4, 16, "envelope", torch.float64)
+    assert not kept("allpole", 4, 16, "envelope")
 
 
 def test_gradients_that_are_not_needed_are_empty() -> None:

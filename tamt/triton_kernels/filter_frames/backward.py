@@ -1,7 +1,8 @@
 """Gradients of means over hops of what a detector makes of filters' outputs, which are made again.
 
-In slices, see :mod:`tamt.shared.hops`. For one-pole cascades in float32 and hops of at least 16 samples, a program
-makes those of its lanes' superblocks, and then takes the adjoint recursion through them: they stay in the cache.
+In slices, see :mod:`tamt.shared.hops`. For one-pole cascades in float32 and hops of at least 16 samples, but for
+envelopes of more than 4 sections, a program makes those of its lanes' superblocks, and then takes the adjoint recursion
+through them: they stay in the cache.
 """
 
 from __future__ import annotations
@@ -255,6 +256,7 @@ class Slices(NamedTuple):
 
 
 SLICES = Slices()
+SECTIONS = 4  # the most of envelopes that stay in the cache
 
 
 def pull_sums_back(
@@ -479,7 +481,8 @@ def filter_frames_backward(
     """
     length = grad_means.shape[2] * hop
     with on_device_of(x):
-        kept = kind == "onepole" and x.dtype == torch.float32  # in float64 it spills on AMD
+        # In float64 it spills on AMD, and LLVM does not compile that of envelopes of more sections for sm_100.
+        kept = kind == "onepole" and x.dtype == torch.float32 and (detector != "envelope" or order <= SECTIONS)
         if kept and hop >= TRIP and grad_means.numel():
             given = grad_final.contiguous(), x[:, :length], coef.contiguous(), state.contiguous()
             grad_x, grad_state, grad_coef = onepole_backward(
