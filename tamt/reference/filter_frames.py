@@ -297,8 +297,10 @@ def quadratic_backward(
     channels, states = krylov.shape[:2]
     grad_power = grad_means.double() / (hop if envelope else hop / 2)  # twice that of the sum over a hop of |W v|^2
     grad_x = torch.zeros_like(x) if need_x else x.new_empty(0)
-    lags = forms.xx.new_zeros(channels, length * (length + 1) // 2)
-    sums = Forms(forms.response, lags, torch.zeros_like(forms.sx), torch.zeros_like(forms.ss))
+    sums = Forms(forms.response, *(torch.zeros_like(form) for form in forms[1:]))
+    # Products of samples are symmetric: of some rows at a time those from the diagonal on.
+    high = -(-length // 4)
+    strips = [forms.xx.new_zeros(channels, min(high, length - row), length - row) for row in range(0, length, high)]
     grad_krylov, grad_over = torch.zeros_like(krylov), torch.zeros_like(factors[:, 0])
 
     def starts_of(samples: Tensor, now: Tensor) -> tuple[Tensor, Tensor]:
@@ -314,30 +316,30 @@ def quadratic_backward(
     def pull_back(rows: slice, time: slice, before: States, after: States) -> States:
         samples = blocked(x[rows, time], length).flatten(0, 1)  # (R K, L)
         starts, _ = starts_of(samples, before[0].transpose(0, 1))
-        shape = starts.shape
+        shape, starts = starts.shape, starts.flatten(1, 2)  # (F, R K, N)
         hops = torch.arange(time.start, time.stop, length, device=x.device) // hop
-        # Blocks come first here, so that products with the samples, which channels share, are one for all of them.
-        grad = grad_power[rows].index_select(2, hops).transpose(1, 2).flatten(0, 1)[..., None]  # (R K, F, 1)
-        exact = samples.double()
-        entering = exact.new_empty(len(exact), channels, states).copy_(starts.flatten(1, 2).transpose(0, 1))
+        grad = grad_power[rows].index_select(2, hops).transpose(0, 1).flatten(1)[..., None]  # (F, R K, 1)
+        exact, entering = samples.double(), starts.double()
         weighted = grad * entering
-        observed = (exact @ forms.sx.flatten(0, 1).t()).view_as(weighted).mul_(grad).transpose(0, 1)
-        observed = torch.baddbmm(observed, weighted.transpose(0, 1), forms.ss).to(x.dtype)
+        observed = (exact @ forms.sx.flatten(0, 1).t()).unflatten(1, (channels, states)).transpose(0, 1)
+        observed = torch.bmm(weighted, forms.ss).addcmul_(observed, grad).to(x.dtype)
         leaving, grad_now = scan.adjoint(observed.view(shape), after[0].transpose(0, 1), tree)
         leaving = leaving.flatten(1, 2)
         if need_coef:
             for first in range(0, len(exact), PRODUCTS):
-                some = exact[first : first + PRODUCTS]
-                lagged = torch.cat([some[:, lag:] * some[:, : length - lag] for lag in range(length)], 1)
-                sums.xx.addmm_(grad[first : first + PRODUCTS, :, 0].t(), lagged)
-            sums.sx.flatten(0, 1).addmm_(weighted.flatten(1).t(), exact)
-            sums.ss.baddbmm_(weighted.transpose(0, 1).mT, entering.transpose(0, 1))
+                some, own = exact[first : first + PRODUCTS], grad[:, first : first + PRODUCTS, 0]
+                for row, strip in zip(range(0, length, high), strips, strict=True):
+                    products = some[:, row : row + high, None] * some[:, None, row:]
+                    strip.flatten(1).addmm_(own, products.flatten(1))
+            shared = exact.expand(channels, -1, -1)
+            sums.sx.baddbmm_(weighted.mT, shared)
+            sums.ss.baddbmm_(weighted.mT, entering)
             grad_krylov.baddbmm_(leaving.mT, samples.expand(channels, -1, -1))
-            grad_over.baddbmm_(leaving.mT, starts.flatten(1, 2))
+            grad_over.baddbmm_(leaving.mT, starts)
         if need_x:
-            forms_of_blocks = (grad[..., 0] @ forms.xx.flatten(1)).view(-1, length, length)
+            forms_of_blocks = (grad[..., 0].t() @ forms.xx.flatten(1)).view(-1, length, length)
             found = torch.bmm(forms_of_blocks, exact[..., None])[..., 0]
-            found += weighted.flatten(1) @ forms.sx.flatten(0, 1)
+            found += weighted.transpose(0, 1).flatten(1) @ forms.sx.flatten(0, 1)
             found += leaving.transpose(0, 1).flatten(1) @ krylov.flatten(0, 1)
             grad_x[rows, time] = found.view(-1, time.stop - time.start).to(x.dtype)
         return (grad_now.transpose(0, 1),)
@@ -351,11 +353,10 @@ def quadratic_backward(
     w = forms.response
     of_states, of_samples = w.split((states, length), -1)
     grad_output = of_states @ sums.ss[:, None] + of_samples @ sums.sx.mT[:, None]
-    products = torch.zeros_like(forms.xx)
-    for lag, sum_of_lag in enumerate(lags.split([*range(length, 0, -1)], 1)):
-        products.diagonal(lag, 1, 2).copy_(sum_of_lag)
-        products.diagonal(-lag, 1, 2).copy_(sum_of_lag)
-    grad_inside = (of_states @ sums.sx[:, None] + of_samples @ products[:, None]).mT
+    for row, strip in zip(range(0, length, high), strips, strict=True):
+        sums.xx[:, row:, row : row + high] = strip.mT
+        sums.xx[:, row : row + high, row:] = strip
+    grad_inside = (of_states @ sums.sx[:, None] + of_samples @ sums.xx[:, None]).mT
     total = Blocks(*(m.new_zeros(m.shape) for m in plan(analytic_rows(coef) if envelope else coef, kind, order).blocks))
     parts = total.over(length)
     parts.impulse.copy_(diagonal_sums(grad_inside.flatten(0, 1)))
