@@ -49,7 +49,7 @@ SLICE = 1 << 18  # output samples of a product, few enough to be in the cache wh
 PIECE = 1 << 24  # output samples whose block states are held together
 LEAST_BLOCK = 16  # samples of the blocks of a backward pass without outputs; shorter ones take longer than outputs do
 PRODUCTS = 256  # blocks whose products of samples are in the cache together
-BLOCK_STATES = 4 << 20  # bytes of the states of all blocks that are in work together there
+BLOCK_STATES = 1 << 20  # bytes of the states of all blocks that are in work together there
 KEPT = 32 << 20  # bytes of matrices kept for later calls
 
 
