@@ -43,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
 # Of so many cases of a test in these files every run has some, evenly spread; all of them are for `make test-all`.
 CASES_IN_EVERY_RUN = {
     "interpreter/test_iir.py::test_several_filters": 1,
+    "interpreter/test_filter_frames": 1,
+    "interpreter/test_drnl_frames": 1,
     "interpreter/": 2,
     "compile/test_kernel_census": 1000,
     "compile/test_filter_frames.py::test_machine_code_of_the_adjoint": 0,  # takes half a minute a case

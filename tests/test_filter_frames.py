@@ -90,13 +90,13 @@ def test_a_long_hop_keeps_the_digits_of_its_sum(detector: str) -> None:
 
 
 @detectors
-@pytest.mark.parametrize(("slice_samples", "piece"), [(1, 400), (400, 600), (1 << 18, 1)])
+@pytest.mark.parametrize(("slice_bytes", "piece"), [(1, 3200), (3200, 4800), (1 << 20, 1)])
 def test_slices_and_pieces_are_one(
-    detector: str, slice_samples: int, piece: int, monkeypatch: pytest.MonkeyPatch
+    detector: str, slice_bytes: int, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operands = example("onepole", 500, batch=3)
     expected = ops.filter_frames_rows(*operands, "onepole", 3, 90, detector)
-    monkeypatch.setattr(reference, "SLICE", slice_samples)
+    monkeypatch.setattr(reference, "SLICE", slice_bytes)
     monkeypatch.setattr(reference, "PIECE", piece)
     for actual, wanted in zip(ops.filter_frames_rows(*operands, "onepole", 3, 90, detector), expected, strict=True):
         assert_close(actual, wanted, 1e-12)
@@ -245,8 +245,8 @@ def test_one_graph_for_all_lengths(backend: str) -> None:
 @pytest.mark.parametrize("hop", [160, 7])
 def test_memory_does_not_grow_with_the_length(detector: str, hop: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither forward nor backward makes a tensor of the output's size."""
-    monkeypatch.setattr(reference, "PIECE", 1 << 14)
-    monkeypatch.setattr(reference, "SLICE", 1 << 11)
+    monkeypatch.setattr(reference, "PIECE", 1 << 17)
+    monkeypatch.setattr(reference, "SLICE", 1 << 14)
     monkeypatch.setattr(hops, "CHUNK", 1 << 12)
     largest = []
     for length in (12_000, 48_000):

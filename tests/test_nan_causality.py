@@ -185,7 +185,7 @@ def test_means_over_hops(name: str, in_chunks: bool, readable: bool, monkeypatch
     """From the hop on that has the first such sample; one after the last whole hop has no part."""
     if in_chunks:
         monkeypatch.setattr(hops, "CHUNK", 2 * T)
-        monkeypatch.setattr(frames_reference, "PIECE", 800)
+        monkeypatch.setattr(frames_reference, "PIECE", 6400)
     operator, operands = FRAMES[name]
     x, *rest = operands()
     clean = operator(x, *rest)

@@ -45,8 +45,8 @@ from tamt.shared.iir import (
 from tamt.shared.iir_gradients import add_product_gradients, blocked, diagonal_sums
 from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu
 
-SLICE = 1 << 18  # output samples of a product, few enough to be in the cache when they are added up
-PIECE = 1 << 24  # output samples whose block states are held together
+SLICE = 1 << 20  # bytes of the output of a product, few enough to be in the cache when they are added up
+PIECE = 1 << 26  # bytes of the output whose block states, a fraction of it, are held together
 LEAST_BLOCK = 16  # samples of the blocks of a backward pass without outputs; shorter ones take longer than outputs do
 PRODUCTS = 256  # blocks whose products of samples are in the cache together
 BLOCK_STATES = 1 << 20  # bytes of the states of all blocks that are in work together there
@@ -151,7 +151,7 @@ def _in_slices(
     batch, channels, _ = state.shape
     means = x.new_zeros(batch, channels, x.shape[1] // hop)
     final = torch.empty_like(state)
-    piece_length = max(1, PIECE // max(1, channels) // BLOCK) * BLOCK
+    piece_length = max(1, PIECE // (max(1, channels) * BLOCK * x.element_size())) * BLOCK
     rows = max(1, piece_length // max(1, x.shape[1]))
     for first in range(0, batch, rows):
         part = slice(first, first + rows)
@@ -171,7 +171,7 @@ def _detected(blocks: Tensor, starts: Tensor, responses: Responses, detector: st
     """What the detector gives for blocks (R, K, L), from states (F, R, K, N): some channels, and values (C, R, K L)."""
     rows, count, length = blocks.shape
     channels, states = starts.shape[0], starts.shape[-1]
-    width = max(1, min(channels, SLICE // max(1, blocks.numel())))
+    width = max(1, min(channels, SLICE // max(1, blocks.nbytes)))
     given = blocks.new_empty(width, rows * count, states + length)
     given[..., states:] = blocks.flatten(0, 1)
     outputs = responses.matrix.shape[2]
