@@ -6,13 +6,12 @@ gives and stores sums where hops end, in the two ways of :mod:`tamt.triton_kerne
 superblocks, and superblocks count from the start of the signal: so hops may be longer than a chunk, as a hop's sums of
 superblocks are added up after the last chunk.
 
-Per output sample 12 bytes of float32 move, as in :mod:`tamt.triton_kernels.drnl` but for the last store: 8, of which
-the chunk of w finds the most in the L2 cache.
+Per output sample w is written and read, 8 bytes of float32 in chunks small enough for the L2 cache, where
+:mod:`tamt.triton_kernels.drnl` moves 12; the states of superblocks come on top.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,22 +24,22 @@ from tamt.shared.iir import KINDS
 from ._common import LAUNCH, lanes_per_warp, on_device_of
 from .drnl import STEP, back_sample, bent, last_samples, launch_sizes, load_paths, path_operands, paths
 from .filter_frames import (
-    HOPS,
     close_apart,
     close_together,
     detect,
     divisor,
     ends_together,
-    filter_frames_rest_kernel,
+    finish,
+    fitting,
     run_of,
     system_of,
 )
-from .iir.launch import DEFAULT, TRIP, Run, System, Tiling, aligned, describe
+from .iir.launch import TRIP, Run, System, Tiling, aligned, describe
 from .iir.output import locate, recur, store_finals
 from .iir.sections import vary
 
 SUPERBLOCKS = (96, 320)  # the shortest and the longest, to fit a hop
-SUPERBLOCK = 128  # the nearest to this is best: a chunk has few superblocks, and a lane takes one
+SUPERBLOCK = 128  # the nearest to this is taken: a chunk has few superblocks, and a lane takes one
 CHUNK = 24 << 20  # bytes of w together,
 SHARE = 0.02  # or this share of what all of it would take
 
@@ -225,12 +224,8 @@ class Filters(NamedTuple):
 
 
 def tiling_for(hop: int) -> Tiling:
-    """Superblocks that fit the hop, if there are any; multiples of what the product for the end states takes."""
-    shortest, longest = SUPERBLOCKS
-    fit = [s for s in range(shortest, longest + 1, 32) if ends_together(hop, s)]
-    multiples = [s for s in fit if s % hop == 0]
-    superblock = min(multiples or fit, key=lambda s: abs(math.log(s / SUPERBLOCK)), default=SUPERBLOCK)
-    return DEFAULT._replace(superblock=superblock)
+    """How signals are cut for hops of so many samples."""
+    return fitting(hop, SUPERBLOCKS, SUPERBLOCK, SUPERBLOCK)
 
 
 def rows_together(batch: int, length: int, per_sample: int, tiling: Tiling, most: float) -> int:
@@ -338,23 +333,7 @@ def some_rows(
             num_warps=1,
             **LAUNCH,
         )
-    if not even:
-        filter_frames_rest_kernel[(B * F * triton.cdiv(n_hops, HOPS),)](
-            p_means=means,
-            p_rest=rest,
-            n_samples=n_samples,
-            n_super=n_super,
-            n_hops=n_hops,
-            hop=hop,
-            M=n_hops,
-            S=S,
-            R=HOPS,
-            DETECTOR=detector,
-            num_warps=HOPS // lanes,
-            **LAUNCH,
-        )
-    elif closing is not means:
-        torch.mean(closing.unflatten(2, (n_hops, hop // S)), 3, out=means)
+    finish(means, closing, rest, n_samples, S, hop, detector)
 
 
 def one_chunk(

@@ -2,7 +2,6 @@
 
 from .backward import SLICES, Slices, filter_frames_backward
 from .forward import (
-    HOPS,
     STATES,
     close_apart,
     close_together,
@@ -10,7 +9,8 @@ from .forward import (
     divisor,
     ends_together,
     filter_frames,
-    filter_frames_rest_kernel,
+    finish,
+    fitting,
     mean_of,
     run_of,
     system_of,
@@ -18,7 +18,6 @@ from .forward import (
 )
 
 __all__ = [
-    "HOPS",
     "SLICES",
     "STATES",
     "Slices",
@@ -29,7 +28,8 @@ __all__ = [
     "ends_together",
     "filter_frames",
     "filter_frames_backward",
-    "filter_frames_rest_kernel",
+    "finish",
+    "fitting",
     "mean_of",
     "run_of",
     "system_of",

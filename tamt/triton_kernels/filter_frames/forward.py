@@ -38,7 +38,7 @@ from tamt.triton_kernels.iir.output import load_starts, load_states, locate, rec
 from tamt.triton_kernels.iir.sections import forward_step, load_phase, load_row, vary
 
 SUPERBLOCKS = (160, 800)  # the shortest and the longest, to fit a hop
-SUPERBLOCK = 320  # the nearest to this is best
+SUPERBLOCK = 320  # the nearest to this is taken
 STATES = 24 << 20  # bytes of superblocks' states together
 HOPS = 128  # hops of a program that adds rests
 
@@ -297,12 +297,22 @@ def ends_together(hop: int, superblock: int) -> bool:
     return hop % TRIP == 0 and (superblock % hop == 0 or hop % superblock == 0)
 
 
-def tiling_for(hop: int) -> Tiling:
-    """Superblocks that fit the hop, if there are any; multiples of what the product for the end states takes."""
-    shortest, longest = SUPERBLOCKS
+def fitting(hop: int, lengths: tuple[int, int], wanted: int, otherwise: int) -> Tiling:
+    """Superblocks that fit the hop, of the shortest to the longest of ``lengths`` the nearest to what is wanted.
+
+    They are multiples of what the product for the end states takes. Where none fits they are as long as ``otherwise``.
+    """
+    shortest, longest = lengths
     fit = [s for s in range(shortest, longest + 1, 32) if ends_together(hop, s)]
     multiples = [s for s in fit if s % hop == 0]
-    return DEFAULT._replace(superblock=min(multiples or fit, key=lambda s: abs(math.log(s / SUPERBLOCK)), default=256))
+    return DEFAULT._replace(
+        superblock=min(multiples or fit, key=lambda s: abs(math.log(s / wanted)), default=otherwise)
+    )
+
+
+def tiling_for(hop: int) -> Tiling:
+    """How signals are cut for hops of so many samples."""
+    return fitting(hop, SUPERBLOCKS, SUPERBLOCK, DEFAULT.superblock)
 
 
 def together(length: int, batch: int, per_sample: float, hop: int, most: int) -> tuple[int, int]:
@@ -377,7 +387,7 @@ def run_of(x, state, system, tiling: Tiling) -> Run:
 
 def one_part(run: Run, means: torch.Tensor, final: torch.Tensor, hop: int, detector: str) -> None:
     """Means (B, F, M), rows side by side or not, and final state of a signal of M hops."""
-    B, F, n_hops = means.shape
+    B, F, _ = means.shape
     S = run.tiling.superblock
     even = ends_together(hop, S)
     closing, per_hop = (means, hop) if not even or hop <= S else (means.new_empty(B, F, run.n_super), S)
@@ -425,20 +435,38 @@ def one_part(run: Run, means: torch.Tensor, final: torch.Tensor, hop: int, detec
             length=length,
             **options,
         )
-    if not even:
+    finish(means, closing, rest, run.n_samples, S, hop, detector)
+
+
+def finish(
+    means: torch.Tensor,
+    closing: torch.Tensor,
+    rest: torch.Tensor,
+    n_samples: int,
+    superblock: int,
+    hop: int,
+    detector: str,
+) -> None:
+    """Means (B, F, M), rows side by side or not, from what superblocks of the first n_samples have left.
+
+    That is the means themselves, or means (B, F, n_super) of superblocks; where hops do not end together, it is sums in
+    ``means`` and rest (B, F, n_super).
+    """
+    B, F, n_hops = means.shape
+    if not ends_together(hop, superblock):
         filter_frames_rest_kernel[(B * F * triton.cdiv(n_hops, HOPS),)](
             p_means=means,
             p_rest=rest,
-            n_samples=run.n_samples,
-            n_super=run.n_super,
+            n_samples=n_samples,
+            n_super=triton.cdiv(n_samples, superblock),
             n_hops=n_hops,
             hop=hop,
             M=means.stride(1),
-            S=S,
+            S=superblock,
             R=HOPS,
             DETECTOR=detector,
-            num_warps=HOPS // lanes,
+            num_warps=HOPS // lanes_per_warp(),
             **LAUNCH,
         )
     elif closing is not means:
-        torch.mean(closing.unflatten(2, (n_hops, hop // S)), 3, out=means)
+        torch.mean(closing.unflatten(2, (n_hops, hop // superblock)), 3, out=means)
