@@ -17,14 +17,14 @@ def check_sampling_rate(fs: float) -> None:
         raise ValueError(f"fs must be a positive number of Hz, got {fs}")
 
 
-def check_count(name: str, value: int) -> None:
-    """An integer of at least 1, or a ValueError."""
+def check_count(name: str, value: int, least: int = 1) -> None:
+    """An integer of at least ``least``, or a ValueError."""
     try:
         whole = not isinstance(value, bool | str) and int(value) == value
     except (TypeError, ValueError, OverflowError):
         whole = False
-    if not (whole and 1 <= value < 1 << 63):
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    if not (whole and least <= value < 1 << 63):
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
 def check_floating(name: str, value: Any) -> None:

@@ -149,14 +149,13 @@ class Cochleagram(nn.Module):
 
     def times(self, frames: int) -> Tensor:
         """Middles of the first ``frames`` frames in seconds: (frames,), float64, on the CPU."""
-        if isinstance(frames, bool) or int(frames) != frames or frames < 0:
-            raise ValueError(f"frames must be an integer of at least 0, got {frames}")
+        check_count("frames", frames, 0)
         starts = torch.arange(int(frames), dtype=torch.float64, device="cpu") * self.hop_length
         return (starts + self.frame_length / 2) / self.bank.fs
 
     def forward(self, x: Tensor) -> Tensor:
         """Frames of ``x`` (..., T): (..., F, M), ``M = 1 + (T - frame_length) // hop_length``, 0 for less than one."""
-        x = as_signal(x, self.bank.dtype)
+        x = as_signal(x, self.dtype)
         means, _ = self.bank._hop_means(x, None, self.hop_length, self.detector)
         return self._compressed(moving_means(means, self._hops))
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind
+from tamt.ops._checks import check_same_kind, with_lead
 from tamt.ops._register import register
 from tamt.ops.broken_stick import broken_stick_backward, broken_stick_rows
 from tamt.ops.iir import check_sections, iir, iir_backward
@@ -52,8 +52,8 @@ def drnl(
     state : tuple of three Tensor (..., F, 2 * K)
     """
     lead, operands = as_operands(x, linear, front, back, stick, state)
-    y, *finals = drnl_rows(*operands)
-    return with_lead(lead, y, finals)
+    y, *finals = with_lead(lead, drnl_rows(*operands))
+    return y, (finals[0], finals[1], finals[2])
 
 
 class Operands(NamedTuple):
@@ -97,12 +97,6 @@ def as_operands(
     states = [s.flatten(0, -3) if lead else s[None] for s in state]
     coef = [sections.flatten(1) for sections in filters.values()]
     return lead, Operands._make((rows, *coef, stick, *states))
-
-
-def with_lead(lead: torch.Size, result: Tensor, finals: Sequence[Tensor]) -> tuple[Tensor, State]:
-    """Result and final states of rows (B, ...) with the leading dimensions of the signal."""
-    linear, front, back = (final.reshape(*lead, *final.shape[1:]) for final in finals)
-    return result.reshape(*lead, *result.shape[1:]), (linear, front, back)
 
 
 def check_operands(*operands: Tensor) -> None:

@@ -10,11 +10,13 @@ The operator takes what that of :mod:`tamt.ops.drnl` takes, hop and detector.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tamt.ops._checks import with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.drnl import (
     FILTERS,
@@ -25,7 +27,6 @@ from tamt.ops.drnl import (
     check_operands,
     drnl_rows,
     pulled_back,
-    with_lead,
 )
 from tamt.ops.drnl import definition as filtered
 from tamt.ops.filter_frames import check_hops
@@ -72,8 +73,8 @@ def drnl_frames(
         States after the last whole hop.
     """
     lead, operands = as_operands(x, linear, front, back, stick, state)
-    means, *finals = drnl_frames_rows(*operands, hop, detector)
-    return with_lead(lead, means, finals)
+    means, *finals = with_lead(lead, drnl_frames_rows(*operands, hop, detector))
+    return means, (finals[0], finals[1], finals[2])
 
 
 def check_real_hops(hop: int, detector: str) -> None:
@@ -105,11 +106,9 @@ def _run(given: Operands, chunk: Tensor, states: States) -> tuple[Tensor, States
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
     *operands, hop, detector = arguments
     given = Operands(*operands)
-
-    def run(chunk: Tensor, states: States) -> tuple[Tensor, States]:
-        return _run(given, chunk, states)
-
-    means, finals = in_chunks(run, given.x, given[5:], len(given.stick), hop, detector, chunk_sizes(given.x))
+    means, finals = in_chunks(
+        partial(_run, given), given.x, given[5:], len(given.stick), hop, detector, chunk_sizes(given.x)
+    )
     return means, *finals
 
 

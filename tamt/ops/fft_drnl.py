@@ -23,7 +23,7 @@ from torch import Tensor
 
 from tamt._memo import Store, bits, readable
 from tamt.design.drnl import drnl_sections
-from tamt.ops._checks import check_same_kind
+from tamt.ops._checks import check_same_kind, with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.iir import modal_cascade
 from tamt.reference import fft_drnl as reference
@@ -102,8 +102,8 @@ def fft_drnl(
     On the knee of the broken stick, where both branches are equal, gradients are those of the linear one.
     """
     lead, operands = as_operands(x, spectra, stick, ir_length, state)
-    y, *last = fft_drnl_rows(*operands)
-    return with_lead(lead, y, last)
+    y, last_x, last_w = with_lead(lead, fft_drnl_rows(*operands))
+    return y, (last_x, last_w)
 
 
 def as_operands(
@@ -136,12 +136,6 @@ def as_operands(
     check_same_kind(given, x, "the signal's")
     past = [p.flatten(0, len(lead) - 1) if lead else p[None] for p in state]
     return lead, (x.flatten(0, -2) if lead else x[None], spectra, stick, *past)
-
-
-def with_lead(lead: torch.Size, result: Tensor, last: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Result and final state of rows (B, ...) with the leading dimensions of the signal."""
-    last_x, last_w = (final.reshape(*lead, *final.shape[1:]) for final in last)
-    return result.reshape(*lead, *result.shape[1:]), (last_x, last_w)
 
 
 _spectra: Store[Tensor] = Store(KEPT)

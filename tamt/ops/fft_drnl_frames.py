@@ -8,18 +8,21 @@ The operator takes what that of :mod:`tamt.ops.fft_drnl` takes, hop and detector
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from tamt.ops._checks import with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.drnl_frames import check_real_hops
-from tamt.ops.fft_drnl import as_operands, check_operands, fft_drnl_backward, fft_drnl_rows, with_lead
+from tamt.ops.fft_drnl import as_operands, check_operands, fft_drnl_backward, fft_drnl_rows
 from tamt.reference.fft_drnl import definition as filtered
 from tamt.shared.hops import (
     Chunks,
     Sizes,
     States,
-    chunk_size,
+    chunk_sizes,
     detect,
     hop_means,
     in_chunks,
@@ -55,8 +58,8 @@ def fft_drnl_frames(
         State after the last whole hop.
     """
     lead, operands = as_operands(x, spectra, stick, ir_length, state)
-    means, *last = fft_drnl_frames_rows(*operands, hop, detector)
-    return with_lead(lead, means, last)
+    means, last_x, last_w = with_lead(lead, fft_drnl_frames_rows(*operands, hop, detector))
+    return means, (last_x, last_w)
 
 
 def _check(x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor, hop: int, detector: str) -> None:
@@ -74,18 +77,22 @@ def _definition(
 def _sizes(x: Tensor, spectra: Tensor, past_x: Tensor) -> Sizes:
     """Chunks of as many samples as whole transforms have new ones."""
     new = 2 * (spectra.shape[2] - 1) - past_x.shape[1]
-    return Sizes(chunk_size(x), unit=new, least=new)
+    return chunk_sizes(x)._replace(unit=new, least=new)
+
+
+def _run(spectra: Tensor, stick: Tensor, chunk: Tensor, states: States) -> tuple[Tensor, States]:
+    """Output and final state of a chunk."""
+    y, *last = fft_drnl_rows(chunk, spectra, stick, *states)
+    return y, tuple(last)
 
 
 def _forward(
     x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor, hop: int, detector: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    def run(chunk: Tensor, states: States) -> tuple[Tensor, States]:
-        y, *last = fft_drnl_rows(chunk, spectra, stick, *states)
-        return y, tuple(last)
-
     sizes = _sizes(x, spectra, past_x)
-    means, (last_x, last_w) = in_chunks(run, x, (past_x, past_w), len(stick), hop, detector, sizes)
+    means, (last_x, last_w) = in_chunks(
+        partial(_run, spectra, stick), x, (past_x, past_w), len(stick), hop, detector, sizes
+    )
     return means, last_x, last_w
 
 
@@ -105,15 +112,11 @@ def _backward(
     grad_x = torch.zeros_like(x) if need_x else x.new_empty(0)
     grad_stick = torch.zeros_like(stick)
 
-    def run(chunk: Tensor, states: States) -> tuple[Tensor, States]:
-        y, *last = fft_drnl_rows(chunk, spectra, stick, *states)
-        return y, tuple(last)
-
     def advance(chunk: Tensor, states: States) -> States:
-        return run(chunk, states)[1]
+        return _run(spectra, stick, chunk, states)[1]
 
     def pull_back(rows: slice, time: slice, states: States, grads: States) -> States:
-        y, _ = run(x[rows, time], states)
+        y, _ = _run(spectra, stick, x[rows, time], states)
         grad_y = pull_back_(y, grad_means[rows], time.start, hop, detector)
         of_x, of_stick, *of_past = fft_drnl_backward(grad_y, *grads, x[rows, time], spectra, stick, *states, True)
         grad_stick.add_(of_stick)

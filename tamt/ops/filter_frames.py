@@ -24,9 +24,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind
+from tamt.ops._checks import check_same_kind, with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.blocks import iir_blocks
+from tamt.ops.iir import check_filters, check_order
 from tamt.reference import filter_frames as reference
 from tamt.shared.hops import DETECTORS
 from tamt.shared.iir import KINDS, Blocks, analytic_rows, analytic_states
@@ -74,8 +75,8 @@ def filter_frames(
         raise ValueError(f"state must have shape {shape}, got {tuple(state.shape)}")
     check_same_kind({"coefficients": coef, "state": state}, x, "the signal's")
     rows, states = (x.flatten(0, -2), state.flatten(0, -3)) if lead else (x[None], state[None])
-    means, final = filter_frames_rows(rows, coef, states, kind, order, hop, detector)
-    return means.reshape(*lead, channels, means.shape[-1]), final.reshape(shape)
+    means, final = with_lead(lead, filter_frames_rows(rows, coef, states, kind, order, hop, detector))
+    return means, final
 
 
 def check_hops(hop: int, detector: str) -> None:
@@ -88,21 +89,13 @@ def check_kind(kind: str, order: int, detector: str) -> None:
     """Filters that have the detector, or a ValueError."""
     kinds = ANALYTIC if detector == "envelope" else tuple(KINDS)
     torch._check_value(kind in kinds, lambda: f"kind must be one of {kinds}, got {kind!r}")
-    torch._check_value(order >= 1, lambda: f"order must be at least 1, got {order}")
+    check_order(order)
 
 
 def _check(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int, hop: int, detector: str) -> None:
     check_hops(hop, detector)
     check_kind(kind, order, detector)
-    columns, states = KINDS[kind].columns(order), KINDS[kind].states(order)
-    torch._check_value(
-        coef.dim() == 2 and coef.shape[1] == columns,
-        lambda: f"coef must have shape (F, {columns}), got {tuple(coef.shape)}",
-    )
-    torch._check_value(
-        state.dim() == 3 and state.shape[1] == coef.shape[0] and state.shape[2] == states,
-        lambda: f"state must have shape (B, {coef.shape[0]}, {states}), got {tuple(state.shape)}",
-    )
+    check_filters(coef, state, kind, order)
     torch._check_value(
         x.dim() == 2 and x.shape[0] == state.shape[0],
         lambda: f"x must have shape ({state.shape[0]}, T), got {tuple(x.shape)}",

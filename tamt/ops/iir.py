@@ -101,7 +101,7 @@ def onepole_cascade(
     if frequency_low is None:
         frequency_low = torch.zeros_like(frequency)
     _check_shape("frequency_low", frequency_low, decay.shape)
-    _check_order(order)
+    check_order(order)
     if feedback is not None:
         _check_shape("feedback", feedback, (*decay.shape, order, 2))
     gain, feedback = scaled_cascade(decay, gain, feedback, order)
@@ -246,12 +246,14 @@ def _check_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
 
 
-def _check_order(order: int) -> None:
+def check_order(order: int) -> None:
+    """A number of sections, or a ValueError."""
     if order < 1:
         raise ValueError(f"order must be at least 1, got {order}")
 
 
-def _check_operands(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> None:
+def check_filters(coef: Tensor, state: Tensor, kind: str, order: int) -> None:
+    """Rows of coefficients and states (B, F, N) that belong to such filters, or a ValueError."""
     torch._check_value(kind in KINDS, lambda: f"kind must be one of {tuple(KINDS)}, got {kind!r}")
     columns, states = KINDS[kind].columns(order), KINDS[kind].states(order)
     torch._check_value(
@@ -262,6 +264,10 @@ def _check_operands(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: in
         state.dim() == 3 and state.shape[1] == coef.shape[0] and state.shape[2] == states,
         lambda: f"state must have shape (B, {coef.shape[0]}, {states}), got {tuple(state.shape)}",
     )
+
+
+def _check_operands(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> None:
+    check_filters(coef, state, kind, order)
     torch._check_value(
         x.dim() == 3 and x.shape[0] == state.shape[0] and _fan_out(x.shape[1], coef.shape[0]),
         lambda: f"x must have shape (B, S, T) with an S that divides {coef.shape[0]}, got {tuple(x.shape)}",

@@ -24,7 +24,7 @@ from tamt.shared.hops import (
     Sizes,
     States,
     add_to_hops,
-    chunk_size,
+    chunk_sizes,
     detect,
     detect_,
     hop_means,
@@ -32,6 +32,7 @@ from tamt.shared.hops import (
     in_chunks_backward,
     parts_together,
     pull_back_,
+    pull_back_parts,
 )
 from tamt.shared.iir import (
     BLOCK,
@@ -40,7 +41,6 @@ from tamt.shared.iir import (
     analytic_rows,
     analytic_rows_vjp,
     analytic_states,
-    analytic_states_vjp,
 )
 from tamt.shared.iir_gradients import add_product_gradients, blocked, diagonal_sums
 from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu
@@ -95,7 +95,7 @@ def _from_outputs(
         y, final = iir(chunk[:, None], coef, before, kind, order)
         return y, (final,)
 
-    means, (final,) = in_chunks(run, x, (state,), len(coef), hop, detector, Sizes(chunk_size(x)))
+    means, (final,) = in_chunks(run, x, (state,), len(coef), hop, detector, chunk_sizes(x))
     return (parts_together(means), final[:, ::2].clone()) if detector == "envelope" else (means, final)
 
 
@@ -205,11 +205,32 @@ def filter_frames_backward(
         return quadratic_backward(
             grad_means, grad_final, x, coef, state, kind, order, hop, detector, need_x, need_coef, block
         )
-    envelope = detector == "envelope"
-    if envelope:
-        coef, state = analytic_rows(coef), analytic_states(state)
-        grad_means = (grad_means / 2).repeat_interleave(2, 1)
-        grad_final = torch.stack((grad_final, torch.zeros_like(grad_final)), 2).flatten(1, 2)
+    if detector == "envelope":
+
+        def of_powers(*given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            grad_means, grad_final, coef, state = given
+            return outputs_backward(
+                grad_means, grad_final, x, coef, state, kind, order, hop, "power", need_x, need_coef
+            )
+
+        return pull_back_parts(of_powers, grad_means, grad_final, coef, state)
+    return outputs_backward(grad_means, grad_final, x, coef, state, kind, order, hop, detector, need_x, need_coef)
+
+
+def outputs_backward(
+    grad_means: Tensor,
+    grad_final: Tensor,
+    x: Tensor,
+    coef: Tensor,
+    state: Tensor,
+    kind: str,
+    order: int,
+    hop: int,
+    detector: str,
+    need_x: bool,
+    need_coef: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Backward pass for power and positive half from outputs, which are made again."""
     matrices = plan(coef, kind, order)
     total = Blocks(*(m.new_zeros(m.shape) if need_coef else m.new_empty(0) for m in matrices.blocks))
     grad_x = torch.zeros_like(x) if need_x else x.new_empty(0)
@@ -229,13 +250,9 @@ def filter_frames_backward(
             grad_x[rows, time] = of_x[:, 0]
         return (of_state,)
 
-    chunks = Chunks(len(x), len(coef), grad_means.shape[2] * hop, Sizes(chunk_size(x)))
+    chunks = Chunks(len(x), len(coef), grad_means.shape[2] * hop, chunk_sizes(x))
     (grad_state,) = in_chunks_backward(advance, pull_back, x, (state,), (grad_final,), chunks)
-    grad_coef = iir_blocks_vjp(total, coef, kind, order) if need_coef else coef.new_empty(0)
-    if envelope:
-        grad_state = analytic_states_vjp(grad_state)
-        grad_coef = analytic_rows_vjp(grad_coef) if need_coef else grad_coef
-    return grad_x, grad_state, grad_coef
+    return grad_x, grad_state, iir_blocks_vjp(total, coef, kind, order) if need_coef else coef.new_empty(0)
 
 
 def block_of(hop: int, kind: str, detector: str) -> int:
@@ -345,7 +362,7 @@ def quadratic_backward(
         return (grad_now.transpose(0, 1),)
 
     together = BLOCK_STATES // (states * x.element_size())  # blocks of channels
-    sizes = Sizes(min(2 * chunk_size(x), together * length), unit=8 * length)
+    sizes = Sizes(min(2 * chunk_sizes(x).samples, together * length), unit=8 * length)
     chunks = Chunks(len(x), len(coef), grad_means.shape[2] * hop, sizes)
     (grad_state,) = in_chunks_backward(advance, pull_back, x, (state,), (grad_final,), chunks)
     if not need_coef:

@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tamt.shared.iir import analytic_rows, analytic_rows_vjp, analytic_states, analytic_states_vjp
+
 DETECTORS = ("envelope", "power", "halfwave")
 CHUNK = 1 << 21  # output samples in work together on a CPU
 GPU_CHUNK = 1 << 22  # and elsewhere
@@ -46,6 +48,24 @@ def parts_together(means: Tensor) -> Tensor:
     return means.unflatten(1, (-1, 2)).mean(2)
 
 
+def pull_back_parts(
+    backward: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
+    grad_means: Tensor,
+    grad_final: Tensor,
+    coef: Tensor,
+    state: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of signal, state and coefficients for envelopes, from those for the powers of both parts.
+
+    ``backward`` takes the gradients of means and final state, coefficients and state, and gives these three for powers;
+    that of the coefficients is empty where it is not needed.
+    """
+    of_powers = (grad_means / 2).repeat_interleave(2, 1)
+    of_both = torch.stack((grad_final, torch.zeros_like(grad_final)), 2).flatten(1, 2)
+    grad_x, grad_state, grad_coef = backward(of_powers, of_both, analytic_rows(coef), analytic_states(state))
+    return grad_x, analytic_states_vjp(grad_state), analytic_rows_vjp(grad_coef) if grad_coef.numel() else grad_coef
+
+
 def spans(start: int, stop: int, hop: int) -> Iterator[tuple[slice, slice, int]]:
     """The samples from ``start`` to ``stop`` by the hops they belong to.
 
@@ -67,11 +87,6 @@ def add_to_hops(values: Tensor, start: int, hop: int, sums: Tensor) -> None:
         sums[..., hops] += values[..., samples].unflatten(-1, (-1, length)).sum(-1)
 
 
-def chunk_size(x: Tensor) -> int:
-    """Output samples to have in work together on the device of a signal."""
-    return CHUNK if x.device.type == "cpu" else GPU_CHUNK
-
-
 def pull_back_(y: Tensor, grad: Tensor, start: int, hop: int, detector: str) -> Tensor:
     """The output (..., n) from ``start`` on, which becomes its gradient, from that of the hops' means (..., M)."""
     if detector == "halfwave":
@@ -90,7 +105,7 @@ class Sizes(NamedTuple):
 
 
 def chunk_sizes(x: Tensor) -> Sizes:
-    """How to cut a walk by recursive filters on the device of a signal."""
+    """How to cut a walk on the device of a signal; pieces of time are those for recursive filters."""
     return Sizes(CHUNK) if x.device.type == "cpu" else Sizes(GPU_CHUNK, GPU_PIECE, GPU_PIECE)
 
 

@@ -13,8 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from tamt.shared.hops import GPU_CHUNK, Chunks, Sizes, States, in_chunks_backward, pull_back_
-from tamt.shared.iir import analytic_rows, analytic_rows_vjp, analytic_states, analytic_states_vjp
+from tamt.shared.hops import GPU_CHUNK, Chunks, Sizes, States, in_chunks_backward, pull_back_, pull_back_parts
 from tamt.triton_kernels._common import (
     LAUNCH,
     join_columns,
@@ -429,13 +428,28 @@ def sliced_backward(
     samples: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """:func:`filter_frames_backward` by outputs in slices of so many samples, of envelopes as two channels each."""
-    envelope = detector == "envelope"
-    if envelope:
-        coef, state = analytic_rows(coef), analytic_states(state)
-        grad_means = (grad_means / 2).repeat_interleave(2, 1)
-        grad_final = torch.stack((grad_final, torch.zeros_like(grad_final)), 2).flatten(1, 2)
-    total = torch.zeros_like(coef, memory_format=torch.contiguous_format) if need_coef else coef.new_empty(0)
+    if detector == "envelope":
 
+        def of_powers(*given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            grad_means, grad_final, coef, state = given
+            return sliced_backward(
+                grad_means,
+                grad_final,
+                x,
+                coef,
+                state,
+                kind,
+                order,
+                hop,
+                "power",
+                need_x,
+                need_coef,
+                tiling,
+                samples,
+            )
+
+        return pull_back_parts(of_powers, grad_means, grad_final, coef, state)
+    total = torch.zeros_like(coef, memory_format=torch.contiguous_format) if need_coef else coef.new_empty(0)
     grad_x = torch.zeros_like(x, memory_format=torch.contiguous_format) if need_x else x.new_empty(0)
     system = system_of(x, coef, kind, order, tiling)
 
@@ -455,9 +469,6 @@ def sliced_backward(
 
     chunks = Chunks(len(x), len(coef), grad_means.shape[2] * hop, Sizes(samples))
     (grad_state,) = in_chunks_backward(advance, pull_back, x, (state,), (grad_final,), chunks)
-    if envelope:
-        grad_state = analytic_states_vjp(grad_state)
-        total = analytic_rows_vjp(total) if need_coef else total
     return grad_x, grad_state, total
 
 
