@@ -240,7 +240,8 @@ def _device(text: str) -> torch.device:
 
 def _info(arguments: argparse.Namespace) -> int:
     say(f"{'tamt':<12}{__version__}\n{'python':<12}{platform.python_version()}, {platform.platform()}")
-    for package in ("torch", "triton", "numpy", "scipy", "soundfile", "soxr", "matplotlib"):
+    say(f"{'torch':<12}{torch.__version__}")  # with the build, of which the package's metadata need not tell
+    for package in ("triton", "numpy", "scipy", "soundfile", "soxr", "matplotlib"):
         say(f"{package:<12}{_version(package) or 'not installed'}")
     served = {"triton": "Triton kernels", "reference": "reference (plain torch)"}
     say(f"\ncpu         {served[backend('cpu')]}, {torch.get_num_threads()} threads")
