@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tamt._arguments import check_floating, check_sampling_rate
-from tamt._base import DESIGN, Base, computing_type
+from tamt._base import DESIGN, Base, Learnable
 from tamt.ops.spreading import spreading
 from tamt.scales import erbrate2f, erbrate_positions
 from tamt.shared.spreading import MIN_SLOPE
@@ -43,6 +43,8 @@ class ExcitationPattern(Base):
         Whether the four numbers of the slopes are parameters (else buffers of the same names).
     device : torch.device, optional
         Where the tensors are made.
+    dtype : torch.float32 or torch.float64, optional
+        Computing type; by default the input's own, half types in float32.
 
     Attributes
     ----------
@@ -97,11 +99,12 @@ class ExcitationPattern(Base):
         f_min: float = 50.0,
         f_max: float = 15000.0,
         erb_step: float = 0.25,
-        learnable: bool = False,
+        learnable: Learnable = False,
         *,
         device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(learnable, device)
+        super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
         if f_max > fs / 2:
             raise ValueError(f"f_max must not exceed fs/2 = {fs / 2:g} Hz, got {f_max} Hz")
@@ -136,7 +139,7 @@ class ExcitationPattern(Base):
         check_floating("E", E)
         if E.dim() < 1 or E.shape[-1] != self.n_erb_bands:
             raise ValueError(f"E must have shape (..., {self.n_erb_bands}), got {tuple(E.shape)}")
-        dtype = computing_type(E)
+        dtype = self.computing_type(E)
         return spreading(
             E.to(dtype),
             self.upper_slope_base.to(dtype),
@@ -160,5 +163,5 @@ class ExcitationPattern(Base):
         """Arguments, for ``print``."""
         return (
             f"{self.n_erb_bands} bands, fs={self.fs}, f_min={self.f_min}, f_max={self.f_max}, "
-            f"erb_step={self.erb_step}, learnable={self.learnable}"
+            f"erb_step={self.erb_step}, learnable={self.learnable!r}"
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tamt._arguments import as_signal, check_count, check_state
+from tamt._base import Learnable
 from tamt.filterbanks.drnl import DRNLFilterbank
 from tamt.filterbanks.gammatone import GammatoneFilterbank
 from tamt.ops._checks import check_same_kind
@@ -133,14 +134,14 @@ class Cochleagram(nn.Module):
         return self.bank.fc
 
     @property
-    def learnable(self) -> bool:
-        """Whether the bank's filters are parameters."""
+    def learnable(self) -> Learnable:
+        """Whether, and in which form, the bank's filters are parameters."""
         return self.bank.learnable
 
     @property
     def dtype(self) -> torch.dtype:
         """Computing type of the bank."""
-        return self.bank.dtype
+        return self.bank._held_type
 
     @property
     def frame_rate(self) -> float:

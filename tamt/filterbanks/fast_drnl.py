@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tamt._arguments import check_count
+from tamt._base import Learnable
 from tamt.filterbanks.drnl import FILTERS, MODELS, STICK, DRNLFilterbank
 from tamt.ops.fft_drnl import fft_drnl, filter_spectra
 from tamt.ops.fft_drnl_frames import fft_drnl_frames
@@ -54,8 +55,8 @@ class FastDRNLFilterbank(DRNLFilterbank):
         n_channels: int = 50,
         subject: str = "NH",
         model: str = "paulick2024",
-        learnable: bool = False,
-        dtype: torch.dtype = torch.float64,
+        learnable: Learnable = False,
+        dtype: torch.dtype | None = None,
         ir_length: int = 4096,
         *,
         device: torch.device | str | None = None,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tamt._arguments import as_signal, check_sampling_rate, real_numbers
-from tamt._base import DESIGN, Base, computing_type, unchanged
+from tamt._base import DESIGN, Base, Learnable, unchanged
 from tamt.ops.frames import frames, group_means
 from tamt.ops.product import product
 
@@ -54,6 +54,8 @@ class MultiResolutionFFT(Base):
         ``[500, 1000, 2000, 4000, 8000]``, of which those above fs/2 leave their windows without a band.
     device : torch.device, optional
         Where the tensors are made.
+    dtype : torch.float32 or torch.float64, optional
+        Computing type; by default the input's own, half types in float32.
 
     Attributes
     ----------
@@ -101,12 +103,13 @@ class MultiResolutionFFT(Base):
         fs: float = 32000,
         window_lengths: Sequence[int] | None = None,
         hop_fraction: float = 0.5,
-        learnable: bool = False,
+        learnable: Learnable = False,
         freq_thresholds: Tensor | Sequence[float] | None = None,
         *,
         device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(learnable, device)
+        super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
         lengths = _checked_lengths(WINDOW_LENGTHS if window_lengths is None else window_lengths)
         if not 0 < hop_fraction <= 1:
@@ -147,7 +150,7 @@ class MultiResolutionFFT(Base):
         freqs : Tensor (n_bins,)
             Frequencies in Hz, from 0 to fs/2.
         """
-        x = as_signal(signal, computing_type(signal))
+        x = as_signal(signal, self.computing_type(signal))
         if x.dim() > 2:
             raise ValueError(f"the signal must have shape (B, T) or (T,), got {tuple(x.shape)}")
         longest = self.window_lengths[0]
@@ -182,7 +185,7 @@ class MultiResolutionFFT(Base):
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
-        return f"fs={self.fs}, hop_fraction={self.hop_fraction}, learnable={self.learnable}"
+        return f"fs={self.fs}, hop_fraction={self.hop_fraction}, learnable={self.learnable!r}"
 
     def _mixed(self, parts: list[Tensor], freqs: Tensor) -> Tensor:
         """Spectra of all windows, faded from each to the next around their threshold."""
