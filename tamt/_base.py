@@ -168,12 +168,17 @@ class Base(nn.Module):
         if not quantities <= set(tensors):
             raise ValueError(f"learnable must name some of {', '.join(tensors)}, got {learnable!r}")
         self._state += tensors
+        steps = {}
         for name, tensor in tensors.items():
-            if name in quantities:
-                self._quantities[name] = Quantity(tensor.detach().to(DESIGN, copy=True), name in levels)
-            else:
+            if name not in quantities:
                 self.register_buffer(name, self._held(tensor))
-        self._hold({name: tensor for name, tensor in tensors.items() if name in quantities})
+                continue
+            self._quantities[name] = Quantity(tensor.detach().to(DESIGN, copy=True), name in levels)
+            if self.learnable == RELATIVE:
+                steps[name] = tensor
+            else:
+                self._hold({name: tensor})
+        self._hold(steps)
 
     def _held(self, tensor: Tensor) -> Tensor:
         """A copy in the module's type, on its device."""
@@ -396,7 +401,7 @@ class Base(nn.Module):
             error_msgs.append(
                 f"{', '.join(prefix + name for name in foreign)} belong to a module with learnable={there}, but here, "
                 f"with learnable={self.learnable!r}, there are {', '.join(prefix + name for name in own)}. Load the "
-                f"state dict into a {type(self).__name__} with learnable={there}, and convert that: "
+                f"state dict with a {type(self).__name__} of learnable={there}: what is wanted here is its "
                 f".with_learnable({self.learnable!r})."
             )
             return
@@ -414,7 +419,8 @@ class Base(nn.Module):
             if given.shape != expected.shape:
                 continue  # has been said
             rtol = 4 * torch.finfo(given.dtype).eps + 1e-6
-            if not torch.allclose(given.detach().to("cpu", torch.float64), expected, rtol, 1e-9):
+            atol = 1e-9 * expected.abs().max().item() if expected.numel() else 0.0
+            if not torch.allclose(given.detach().to("cpu", torch.float64), expected, rtol, atol):
                 error_msgs.append(
                     f"{prefix}{name} belongs to a module built with other arguments: from {given.min():g} to "
                     f"{given.max():g}, but here from {expected.min():g} to {expected.max():g}; build the module with "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from numbers import Real
 from typing import Any, TypeGuard
 
@@ -192,6 +193,16 @@ class Cochleagram(nn.Module):
         # Copies: a view would keep all of the chunk, and change with it.
         waiting = (part.clone(memory_format=torch.contiguous_format) for part in (means[..., wanted:], x[..., whole:]))
         return self._compressed(moving_means(means, self._hops)), (*after, *waiting)
+
+    def design(self) -> dict[str, Tensor]:
+        """Filters of the bank as they are now: its ``design()``."""
+        return self.bank.design()
+
+    def with_learnable(self, learnable: Learnable) -> Cochleagram:
+        """A copy that computes the same, whose bank has parameters of another form: its ``with_learnable()``."""
+        twin = copy.deepcopy(self)
+        twin.bank = self.bank.with_learnable(learnable)
+        return twin
 
     @property
     def _hops(self) -> int:
