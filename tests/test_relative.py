@@ -46,12 +46,12 @@ def test_moved_filters_are_those_designed_there(n: int) -> None:
 
 @pytest.mark.parametrize("fs", [16000, 44100, 48000])
 def test_float32_down_to_20_hz(fs: int) -> None:
-    """Near the design and far from it: decay and frequency keep the digits that a pole in float32 has lost."""
+    """Near the design and far from it: decay and frequency keep digits that a pole in float32 loses, 2e-5 here."""
     fc = torch.tensor([20.0, 50, 100, 500, 1000, 4000], dtype=torch.float64)
     x = torch.randn(2 * fs, dtype=torch.float64)
     for ratio in (1 + 1e-6, 1.05, 1.5):
         bank, goal = moved_bank(fc, fs, 4, torch.float32, frequency=ratio)
-        assert_close(bank(x).detach(), goal(x), 1e-5 if ratio < 1.2 else 3e-5, torch.float32)
+        assert_close(bank(x).detach(), goal(x), 5e-6, torch.float32)
 
 
 def test_phase_turns_the_analytic_output() -> None:

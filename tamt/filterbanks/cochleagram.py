@@ -64,8 +64,8 @@ class Cochleagram(nn.Module):
         Centre frequencies of the bank in Hz.
     frame_rate : float
         Frames per second, in Hz.
-    learnable : bool
-        Whether the bank is.
+    learnable : bool or 'relative'
+        Whether the bank is, and in which form.
     dtype : torch.dtype
         Computing type of the bank.
 
