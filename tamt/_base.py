@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from tamt._arguments import as_signal, check_learnable, check_state, computing_device, default_device
 from tamt._arithmetic import split_sum
@@ -217,7 +218,7 @@ class Base(nn.Module):
 
     def step(self, name: str) -> Tensor:
         """A parameter of a relative module, which has to be of the module's type."""
-        step: Tensor = self._parameters[name]  # type: ignore[assignment]
+        step: Tensor = getattr(self, name)
         if step.dtype != self._like.dtype:
             raise TypeError(
                 f"{name} of {type(self).__name__} must be {self._like.dtype}, the module's own type, got {step.dtype}; "
@@ -227,8 +228,8 @@ class Base(nn.Module):
 
     def _computed(self, name: str) -> Tensor:
         """A quantity of a relative module as it is now."""
-        quantity, design = self._quantities[name], self._buffers[f"design_{name}"]
-        assert design is not None
+        quantity = self._quantities[name]
+        design: Tensor = getattr(self, f"design_{name}")
         step = self.step(quantity.parameter(name)).reshape(design.shape)
         return design + step if quantity.level else design * step.exp()
 
@@ -266,6 +267,8 @@ class Base(nn.Module):
         twin = copy.deepcopy(self)
         present = {name: whole(getattr(self, name).detach()) for name in self._quantities}
         for name in twin._form:
+            if parametrize.is_parametrized(twin, name):
+                parametrize.remove_parametrizations(twin, name)
             delattr(twin, name)
             twin._constants.pop(name, None)
         twin.learnable, twin._form = learnable, []

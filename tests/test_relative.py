@@ -9,7 +9,8 @@ import pytest
 import torch
 from helpers import assert_close
 from modules import CASES, Case, outputs
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import tamt
 from tamt import DRNLFilterbank, FastDRNLFilterbank, GammatoneFilterbank
@@ -167,6 +168,29 @@ def test_weight_decay_pulls_to_the_design() -> None:
             optimiser.step()
         for name, value in case.make().design().items():
             torch.testing.assert_close(module.design()[name], value)
+
+
+class Bounded(nn.Module):
+    def forward(self, step: Tensor) -> Tensor:
+        return 0.1 * step.tanh()
+
+
+def test_parametrized_steps() -> None:
+    """Bounds by torch's own tool hold for what the filters do, for what is told of them, and in copies."""
+    bank, x = (
+        GammatoneFilterbank([500.0, 1000.0], FS, learnable="relative", dtype=torch.float64),
+        torch.randn(900).double(),
+    )
+    parametrize.register_parametrization(bank, "log_frequency", Bounded())
+    with torch.no_grad():
+        bank.parametrizations.log_frequency.original.fill_(1e3)
+    y = bank(x)
+    y.square().sum().backward()
+    assert bank.parametrizations.log_frequency.original.grad is not None
+    assert bank.design()["fc"].tolist() == pytest.approx([500 * math.exp(0.1), 1000 * math.exp(0.1)])
+    fixed = bank.with_learnable(False)
+    assert type(fixed) is GammatoneFilterbank
+    assert_close(fixed(x), y.detach(), 1e-10)
 
 
 def test_a_state_of_another_sampling_rate_is_refused() -> None:

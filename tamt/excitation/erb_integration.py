@@ -42,8 +42,9 @@ class ERBIntegration(Base):
         Distance of the centres on the scale of ``f2erbrate``, greater than 0.
     learnable : bool or 'relative'
         Whether ``integration_weights`` and ``bandwidth_scale`` are parameters, or, ``'relative'``, the logarithms
-        ``log_integration_weights`` (n,) and ``log_bandwidth_scale`` (1,), which are 0 by design. The edge of a band then cuts its bin in
-        proportion, each bin standing for :math:`[f - \Delta f/2, f + \Delta f/2]`: that can be differentiated.
+        ``log_integration_weights`` (n,) and ``log_bandwidth_scale`` (1,), which are 0 by design. The edge of a band
+        then cuts its bin in proportion, each bin standing for :math:`[f - \Delta f/2, f + \Delta f/2]`: that can be
+        differentiated.
     device : torch.device, optional
         Where the tensors are made.
     dtype : torch.float32 or torch.float64, optional
