@@ -77,7 +77,7 @@ def of_filter_frames(detector: str, hop: int = 16, needs: tuple[bool, bool] | No
 
 
 def of_drnl_backward() -> Case:
-    operands = drnl_example(66, channels=2, orders=(1, 1, 1))
+    operands = drnl_example(40, channels=2, orders=(1, 1, 1))
     cotangents = [random(*r.shape) for r in drnl.drnl_rows(*operands)]
     return after(drnl.drnl_backward, *[True] * 8), [*cotangents, *operands]
 
