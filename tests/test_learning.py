@@ -73,4 +73,4 @@ def test_learnt_cochlea_helps_a_classifier(run_script):
     assert accuracies["too wide, frozen"] > 1.5 / 6
     for bank in variables["learnt"]:
         ratio = bank.design()["erb"] / variables["wide"].design()["erb"]
-        assert ratio.min() < 0.6
+        assert ratio.min() < 0.75  # measured: 0.45

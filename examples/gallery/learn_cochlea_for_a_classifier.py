@@ -123,8 +123,8 @@ for name, cochlea in cochleae.items():
 # What was learnt
 # ---------------
 #
-# Most filters have moved to between 700 and 2000 Hz, shaded, where chirps and noise bands are, and have become several
-# times narrower. Filters as wide as an ear's, but spread from 300 to 3000 Hz, do not hear as well.
+# Most filters have moved to between 700 and 2000 Hz, shaded, where chirps and noise bands are, and are half as wide as
+# before. Filters as wide as an ear's, but spread from 300 to 3000 Hz, do not hear as well.
 
 hertz = torch.logspace(2, math.log10(fs / 2), 600)
 figure = plt.figure(figsize=(11, 5.6), layout="constrained")
