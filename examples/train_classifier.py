@@ -6,9 +6,9 @@ background noise. One process, or several that average their gradients (Distribu
     python examples/train_classifier.py
     torchrun --nproc-per-node 2 examples/train_classifier.py --device cpu
 
-``--out`` gets ``checkpoint.pt``, from which ``--resume`` goes on to the numbers of a run that was never interrupted,
-and in the end ``metrics.json``. To train on sounds of your own, replace :func:`make_sounds`. Needs
-``pip install 'tamt[audio]'``, for tqdm.
+``--out`` gets ``checkpoint.pt``, from which ``--resume`` goes on as if there had been no interruption (on the CPU to
+the last bit), and in the end ``metrics.json``. To train on sounds of your own, replace :func:`make_sounds`. The
+progress bar is tqdm, which ``pip install 'tamt[audio]'`` brings.
 """
 
 from __future__ import annotations
@@ -377,7 +377,13 @@ class Training:
             return network(sounds).float()
 
     def advance(self, steps: int, bar: tqdm) -> float:
-        """Do so many steps; the mean loss over the sounds of all processes."""
+        """Do so many steps; the mean loss over the sounds of all processes.
+
+        Raises
+        ------
+        SettingsError
+            It is not finite.
+        """
         batch, total = self.settings.batch, torch.zeros(1, device=self.here.device)
         for _ in range(steps):
             first = (self.step * self.here.world + self.here.rank) * batch
@@ -391,11 +397,15 @@ class Training:
             self.step += 1
             total += loss.detach()
             bar.update()
-        return self.here.total(total)[0] / (steps * self.here.world)
+        mean = self.here.total(total)[0] / (steps * self.here.world)
+        if not math.isfinite(mean):
+            raise SettingsError(f"--lr {self.settings.lr:g}: the loss is {mean} by step {self.step}; try a lower one")
+        return mean
 
     @torch.no_grad()
     def evaluate(self) -> tuple[float, float]:
         """Mean loss and share of right answers over the validation set, of which every process takes its part."""
+        self.model.eval()
         own = range(VALIDATION + self.here.rank, VALIDATION + self.settings.validation, self.here.world)
         total = torch.zeros(2, device=self.here.device)
         for i in range(0, len(own), self.settings.batch):
@@ -403,6 +413,7 @@ class Training:
             logits = self.logits(self.model, sounds)
             loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
             total += torch.stack((loss, (logits.argmax(1) == labels).sum()))
+        self.model.train()
         loss_sum, right = self.here.total(total)
         return loss_sum / self.settings.validation, right / self.settings.validation
 
@@ -487,7 +498,8 @@ def train(settings: Settings) -> dict[str, Any]:
     Raises
     ------
     SettingsError
-        A device that is not there, a checkpoint that is not there or of other settings, a folder that cannot be made.
+        A device that is not there, a checkpoint that is not there or of other settings, a folder that cannot be made,
+        a loss that is not finite.
     """
     with process(settings.device) as here:
         training = Training(settings, here)
@@ -536,7 +548,7 @@ def number(kind: type, low: float, high: float = math.inf) -> Callable[[str], An
             value = math.nan
         if not low <= value <= high or value == math.inf:
             what = "a whole number" if kind is int else "a number"
-            range_ = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            range_ = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:.10g}"
             raise argparse.ArgumentTypeError(f"must be {what} {range_}, got {text!r}")
         return value
 

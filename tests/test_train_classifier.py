@@ -198,6 +198,24 @@ def test_wrong_command_lines(
     assert said in capsys.readouterr().err
 
 
+def test_a_loss_that_is_not_finite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checkpoint is the last one that had numbers."""
+    make_sounds = script.make_sounds
+
+    def louder_and_louder(indices: range, *rest: Any) -> tuple[Tensor, Tensor]:
+        sounds, labels = make_sounds(indices, *rest)
+        return sounds * (math.inf if 4 * 4 < indices[0] < script.VALIDATION else 1), labels
+
+    monkeypatch.setattr(script, "make_sounds", louder_and_louder)
+    with pytest.raises(SystemExit) as done:
+        run(tmp_path, "--steps=8", "--batch=4")
+    assert done.value.code == 2
+    assert "--lr 0.005: the loss is nan by step 8" in capsys.readouterr().err
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 4
+
+
 def test_cuda_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setenv("LOCAL_RANK", "1")
