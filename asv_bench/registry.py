@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import tamt
 from asv_bench.benchmarks.common import difference_of_lists, largest_difference, relative_error
+from tamt._base import Learnable
 
 Inputs = tuple[Tensor, ...]
 Options = Mapping[str, Any]
@@ -85,6 +86,7 @@ class Module:
     variants: Mapping[str, Options] = field(default_factory=dict)
     make: Callable[..., nn.Module] | None = None
     frames: bool = False
+    typed: bool = True  # whether it has a type to compute in, and not that of its input
     quick_to_compile: bool = False  # whether tests of every run have Inductor compile it
     complex: bool = False  # whether it computes with complex numbers where its input has none
     limits: tuple[Limit, ...] = ()
@@ -103,14 +105,9 @@ class Module:
     def streams(self) -> bool:
         return hasattr(self.kind, "stream")
 
-    @property
-    def typed(self) -> bool:
-        """Whether it has a type to compute in, and not that of its input."""
-        return "dtype" in self.arguments
-
     def build(
         self,
-        learnable: bool = False,
+        learnable: Learnable = False,
         device: str | torch.device | None = "cpu",
         dtype: torch.dtype = torch.float32,
         small: bool = False,
@@ -373,6 +370,7 @@ _MODULES = (
             error=lambda actual, expected: relative_error(actual[0], expected[0]),
             reasons={("batch", "time"): PAGES},
         ),
+        typed=False,
         small={"window_lengths": [512, 64], "freq_thresholds": [2113.0]},
         variants={"hops that do not divide": {"hop_fraction": 0.3}},
         limits=(
@@ -450,6 +448,7 @@ _MODULES = (
             limit=1e-3,
             error=largest_difference,
         ),
+        typed=False,
         frames=True,
         limits=(
             Limit(
@@ -485,6 +484,7 @@ _MODULES = (
                 "5 ERB over which a band spreads: the work is the product of both, as the definition has it."
             },
         ),
+        typed=False,
         frames=True,
         quick_to_compile=True,
         limits=(

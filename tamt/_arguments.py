@@ -27,6 +27,12 @@ def check_count(name: str, value: int, least: int = 1) -> None:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
+def check_learnable(learnable: Any) -> None:
+    """A form of the parameters, or a ValueError."""
+    if not (isinstance(learnable, bool) or learnable == "relative"):
+        raise ValueError(f"learnable must be False, True or 'relative', got {learnable!r}")
+
+
 def check_floating(name: str, value: Any) -> None:
     """A tensor of a floating type, or a TypeError."""
     if not isinstance(value, Tensor):

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from tamt._arguments import as_signal, check_computing_type, check_state, computing_device, default_device
+from tamt._arguments import as_signal, check_learnable, check_state, computing_device, default_device
 from tamt._arithmetic import split_sum
 from tamt._memo import readable
 
 Self = TypeVar("Self", bound="Base")
 
+Learnable = bool | Literal["relative"]
+RELATIVE: Literal["relative"] = "relative"
+TYPES = torch.float32, torch.float64
+
 # Where filters are designed: in float64, which not every device has.
 DESIGN = torch.device("cpu")
-
-
-def computing_type(x: Any) -> torch.dtype:
-    """float64 for float64, float32 for everything else."""
-    return torch.float64 if getattr(x, "dtype", None) == torch.float64 else torch.float32
 
 
 def rounded(value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -44,11 +45,40 @@ def lower_half(value: Tensor, _: torch.dtype) -> Tensor:
     return split_sum(value, torch.float32)[1]
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, of which a process may hold a shard."""
+    gather: Callable[[], Tensor] | None = getattr(tensor, "full_tensor", None)
+    return tensor if gather is None else gather()
+
+
+def log_ratio(name: str, value: Tensor, design: Tensor) -> Tensor:
+    """``log(value / design)``, 0 where both are; a ValueError where there is no such thing."""
+    ratio = torch.where((value == 0) & (design == 0), 1.0, value / design)
+    wrong = ~((ratio > 0) & ratio.isfinite())
+    if wrong.any():
+        raise ValueError(
+            f"learnable='relative' needs {name} to be a positive multiple of its value by design, "
+            f"{design[wrong][0].item():g}, got {value[wrong][0].item():g}"
+        )
+    return ratio.log()
+
+
 class Constant(NamedTuple):
     """What a buffer is made of: its value in double precision on the CPU, and the form that it takes in a module."""
 
     value: Tensor | Callable[[], Tensor]  # a large one is better made when it is needed
     form: Callable[[Tensor, torch.dtype], Tensor]
+
+
+class Quantity(NamedTuple):
+    """A tensor of the state that can be learnt: its value by design, on the CPU, and how steps away from it count."""
+
+    design: Tensor
+    level: bool  # in dB, to be added to; everything else is multiplied
+
+    def parameter(self, name: str) -> str:
+        """Name of the parameter of a relative module."""
+        return f"delta_{name}" if self.level else f"log_{name}"
 
 
 class Base(nn.Module):
@@ -58,18 +88,26 @@ class Base(nn.Module):
     in every type, and hold what they should after ``to_empty``, which leaves buffers uninitialised, and after a state
     dict was loaded or assigned.
 
+    A relative module holds, in place of every tensor that it learns, a parameter that is 0 by design: the logarithm of
+    the ratio to the tensor's value by design, which is a constant, or of levels in dB the difference. The tensor itself
+    remains an attribute, which is computed.
+
+    Conversions to a type other than float32 and float64 leave the module's own as it is.
+
     Parameters
     ----------
-    learnable : bool
+    learnable : bool or 'relative'
         Whether the tensors of :meth:`register_state` are parameters (else buffers of the same names).
     device : torch.device, optional
         Where the tensors are made, by default torch's.
     dtype : torch.float32 or torch.float64, optional
         Computing type, which conversions of the module change; if not given, the module computes in the type of its
-        input and has no :attr:`dtype`.
+        input.
 
     Raises
     ------
+    ValueError
+        Another ``learnable``.
     TypeError
         Another type, or float64 on MPS.
     """
@@ -79,14 +117,18 @@ class Base(nn.Module):
 
     def __init__(
         self,
-        learnable: bool = False,
+        learnable: Learnable = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        check_learnable(learnable)
         self.learnable = learnable
         self._typed = dtype is not None
         self._constants: dict[str, Constant] = {}
+        self._state: list[str] = []  # names of all that register_state was given
+        self._quantities: dict[str, Quantity] = {}
+        self._form: list[str] = []  # names of the tensors that hold the quantities
         self._follows = ""
         where = default_device(device) if dtype is None else computing_device(device, dtype)
         self._constants["_like"] = Constant(torch.zeros((), dtype=torch.float64, device=DESIGN), rounded)
@@ -94,26 +136,146 @@ class Base(nn.Module):
         self.register_load_state_dict_post_hook(_settle)
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Computing type; a module that computes in the type of its input has none."""
-        if not self._typed:
-            raise AttributeError("dtype")  # nn.Module says it in full
+    def dtype(self) -> torch.dtype | None:
+        """Computing type; None where that is the input's, half types in float32."""
+        return self._like.dtype if self._typed else None
+
+    @property
+    def _held_type(self) -> torch.dtype:
+        """Type of what the module holds."""
         return self._like.dtype
 
-    def register_state(self, tensors: dict[str, Tensor], learnable: Iterable[str] | None = None) -> None:
+    def computing_type(self, x: Any) -> torch.dtype:
+        """The type to compute in, given ``x``."""
+        if self._typed:
+            return self._like.dtype
+        return torch.float64 if getattr(x, "dtype", None) == torch.float64 else torch.float32
+
+    def __getattr__(self, name: str) -> Any:
+        quantities = self.__dict__.get("_quantities")
+        if quantities and name in quantities and self.learnable == RELATIVE:
+            return self._computed(name)
+        return super().__getattr__(name)
+
+    def register_state(
+        self, tensors: dict[str, Tensor], learnable: Iterable[str] | None = None, levels: Iterable[str] = ()
+    ) -> None:
         """Keep copies of tensors in the state dict, in the module's type.
 
-        In a learnable module those named in ``learnable``, all of them if not given, are parameters.
+        In a learnable module those named in ``learnable``, all of them if not given, are parameters; of these
+        ``levels`` are in dB.
         """
-        parameters = set(tensors if learnable is None else learnable)
-        if not parameters <= set(tensors):
+        quantities = set(tensors if learnable is None else learnable)
+        if not quantities <= set(tensors):
             raise ValueError(f"learnable must name some of {', '.join(tensors)}, got {learnable!r}")
+        self._state += tensors
+        steps = {}
         for name, tensor in tensors.items():
-            held = rounded(tensor.detach(), self._like.dtype).to(self._like.device, copy=True)
-            if self.learnable and name in parameters:
-                self.register_parameter(name, nn.Parameter(held))
+            if name not in quantities:
+                self.register_buffer(name, self._held(tensor))
+                continue
+            self._quantities[name] = Quantity(tensor.detach().to(DESIGN, copy=True), name in levels)
+            if self.learnable == RELATIVE:
+                steps[name] = tensor
             else:
-                self.register_buffer(name, held)
+                self._hold({name: tensor})
+        self._hold(steps)
+
+    def _held(self, tensor: Tensor) -> Tensor:
+        """A copy in the module's type, on its device."""
+        return rounded(tensor.detach(), self._like.dtype).to(self._like.device, copy=True)
+
+    def _hold(self, tensors: dict[str, Tensor]) -> None:
+        """Hold quantities in the form that the module has."""
+        if self.learnable == RELATIVE:
+            self._hold_steps(tensors)
+            return
+        self._form += tensors
+        for name, tensor in tensors.items():
+            if self.learnable:
+                self.register_parameter(name, nn.Parameter(self._held(tensor)))
+            else:
+                self.register_buffer(name, self._held(tensor))
+
+    def _hold_steps(self, tensors: dict[str, Tensor]) -> None:
+        """Hold quantities as steps away from their values by design."""
+        for name, tensor in tensors.items():
+            quantity = self._quantities[name]
+            value, design = tensor.to(DESIGN, torch.float64), quantity.design.double()
+            step = value - design if quantity.level else log_ratio(name, value, design)
+            self.register_step(quantity.parameter(name), step, name, design)
+
+    def register_step(self, name: str, step: Tensor, quantity: str = "", design: Tensor | None = None) -> None:
+        """Keep a parameter of a relative module, and where it starts from as the constant ``design_<quantity>``.
+
+        That of a number has the shape (1,), as FSDP does not shard numbers.
+        """
+        self.register_parameter(name, nn.Parameter(self._held(step.reshape(step.shape or (1,)))))
+        self._form.append(name)
+        if design is not None:
+            self.register_constant(f"design_{quantity}", design, persistent=True)
+            self._form.append(f"design_{quantity}")
+
+    def step(self, name: str) -> Tensor:
+        """A parameter of a relative module, which has to be of the module's type."""
+        step: Tensor = getattr(self, name)
+        if step.dtype != self._like.dtype:
+            raise TypeError(
+                f"{name} of {type(self).__name__} must be {self._like.dtype}, the module's own type, got {step.dtype}; "
+                "keep its parameters out of a policy of mixed precision"
+            )
+        return step
+
+    def _computed(self, name: str) -> Tensor:
+        """A quantity of a relative module as it is now."""
+        quantity = self._quantities[name]
+        design: Tensor = getattr(self, f"design_{name}")
+        step = self.step(quantity.parameter(name)).reshape(design.shape)
+        return design + step if quantity.level else design * step.exp()
+
+    def _step_names(self) -> list[str]:
+        """Names of the parameters that the module has, or would have, as a relative one."""
+        return [quantity.parameter(name) for name, quantity in self._quantities.items()]
+
+    def design(self) -> dict[str, Tensor]:
+        """What the module has learnt or was told: its documented quantities as they are now.
+
+        Returns
+        -------
+        dict of Tensor
+            Detached copies by name, whatever the form of the parameters (``learnable``).
+        """
+        return {name: whole(getattr(self, name).detach()).clone() for name in self._state}
+
+    def with_learnable(self: Self, learnable: Learnable) -> Self:
+        """A copy of the same quantities, with parameters of another form.
+
+        It computes the same, unless limits that are sharp in a fixed module are smooth in a learnable one.
+
+        Parameters
+        ----------
+        learnable : bool or 'relative'
+            Form of the copy's parameters.
+
+        Raises
+        ------
+        ValueError
+            Another ``learnable``; a form that the module does not have; a quantity that is no positive multiple of its
+            value by design, which the relative form cannot hold.
+        """
+        check_learnable(learnable)
+        twin = copy.deepcopy(self)
+        present = {name: whole(getattr(self, name).detach()) for name in self._quantities}
+        for name in twin._form:
+            if parametrize.is_parametrized(twin, name):
+                parametrize.remove_parametrizations(twin, name)
+            delattr(twin, name)
+            twin._constants.pop(name, None)
+        twin.learnable, twin._form = learnable, []
+        twin._hold(present)
+        if twin._follows:
+            twin._rebuild(getattr(twin, twin._follows).detach().to(DESIGN))
+        return twin
 
     def register_constant(
         self,
@@ -191,17 +353,19 @@ class Base(nn.Module):
         self, x: Tensor, state: tuple[Tensor, ...] | None, count: int
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """A chunk (..., T) of a stream in the computing type, and the state before it, of ``count`` tensors."""
-        return as_signal(x, self.dtype), None if state is None else check_state(state, count)
+        return as_signal(x, self._like.dtype), None if state is None else check_state(state, count)
 
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        def in_own_types(tensor: Tensor) -> Tensor:
+            after = fn(tensor)
+            return tensor.to(after.device) if after.is_floating_point() and after.dtype not in TYPES else after
+
         def on_pairs(tensor: Tensor) -> Tensor:
             # nn.Module.double() passes complex tensors by and .to(torch.float64) drops their imaginary parts.
             if tensor.is_complex():
-                return torch.view_as_complex(fn(torch.view_as_real(tensor)).contiguous())
-            return fn(tensor)
+                return torch.view_as_complex(in_own_types(torch.view_as_real(tensor)).contiguous())
+            return in_own_types(tensor)
 
-        if self._typed:
-            check_computing_type(fn(torch.empty_like(self._like)).dtype)
         constants = {name: self._buffers[name] for name in self._constants}
         converted = {name: on_pairs(buffer) for name, buffer in constants.items() if buffer is not None}
         for name, after in converted.items():
@@ -232,6 +396,23 @@ class Base(nn.Module):
         error_msgs: list[str],
     ) -> None:
         rest = (local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        forms = [list(self._quantities), self._step_names()]
+        own, others = reversed(forms) if self.learnable == RELATIVE else forms
+        foreign = [name for name in others if prefix + name in state_dict]
+        if foreign and not any(prefix + name in state_dict for name in own):
+            there = "True or False" if self.learnable == RELATIVE else "'relative'"
+            error_msgs.append(
+                f"{', '.join(prefix + name for name in foreign)} belong to a module with learnable={there}, but here, "
+                f"with learnable={self.learnable!r}, there are {', '.join(prefix + name for name in own)}. Load the "
+                f"state dict with a {type(self).__name__} of learnable={there}: what is wanted here is its "
+                f".with_learnable({self.learnable!r})."
+            )
+            return
+        if local_metadata.get("assign_to_params_buffers"):
+            for name in (*self._parameters, *self._buffers):
+                tensor = state_dict.get(prefix + name)
+                if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.dtype not in TYPES:
+                    state_dict[prefix + name] = tensor.to(self._like.dtype)
         super()._load_from_state_dict(state_dict, prefix, *rest)
         for name in self._constants:
             given = state_dict.get(prefix + name)
@@ -241,7 +422,8 @@ class Base(nn.Module):
             if given.shape != expected.shape:
                 continue  # has been said
             rtol = 4 * torch.finfo(given.dtype).eps + 1e-6
-            if not torch.allclose(given.detach().to("cpu", torch.float64), expected, rtol, 1e-9):
+            atol = 1e-9 * expected.abs().max().item() if expected.numel() else 0.0
+            if not torch.allclose(given.detach().to("cpu", torch.float64), expected, rtol, atol):
                 error_msgs.append(
                     f"{prefix}{name} belongs to a module built with other arguments: from {given.min():g} to "
                     f"{given.max():g}, but here from {expected.min():g} to {expected.max():g}; build the module with "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from asv_bench.registry import MODULES, Module, Options
-from tamt._base import Base
+from tamt._base import Base, Learnable
+
+FORMS: dict[str, Learnable] = {"fixed": False, "learnable": True, "relative": "relative"}
 
 
 class Case(NamedTuple):
@@ -24,9 +26,14 @@ class Case(NamedTuple):
         """Whether it computes with complex numbers where its input has none: itself, or the bank that it is given."""
         return self.module.complex or ("bank" in self.options and MODULES[self.options["bank"]].complex)
 
+    @property
+    def forms(self) -> tuple[Learnable, ...]:
+        """Of parameters: the expanded denominators of ``'poly'`` have no relative one."""
+        return tuple(FORMS.values())[: 2 if self.options.get("implementation") == "poly" else 3]
+
     def make(
         self,
-        learnable: bool = False,
+        learnable: Learnable = False,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         **options: Any,
@@ -52,7 +59,23 @@ def those(wanted: Callable[[Case], bool]) -> pytest.MarkDecorator:
 
 
 cases = those(lambda case: True)
-learnables = pytest.mark.parametrize("learnable", [False, True], ids=["fixed", "learnable"])
+
+
+def combinations(wanted: Callable[[Case], bool] = lambda case: True) -> Iterator[tuple[str, Case, Learnable]]:
+    """Cases in every form of their parameters, by a name for both."""
+    for name, case in CASES.items():
+        for form, learnable in FORMS.items():
+            if wanted(case) and learnable in case.forms:
+                yield f"{name}-{form}", case, learnable
+
+
+def forms_of(wanted: Callable[[Case], bool] = lambda case: True) -> pytest.MarkDecorator:
+    """Parametrize a test by some cases, each in every form."""
+    found = [pytest.param(case, learnable, id=name) for name, case, learnable in combinations(wanted)]
+    return pytest.mark.parametrize(("case", "learnable"), found)
+
+
+forms = forms_of()
 
 
 def tensors(result: Any) -> tuple[Tensor, ...]:
@@ -63,6 +86,20 @@ def constants(module: nn.Module) -> set[str]:
     """Names of the constants of a module and of those that it is made of."""
     parts = {f"{name}." if name else "": part for name, part in module.named_modules() if isinstance(part, Base)}
     return {prefix + name for prefix, part in parts.items() for name in part._constants}
+
+
+def is_step(name: str) -> bool:
+    """Whether a parameter is one of the relative form: without a dimension, and 0 by design."""
+    return name.rpartition(".")[2].startswith(("log_", "delta_", "phase"))
+
+
+def changed(module: nn.Module, factor: float = 1.07) -> dict[str, Tensor]:
+    """Another state: other filters, slopes, limits, and the constants of the design."""
+    fixed, steps = constants(module), {name for name, _ in module.named_parameters() if is_step(name)}
+    return {
+        name: tensor.detach() * (1 if name in fixed else factor) + (factor - 1 if name in steps else 0)
+        for name, tensor in module.state_dict().items()
+    }
 
 
 def steps(module: nn.Module, samples: int) -> int:

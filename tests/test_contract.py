@@ -20,9 +20,13 @@ from modules import (
     Case,
     assert_same,
     cases,
+    changed,
+    combinations,
     constants,
+    forms,
+    forms_of,
     gradients,
-    learnables,
+    is_step,
     leaves,
     loss,
     outputs,
@@ -34,26 +38,18 @@ from torch import Tensor, nn
 
 import tamt
 from asv_bench.registry import MODULES
-from tamt._base import Base
+from tamt._base import RELATIVE, Base, Learnable
 
 streams = those(lambda case: case.module.streams)
 typed = those(lambda case: case.module.typed)
-untyped = those(lambda case: not case.module.typed)
-without_complex = those(lambda case: not case.complex)
 of_any_rank = those(lambda case: case.module.frames or case.module.streams)
 
 # For what takes long: the variants, which are other ways to compute, are for the slow tests.
 thrifty = pytest.mark.parametrize(
     ("case", "learnable"),
     [
-        pytest.param(
-            case,
-            learnable,
-            marks=pytest.mark.slow if case.options else (),
-            id=f"{name}-{'learnable' if learnable else 'fixed'}",
-        )
-        for name, case in CASES.items()
-        for learnable in (False, True)
+        pytest.param(case, learnable, marks=pytest.mark.slow if case.options else (), id=name)
+        for name, case, learnable in combinations()
     ],
 )
 
@@ -67,8 +63,12 @@ def close(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: f
 
 
 def close_gradients(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    for name, e in expected.items():
-        assert (actual[name] - e).abs().max() <= tolerance * e.abs().max(), name
+    """To the peak of each or, of steps, which are all of one kind, of all: an envelope has no phase."""
+    peaks = {name: float(e.abs().max()) for name, e in expected.items() if e.numel()}
+    of_steps = max((peak for name, peak in peaks.items() if is_step(name)), default=0.0)
+    for name, peak in peaks.items():
+        bound = tolerance * (of_steps if is_step(name) else peak)
+        assert (actual[name] - expected[name]).abs().max() <= bound, name
 
 
 def test_the_registry_has_every_module() -> None:
@@ -79,7 +79,10 @@ def test_the_registry_has_every_module() -> None:
 
 @cases
 def test_state(case: Case) -> None:
-    """Keys do not depend on what is learnable, of which the class says which; a fixed module has no parameters."""
+    """Keys do not depend on what is learnable, of which the class says which; a fixed module has no parameters.
+
+    A relative one has others: real, of one dimension or more, all 0, and the design that they start from.
+    """
     learnable, fixed = case.make(learnable=True), case.make()
     assert set(learnable.state_dict()) == set(fixed.state_dict())
     parameters = {name for name, _ in learnable.named_parameters()}
@@ -88,11 +91,19 @@ def test_state(case: Case) -> None:
     if not case.options:
         assert parameters == set(case.module.learnable)
     assert [module.learnable for module in (learnable, fixed)] == [True, False]
+    if RELATIVE in case.forms:
+        relative = case.make(RELATIVE)
+        assert relative.learnable == RELATIVE
+        assert all(p.is_floating_point() and p.dim() and not p.any() for p in relative.parameters())
+        names = {name for name, _ in relative.named_parameters()}
+        assert not names & set(fixed.state_dict())
+        starts = {name for name in relative.state_dict() if name.rpartition(".")[2].startswith("design_")}
+        assert set(relative.state_dict()) == names | starts | (set(fixed.state_dict()) - parameters)
+        assert starts <= constants(relative)
 
 
-@cases
-@learnables
-def test_copies(case: Case, learnable: bool) -> None:
+@forms
+def test_copies(case: Case, learnable: Learnable) -> None:
     """In memory, pickled, in a file of the state; and a learnable module's state serves a fixed one."""
     module = case.make(learnable)
     expected = outputs(module, case)
@@ -103,24 +114,60 @@ def test_copies(case: Case, learnable: bool) -> None:
     loaded.load_state_dict(torch.load(file))
     for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), loaded):
         assert_same(outputs(twin, case), expected)
-        assert twin.learnable is learnable
-    case.make(not learnable).load_state_dict(module.state_dict())
+        assert twin.learnable == learnable
+    if learnable != RELATIVE:
+        case.make(not learnable).load_state_dict(module.state_dict())
 
 
-@cases
-def test_a_state_of_another_module_is_refused(case: Case) -> None:
-    state = case.make().state_dict()
+@forms
+def test_a_state_of_another_module_is_refused(case: Case, learnable: Learnable) -> None:
+    state = case.make(learnable).state_dict()
     name = next(iter(state))
     with pytest.raises(RuntimeError, match=f"Missing key.*{name}"):
-        case.make().load_state_dict({})
+        case.make(learnable).load_state_dict({})
     with pytest.raises(RuntimeError, match="Unexpected key"):
-        case.make().load_state_dict({**state, "other": torch.ones(1)})
+        case.make(learnable).load_state_dict({**state, "other": torch.ones(1)})
     with pytest.raises(RuntimeError, match=f"size mismatch for {name}"):
-        case.make().load_state_dict({**state, name: torch.ones(3, 1, 3)})
-    for name in constants(case.make()) & state.keys():
-        with pytest.raises(RuntimeError, match=f"{name} belongs to a module built with other arguments: from [0-9.]+ "):
-            case.make().load_state_dict({**state, name: 1.05 * state[name]})
-    case.make().load_state_dict({key: t.bfloat16() for key, t in state.items() if not t.is_complex()}, strict=False)
+        case.make(learnable).load_state_dict({**state, name: torch.ones(3, 1, 3)})
+    for name in constants(case.make(learnable)) & state.keys():
+        with pytest.raises(
+            RuntimeError, match=f"{name} belongs to a module built with other arguments: from [0-9.e-]+ "
+        ):
+            case.make(learnable).load_state_dict({**state, name: 1.05 * state[name]})
+    case.make(learnable).load_state_dict(
+        {key: t.bfloat16() for key, t in state.items() if not t.is_complex()}, strict=False
+    )
+
+
+@forms
+def test_other_forms(case: Case, learnable: Learnable) -> None:
+    """Copies of all forms hold the same quantities; a state dict of the wrong one is refused, and both are named."""
+    module = case.make(learnable, dtype=torch.float64)
+    module.load_state_dict(changed(module, 0.97))
+    quantities = module.design()
+    assert all(not t.requires_grad for t in quantities.values())
+    held = [t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())]
+    assert not {t.untyped_storage().data_ptr() for t in quantities.values()} & set(held)
+    for other in case.forms:
+        twin = module.with_learnable(other)
+        assert twin.learnable == other
+        assert set(twin.state_dict()) == set(case.make(other).state_dict())
+        assert {name for name, _ in twin.named_parameters()} == {n for n, _ in case.make(other).named_parameters()}
+        for name, value in twin.design().items():
+            assert_close(value.flatten(), quantities[name].flatten(), 1e-6)
+        loaded = case.make(other, dtype=torch.float64)
+        loaded.load_state_dict(twin.state_dict())
+        close(outputs(loaded, case), outputs(twin, case), 1e-6)
+        if bool(other) == bool(learnable):
+            close(outputs(twin, case), outputs(module, case), 1e-5)
+        if RELATIVE in (learnable, other) and other != learnable:
+            foreign, own = (next(case.make(form or True).named_parameters())[0] for form in (learnable, other))
+            refusal = rf"{foreign}.* belong to .*{own}.*\.with_learnable\({other!r}\)"
+            for strict in (True, False):
+                with pytest.raises(RuntimeError, match=refusal):
+                    case.make(other).load_state_dict(module.state_dict(), strict=strict)
+    with pytest.raises(ValueError, match="learnable must be False, True or 'relative', got None"):
+        module.with_learnable(None)
 
 
 @cases
@@ -152,19 +199,15 @@ def test_conversions_of_a_module_with_a_type(case: Case) -> None:
     assert narrowed.dtype == torch.float32
     assert_same(outputs(narrowed, inputs), outputs(narrow, inputs))
     with pytest.raises(TypeError, match=r"dtype must be torch\.float32 or torch\.float64, got torch\.float16"):
-        narrow.half()
-    with pytest.raises(TypeError, match=r"dtype must be torch\.float32 or torch\.float64, got torch\.float16"):
         case.make(dtype=torch.float16)
     with pytest.raises(TypeError, match=r"MPS has no torch\.float64; dtype must be torch\.float32 there"):
         case.make(dtype=torch.float64, device="mps")
 
 
-@untyped
-@learnables
-def test_conversions_of_a_module_without_a_type(case: Case, learnable: bool) -> None:
+@forms_of(lambda case: not case.module.typed)
+def test_conversions_of_a_module_without_a_type(case: Case, learnable: Learnable) -> None:
     """They change what it holds and nothing of what it computes."""
-    with pytest.raises(AttributeError, match="has no attribute 'dtype'"):
-        case.make().dtype  # noqa: B018
+    assert case.make().dtype is None
     for dtype in TYPES:
         inputs = case.inputs(dtype=dtype)
         expected = outputs(case.make(learnable), inputs)
@@ -172,13 +215,46 @@ def test_conversions_of_a_module_without_a_type(case: Case, learnable: bool) -> 
             outputs(converted, case.inputs(dtype=torch.float64))
             assert_same(outputs(converted, inputs), expected)
         assert all(t.dtype == torch.float64 for t in case.make(learnable).double().state_dict().values())
-    inputs = case.inputs()
-    close(outputs(case.make(learnable).half(), inputs), outputs(case.make(learnable), inputs), 2e-2)
 
 
-@cases
-@learnables
-def test_autocast(case: Case, learnable: bool) -> None:
+@forms_of(lambda case: not case.module.typed)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_type_given_to_a_module_that_needs_none(case: Case, learnable: Learnable, dtype: torch.dtype) -> None:
+    """It computes in that type whatever the input's, and gives what the input's type alone would have given."""
+    module = case.module.kind(
+        **{**case.module.options, **case.module.small, **case.options}, learnable=learnable, dtype=dtype
+    )
+    assert module.dtype == dtype
+    for given in TYPES:
+        inputs = case.inputs(dtype=given)
+        results = outputs(module, inputs)
+        assert all(y.dtype == dtype for y in results)
+        close(results, outputs(case.make(learnable).to(dtype), [t.to(dtype) for t in inputs]), 1e-12)
+    with pytest.raises(TypeError, match=r"dtype must be torch\.float32 or torch\.float64, got torch\.bfloat16"):
+        case.module.kind(dtype=torch.bfloat16)
+
+
+@forms
+@pytest.mark.parametrize("half", HALVES)
+def test_a_parents_conversion_to_a_half_type(case: Case, learnable: Learnable, half: torch.dtype) -> None:
+    """The module keeps its own type, and what it computes; the parent's other modules do not."""
+    for dtype in TYPES if case.module.typed else TYPES[:1]:
+        module, inputs = case.make(learnable, dtype=dtype), case.inputs(dtype=dtype)
+        expected, state = outputs(module, inputs), copy.deepcopy(module.state_dict())
+        parent = nn.Sequential(nn.Linear(2, 2), module).to(half)
+        assert parent[0].weight.dtype == half
+        assert_same(outputs(module, inputs), expected)
+        assert_same(list(module.state_dict().values()), list(state.values()))
+        assert all(t.real.dtype in TYPES for t in module.buffers() if t.is_floating_point())
+        narrow = {
+            name: t if t.is_complex() else t.to(half) for name, t in state.items() if name not in constants(module)
+        }
+        module.load_state_dict(narrow, strict=False, assign=True)
+        assert all(t.real.dtype == dtype for t in module.state_dict().values())
+
+
+@forms
+def test_autocast(case: Case, learnable: Learnable) -> None:
     """No matrix product is left to it, in neither pass."""
     module, given = case.make(learnable), leaves(case.inputs())
     found = []
@@ -189,9 +265,8 @@ def test_autocast(case: Case, learnable: bool) -> None:
     assert_same(*found)
 
 
-@cases
-@learnables
-def test_everything_stays_on_its_device(case: Case, learnable: bool) -> None:
+@forms
+def test_everything_stays_on_its_device(case: Case, learnable: Learnable) -> None:
     """On tensors without memory: nothing is made elsewhere, nothing is read back, forward and backward."""
     given = leaves(case.inputs())
     expected = tensors(case.make(learnable)(*given))
@@ -207,9 +282,8 @@ def test_everything_stays_on_its_device(case: Case, learnable: bool) -> None:
         assert all(t.is_meta for t in case.make(learnable).buffers())
 
 
-@without_complex
-@learnables
-def test_float32_needs_neither_float64_nor_complex(case: Case, learnable: bool, mps_safe: type) -> None:
+@forms_of(lambda case: not case.complex)
+def test_float32_needs_neither_float64_nor_complex(case: Case, learnable: Learnable, mps_safe: type) -> None:
     """Complex parameters are only read as pairs of real numbers."""
     module, given = case.make(learnable), leaves(case.inputs())
     real = [p for p in module.parameters() if not p.is_complex()]
@@ -219,14 +293,13 @@ def test_float32_needs_neither_float64_nor_complex(case: Case, learnable: bool, 
         torch.autograd.grad(loss(results), [t for t in given if t.requires_grad] + real)
 
 
-@cases
-@learnables
-def test_gradients(case: Case, learnable: bool) -> None:
+@forms
+def test_gradients(case: Case, learnable: Learnable) -> None:
     """Finite and not zero, to the signal and every parameter, in both modes of a module that is used for a while."""
     module, given = case.make(learnable), leaves(case.inputs())
     for _ in range(2):
         found = gradients(tensors(module(*given)), module, given)
-        assert len(found) > learnable
+        assert len(found) > bool(learnable)
         for name, g in found.items():
             assert g.isfinite().all(), name
             assert g.any() or (name.startswith("input") and "input 1" in found), name
@@ -235,9 +308,8 @@ def test_gradients(case: Case, learnable: bool) -> None:
         assert_same(tensors(module(*case.inputs())), outputs(module, case))
 
 
-@cases
-@learnables
-def test_silence(case: Case, learnable: bool) -> None:
+@forms
+def test_silence(case: Case, learnable: Learnable) -> None:
     """Zeros, alone and beside a signal, give finite results and gradients; streams give 0, compressed or not."""
     module = case.make(learnable)
     least = {None: 0, "db": -200, 0.3: 1e-3}[case.options.get("compression")]
@@ -254,10 +326,9 @@ def test_silence(case: Case, learnable: bool) -> None:
         assert all(g.isfinite().all() for g in gradients(results, module, given).values())
 
 
-@cases
-@learnables
+@forms
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_what_is_not_finite_stays_in_its_row(case: Case, learnable: bool, value: float) -> None:
+def test_what_is_not_finite_stays_in_its_row(case: Case, learnable: Learnable, value: float) -> None:
     """Of the signals and, where frames do not know of each other, of the frames; the other rows' gradients too."""
     module, given = case.make(learnable), leaves(case.inputs(3))
     clean = tensors(module(*given))
@@ -350,32 +421,40 @@ def test_sampling_rates(case: Case, fs: float) -> None:
             case.make(fs=fs)
 
 
-@cases
-@learnables
-def test_repr(case: Case, learnable: bool) -> None:
+@forms
+def test_repr(case: Case, learnable: Learnable) -> None:
     text = repr(case.make(learnable))
     assert text.startswith(f"{case.module.name}(")
-    assert f"learnable={learnable}" in text
+    assert f"learnable={learnable!r}" in text
     assert not case.module.typed or "dtype=torch.float32" in text
+    with pytest.raises(ValueError, match=r"learnable must be False, True or 'relative', got 'poles'"):
+        case.make("poles")
+    with pytest.raises(ValueError, match=r"learnable must be False, True or 'relative', got 1"):
+        case.make(1)
     assert repr(case.make(learnable, device="meta")) == text
     for name, value in case.options.items():
         assert f"{name}={value!r}" in text or f"({name}): {value}(" in text
 
 
-def relative(module: nn.Module, given: list[Tensor]) -> tuple[Callable[..., tuple[Tensor, ...]], list[Tensor]]:
-    """What a module computes, of factors of its inputs and parameters: so all are differentiated in steps that fit."""
+def moved(module: nn.Module, given: list[Tensor]) -> tuple[Callable[..., tuple[Tensor, ...]], list[Tensor]]:
+    """What a module computes, of factors of its inputs and parameters: so all are differentiated in steps that fit.
+
+    Parameters of the relative form are such steps themselves.
+    """
     held = {name: p.detach() for name, p in module.named_parameters()}
     constant = [t.detach() for t in given]
     counted = [i for i, t in enumerate(given) if t.requires_grad]
     peaks = [y.abs().amax().clamp(min=1e-30) for y in outputs(module, given)]
     factors = [torch.ones_like(constant[i]) for i in counted]
     factors += [torch.ones(p.shape, dtype=torch.float64) for p in held.values()]
+    added = module.learnable == RELATIVE
 
     def function(*factors: Tensor) -> tuple[Tensor, ...]:
         inputs = list(constant)
         for i, f in zip(counted, factors, strict=False):
             inputs[i] = constant[i] * f
-        state = {name: p * f for (name, p), f in zip(held.items(), factors[len(counted) :], strict=True)}
+        of_state = zip(held.items(), factors[len(counted) :], strict=True)
+        state = {name: p + (f - 1) if added else p * f for (name, p), f in of_state}
         results = tensors(torch.func.functional_call(module, state, tuple(inputs)))
         return tuple(y / peak for y, peak in zip(results, peaks, strict=True) if y.requires_grad)
 
@@ -383,11 +462,11 @@ def relative(module: nn.Module, given: list[Tensor]) -> tuple[Callable[..., tupl
 
 
 @thrifty
-def test_gradcheck(case: Case, learnable: bool) -> None:
+def test_gradcheck(case: Case, learnable: Learnable) -> None:
     """Of first and second order, along random directions."""
     module = case.make(learnable, dtype=torch.float64)
     module = module if case.module.typed else module.double()
-    function, factors = relative(module, leaves(case.inputs(dtype=torch.float64)))
+    function, factors = moved(module, leaves(case.inputs(dtype=torch.float64)))
     steps = {"eps": 1e-7, "atol": 1e-3, "rtol": 1e-3, "fast_mode": True}
     assert torch.autograd.gradcheck(function, factors, **steps)
     assert torch.autograd.gradgradcheck(function, factors, **steps)
@@ -401,17 +480,16 @@ def varying(case: Case) -> tuple[tuple[Tensor, ...], list[tuple[Tensor, ...]]]:
 
 def compilations() -> Iterator[Any]:
     """Every run compiles every learnable module up to Inductor, which takes ten seconds to a minute, and some by it."""
-    for name, case in CASES.items():
-        for learnable in (True, False):
-            for backend in ("aot_eager", "inductor"):
-                quick = learnable and not case.options and case.module.quick_to_compile == (backend == "inductor")
-                kind = "learnable" if learnable else "fixed"
-                marks = () if quick else pytest.mark.slow
-                yield pytest.param(case, learnable, backend, marks=marks, id=f"{name}-{kind}-{backend}")
+    for name, case, learnable in combinations():
+        for backend in ("aot_eager", "inductor"):
+            quick = learnable is True and not case.options and case.module.quick_to_compile == (backend == "inductor")
+            yield pytest.param(
+                case, learnable, backend, marks=() if quick else pytest.mark.slow, id=f"{name}-{backend}"
+            )
 
 
 @pytest.mark.parametrize(("case", "learnable", "backend"), list(compilations()))
-def test_compile(case: Case, learnable: bool, backend: str) -> None:
+def test_compile(case: Case, learnable: Learnable, backend: str) -> None:
     """One graph without breaks serves every number of rows and every length, forward and backward."""
     torch._dynamo.reset()
     module = case.make(learnable)
@@ -427,7 +505,7 @@ def test_compile(case: Case, learnable: bool, backend: str) -> None:
 
 
 @thrifty
-def test_export(case: Case, learnable: bool) -> None:
+def test_export(case: Case, learnable: Learnable) -> None:
     """A program for every number of rows and every length."""
     module = case.make(learnable)
     first, others = varying(case)
@@ -443,7 +521,7 @@ def test_export(case: Case, learnable: bool) -> None:
 def test_distributed_data_parallel(tmp_path: Path) -> None:
     def body() -> None:
         for name, case in CASES.items():
-            module, given = case.make(learnable=True), leaves(case.inputs())
+            module, given = case.make(case.forms[-1]), leaves(case.inputs())
             results = tensors(nn.parallel.DistributedDataParallel(module)(*given))
             assert_same([y.detach() for y in results], outputs(module, given))
             loss(results).backward()
@@ -465,10 +543,9 @@ def test_threads(case: Case) -> None:
 CUTS = [1, 99, 0, 64, 36, 200, 0]
 
 
-@streams
-@learnables
+@forms_of(lambda case: case.module.streams)
 @pytest.mark.parametrize("dtype", TYPES)
-def test_stream(case: Case, learnable: bool, dtype: torch.dtype) -> None:
+def test_stream(case: Case, learnable: Learnable, dtype: torch.dtype) -> None:
     """Chunks of any length give what the whole signal gives; with gradients; and a state outlives the process."""
     module = case.make(learnable, dtype=dtype)
     (x,) = leaves(case.inputs(4, dtype))

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from modules import CASES, Case, assert_same, cases, constants, learnables, outputs, tensors
+from modules import CASES, Case, assert_same, cases, changed, constants, forms, outputs, tensors
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import tamt
+from tamt._base import Learnable
 from tamt.ops import fft_drnl as fft_drnl_ops
 from tamt.reference import iir as reference
 
@@ -25,15 +26,6 @@ FC = [300.0, 1000.0]
 
 def differ(left: tuple[Tensor, ...], right: tuple[Tensor, ...]) -> bool:
     return any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(left, right, strict=True))
-
-
-def changed(module: nn.Module, factor: float = 1.07) -> dict[str, Tensor]:
-    """Another state: other filters, slopes, limits, and the constants of the design."""
-    fixed = constants(module)
-    return {
-        name: tensor.detach().clone() if name in fixed else tensor.detach() * factor
-        for name, tensor in module.state_dict().items()
-    }
 
 
 def expected(case: Case, state: dict[str, Tensor], **options: Any) -> tuple[Tensor, ...]:
@@ -59,10 +51,9 @@ WRITERS: dict[str, Callable[[Tensor, Tensor], Any]] = {
 }
 
 
-@cases
-@learnables
+@forms
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
-def test_writing_to_the_tensors(case: Case, learnable: bool, writer: Callable[[Tensor, Tensor], Any]) -> None:
+def test_writing_to_the_tensors(case: Case, learnable: Learnable, writer: Callable[[Tensor, Tensor], Any]) -> None:
     module = case.make(learnable=learnable).requires_grad_(False)
     before, state = outputs(module, case), changed(module)
     with torch.no_grad():
@@ -84,10 +75,11 @@ def test_vector_to_parameters(case: Case) -> None:
     assert differ(after, before)
 
 
-@cases
-@learnables
+@forms
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
-def test_copies_that_are_loaded_anew(case: Case, learnable: bool, copied: Callable[[nn.Module], nn.Module]) -> None:
+def test_copies_that_are_loaded_anew(
+    case: Case, learnable: Learnable, copied: Callable[[nn.Module], nn.Module]
+) -> None:
     module = case.make(learnable=learnable)
     first, second, third = changed(module, 1.0), changed(module, 1.03), changed(module, 1.07)
     module.load_state_dict(first)
@@ -100,10 +92,9 @@ def test_copies_that_are_loaded_anew(case: Case, learnable: bool, copied: Callab
     assert_same(outputs(module, case), expected(case, second, learnable=learnable))
 
 
-@cases
-@learnables
+@forms
 @pytest.mark.parametrize("assign", [False, True], ids=["to_empty", "assign"])
-def test_from_the_meta_device(case: Case, learnable: bool, assign: bool) -> None:
+def test_from_the_meta_device(case: Case, learnable: Learnable, assign: bool) -> None:
     source = case.make(learnable=learnable)
     state = changed(source)
     source.load_state_dict(state)
@@ -132,10 +123,9 @@ def test_constants_are_exact_after_any_conversion(case: Case) -> None:
         assert shared.get_buffer(name).is_shared(), name
 
 
-@cases
-@learnables
+@forms
 @pytest.mark.parametrize("rehearsal", ["grad", "jvp", "vmap", "fake", "dual"])
-def test_a_first_call_inside_a_transform_leaves_nothing(case: Case, learnable: bool, rehearsal: str) -> None:
+def test_a_first_call_inside_a_transform_leaves_nothing(case: Case, learnable: Learnable, rehearsal: str) -> None:
     module, inputs = case.make(learnable=learnable), case.inputs()
     first, rest = inputs[0], inputs[1:]
 
@@ -162,9 +152,8 @@ def test_a_first_call_inside_a_transform_leaves_nothing(case: Case, learnable: b
     assert_same(outputs(pickle.loads(pickle.dumps(module)), case), after)
 
 
-@cases
-@learnables
-def test_functional_call(case: Case, learnable: bool) -> None:
+@forms
+def test_functional_call(case: Case, learnable: Learnable) -> None:
     module = case.make(learnable=learnable)
     before, state = outputs(module, case), changed(module)
     with torch.no_grad():
@@ -173,10 +162,9 @@ def test_functional_call(case: Case, learnable: bool) -> None:
     assert_same(outputs(module, case), before)
 
 
-@cases
-@learnables
+@forms
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_the_default_type_does_not_matter(case: Case, dtype: torch.dtype, learnable: bool) -> None:
+def test_the_default_type_does_not_matter(case: Case, dtype: torch.dtype, learnable: Learnable) -> None:
     """Neither at construction nor in a call: loaders of large models change it around both."""
     usual, inputs = case.make(learnable), case.inputs()
     wanted = tensors(usual(*inputs))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tamt._arguments import check_floating, check_sampling_rate
-from tamt._base import DESIGN, Base, computing_type
+from tamt._base import DESIGN, Base, Learnable
 from tamt._memo import Memo, readable
 from tamt.ops.product import product
 from tamt.scales import erb_bandwidth, erbrate2f, erbrate_positions
@@ -40,11 +40,15 @@ class ERBIntegration(Base):
         Lowest centre frequency and the one that the highest reaches at least, in Hz, ``0 <= f_min < f_max``.
     erb_step : float
         Distance of the centres on the scale of ``f2erbrate``, greater than 0.
-    learnable : bool
-        Whether ``integration_weights`` and ``bandwidth_scale`` are parameters. The edge of a band then cuts its bin in
-        proportion, each bin standing for :math:`[f - \Delta f/2, f + \Delta f/2]`: that can be differentiated.
+    learnable : bool or 'relative'
+        Whether ``integration_weights`` and ``bandwidth_scale`` are parameters, or, ``'relative'``, the logarithms
+        ``log_integration_weights`` (n,) and ``log_bandwidth_scale`` (1,), which are 0 by design. The edge of a band
+        then cuts its bin in proportion, each bin standing for :math:`[f - \Delta f/2, f + \Delta f/2]`: that can be
+        differentiated.
     device : torch.device, optional
         Where the tensors are made.
+    dtype : torch.float32 or torch.float64, optional
+        Computing type; by default the input's own, half types in float32.
 
     Attributes
     ----------
@@ -97,11 +101,12 @@ class ERBIntegration(Base):
         f_min: float = 50.0,
         f_max: float = 15000.0,
         erb_step: float = 0.25,
-        learnable: bool = False,
+        learnable: Learnable = False,
         *,
         device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(learnable, device)
+        super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
         self.fs = fs
         self.f_min = f_min
@@ -144,7 +149,7 @@ class ERBIntegration(Base):
                 f"psd must have shape (..., n_bins) for freqs of shape (n_bins,), got {tuple(psd.shape)} and "
                 f"{tuple(freqs.shape)}"
             )
-        dtype = computing_type(psd)
+        dtype = self.computing_type(psd)
         psd = psd.to(dtype)
         negative = psd.detach().amin(-1, keepdim=True) < 0
         if readable(negative) and negative.any():
@@ -167,7 +172,7 @@ class ERBIntegration(Base):
         """Arguments, for ``print``."""
         return (
             f"{self.n_erb_bands} bands, fs={self.fs}, f_min={self.f_min}, f_max={self.f_max}, "
-            f"erb_step={self.erb_step}, learnable={self.learnable}"
+            f"erb_step={self.erb_step}, learnable={self.learnable!r}"
         )
 
     def _grid(self, freqs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

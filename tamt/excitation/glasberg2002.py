@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tamt._arguments import check_floating, check_sampling_rate
-from tamt._base import DESIGN, Base, computing_type
+from tamt._base import DESIGN, Base, Learnable
 from tamt.ops.spreading import spreading
 from tamt.scales import erbrate2f, erbrate_positions
 from tamt.shared.spreading import MIN_SLOPE
@@ -39,10 +39,14 @@ class ExcitationPattern(Base):
         Lowest centre frequency and the one that the highest reaches at least, in Hz, ``0 <= f_min < f_max <= fs/2``.
     erb_step : float
         Distance of the bands on the scale of ``f2erbrate``, greater than 0.
-    learnable : bool
-        Whether the four numbers of the slopes are parameters (else buffers of the same names).
+    learnable : bool or 'relative'
+        Whether the four numbers of the slopes are parameters (else buffers of the same names). ``'relative'``:
+        parameters (1,) that are 0 by design take their place, ``log_upper_slope_base`` and so on, the logarithms of
+        their ratios to the design.
     device : torch.device, optional
         Where the tensors are made.
+    dtype : torch.float32 or torch.float64, optional
+        Computing type; by default the input's own, half types in float32.
 
     Attributes
     ----------
@@ -97,11 +101,12 @@ class ExcitationPattern(Base):
         f_min: float = 50.0,
         f_max: float = 15000.0,
         erb_step: float = 0.25,
-        learnable: bool = False,
+        learnable: Learnable = False,
         *,
         device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(learnable, device)
+        super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
         if f_max > fs / 2:
             raise ValueError(f"f_max must not exceed fs/2 = {fs / 2:g} Hz, got {f_max} Hz")
@@ -136,7 +141,7 @@ class ExcitationPattern(Base):
         check_floating("E", E)
         if E.dim() < 1 or E.shape[-1] != self.n_erb_bands:
             raise ValueError(f"E must have shape (..., {self.n_erb_bands}), got {tuple(E.shape)}")
-        dtype = computing_type(E)
+        dtype = self.computing_type(E)
         return spreading(
             E.to(dtype),
             self.upper_slope_base.to(dtype),
@@ -160,5 +165,5 @@ class ExcitationPattern(Base):
         """Arguments, for ``print``."""
         return (
             f"{self.n_erb_bands} bands, fs={self.fs}, f_min={self.f_min}, f_max={self.f_max}, "
-            f"erb_step={self.erb_step}, learnable={self.learnable}"
+            f"erb_step={self.erb_step}, learnable={self.learnable!r}"
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tamt._arguments import check_floating
-from tamt._base import DESIGN, Base
+from tamt._base import DESIGN, Base, Learnable
 from tamt._memo import Memo
 from tamt.ops.roex import roex, roex_weights
 from tamt.scales import erbrate2f, roex_slope
@@ -37,10 +37,11 @@ class Moore2016ExcitationPattern(Base):
         First channel, last possible channel and distance on the ERB-rate scale of :func:`tamt.f2erbrate`.
     spreading_limit_octaves : float
         Components further than this from a channel, or from each other in :math:`X`, do not count.
-    learnable : bool
-        Whether ``level_dep_factor`` is a parameter (else a buffer of that name).
-    dtype : torch.float32 or torch.float64
-        Computing type; inputs of another floating type are converted.
+    learnable : bool or 'relative'
+        Whether ``level_dep_factor`` is a parameter (else a buffer of that name). ``'relative'``: the parameter is
+        ``log_level_dep_factor`` (1,), the logarithm of the ratio to the design, 0.35.
+    dtype : torch.float32 or torch.float64, optional
+        Computing type, by default float32; inputs of another floating type are converted.
     device : torch.device, optional
         Where the tensors are made.
 
@@ -98,12 +99,12 @@ class Moore2016ExcitationPattern(Base):
         erb_upper: float = 39.0,
         erb_step: float = 0.25,
         spreading_limit_octaves: float = 4.0,
-        learnable: bool = False,
-        dtype: torch.dtype = torch.float32,
+        learnable: Learnable = False,
+        dtype: torch.dtype | None = None,
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__(learnable, device, dtype)
+        super().__init__(learnable, device, torch.float32 if dtype is None else dtype)
         if not 0 < erb_lower < erb_upper < math.inf:
             raise ValueError(
                 f"erb_lower and erb_upper must satisfy 0 < erb_lower < erb_upper, got {erb_lower} and {erb_upper}"
@@ -145,12 +146,12 @@ class Moore2016ExcitationPattern(Base):
         """
         check_floating("freqs", freqs)
         check_floating("levels", levels)
-        freqs, limit, weights = freqs.to(self.dtype), self.spreading_limit_octaves, None
+        freqs, limit, weights = freqs.to(self._held_type), self.spreading_limit_octaves, None
         if freqs.dim() == 1 < levels.dim():
             weights = self._weights.get(partial(roex_weights, limit=limit), freqs)
         return roex(
             freqs,
-            levels.to(self.dtype),
+            levels.to(self._held_type),
             self.fc_channels,
             self.p_channels,
             self.level_dep_factor.clamp(0, 1),
@@ -163,5 +164,6 @@ class Moore2016ExcitationPattern(Base):
         """Arguments, for ``print``."""
         return (
             f"{self.n_channels} channels {self.erb_lower:g} ... {self.erb_upper:g} ERB in steps of {self.erb_step:g}, "
-            f"spreading_limit_octaves={self.spreading_limit_octaves:g}, learnable={self.learnable}, dtype={self.dtype}"
+            f"spreading_limit_octaves={self.spreading_limit_octaves:g}, learnable={self.learnable!r}, "
+            f"dtype={self.dtype}"
         )

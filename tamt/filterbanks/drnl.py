@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tamt._arguments import centre_frequencies, check_count, check_sampling_rate, real_numbers, vector
-from tamt._base import DESIGN, Base
+from tamt._base import DESIGN, Base, Learnable
 from tamt._memo import Memo
 from tamt.design.drnl import DRNLSections
 from tamt.design.sections import modal_response
@@ -59,11 +59,12 @@ class DRNLFilterbank(Base):
     model : {'paulick2024', 'jepsen2008'}
         Orders of the filters. ``'paulick2024'``: gammatones of order 2, 4 low-passes in the linear path and 1 in the
         other. ``'jepsen2008'``: order 3, 4 and 3 low-passes.
-    learnable : bool
+    learnable : bool or 'relative'
         Whether ``CF_lin BW_lin g CF_nlin BW_nlin a b c`` are parameters (else buffers of the same names). The filters
-        follow them.
-    dtype : torch.float64 or torch.float32
-        Computing type; signals of another floating type are converted.
+        follow them. ``'relative'``: parameters (F,) that are 0 by design take their place, ``log_CF_lin`` and so on,
+        the logarithms of their ratios to the design. Ordinary optimisers can learn these.
+    dtype : torch.float32 or torch.float64, optional
+        Computing type, by default float64; signals of another floating type are converted.
     device : torch.device, optional
         Where the tensors are made.
 
@@ -132,12 +133,12 @@ class DRNLFilterbank(Base):
         n_channels: int = 50,
         subject: str = "NH",
         model: str = "paulick2024",
-        learnable: bool = False,
-        dtype: torch.dtype = torch.float64,
+        learnable: Learnable = False,
+        dtype: torch.dtype | None = None,
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__(learnable, device, dtype)
+        super().__init__(learnable, device, torch.float64 if dtype is None else dtype)
         check_sampling_rate(fs)
         check_count("n_channels", n_channels)
         if subject not in SUBJECTS:
@@ -220,7 +221,7 @@ class DRNLFilterbank(Base):
             :math:`\mathrm{GT}_\mathrm{nlin}^2\,\mathrm{LP}^m_\mathrm{nlin}`.
         """
         linear, front, back = self._sections()
-        cycles = vector("f", f, self.dtype, self.fc.device) / self.fs
+        cycles = vector("f", f, self._held_type, self.fc.device) / self.fs
         return modal_response(linear, cycles), modal_response(front, cycles) * modal_response(back, cycles)
 
     def io_function(
@@ -242,8 +243,8 @@ class DRNLFilterbank(Base):
         Tensor (K, L), or (L,) for a number ``fc``
             Output levels: root mean square of the channel whose frequency is the tone's, in dB re 1 m/s.
         """
-        levels = vector("levels", levels, self.dtype, self.fc.device, "L")
-        wanted = self.fc if fc is None else real_numbers("fc", fc, self.dtype, self.fc.device)
+        levels = vector("levels", levels, self._held_type, self.fc.device, "L")
+        wanted = self.fc if fc is None else real_numbers("fc", fc, self._held_type, self.fc.device)
         if wanted.dim() > 1:
             raise ValueError(f"fc must be a number or have shape (K,), got {tuple(wanted.shape)}")
         amplitude = math.sqrt(2) * 10 ** (levels / 20)
@@ -278,7 +279,7 @@ class DRNLFilterbank(Base):
         low, high = self._span
         return (
             f"{self.num_channels} channels {low:.1f} ... {high:.1f} Hz, fs={self.fs}, subject={self.subject!r}, "
-            f"model={self.model!r}, learnable={self.learnable}, dtype={self.dtype}"
+            f"model={self.model!r}, learnable={self.learnable!r}, dtype={self.dtype}"
         )
 
     def _sections(self) -> DRNLSections:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tamt._arguments import check_count
+from tamt._base import Learnable
 from tamt.filterbanks.drnl import FILTERS, MODELS, STICK, DRNLFilterbank
 from tamt.ops.fft_drnl import fft_drnl, filter_spectra
 from tamt.ops.fft_drnl_frames import fft_drnl_frames
@@ -26,8 +27,9 @@ class FastDRNLFilterbank(DRNLFilterbank):
     ----------
     fc, fs, n_channels, subject, model, dtype, device
         As for :class:`DRNLFilterbank`.
-    learnable : bool
-        Whether ``a``, ``b`` and ``c`` are parameters; all other tensors are buffers.
+    learnable : bool or 'relative'
+        Whether ``a``, ``b`` and ``c`` are parameters, or ``log_a``, ``log_b`` and ``log_c``, as for
+        :class:`DRNLFilterbank`; all other tensors are buffers.
     ir_length : int
         Samples of the impulse responses: longer is more accurate and slower.
 
@@ -54,8 +56,8 @@ class FastDRNLFilterbank(DRNLFilterbank):
         n_channels: int = 50,
         subject: str = "NH",
         model: str = "paulick2024",
-        learnable: bool = False,
-        dtype: torch.dtype = torch.float64,
+        learnable: Learnable = False,
+        dtype: torch.dtype | None = None,
         ir_length: int = 4096,
         *,
         device: torch.device | str | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -12,16 +12,17 @@ from torch import Tensor
 
 from tamt._arguments import centre_frequencies, check_count, check_sampling_rate, vector
 from tamt._arithmetic import complex_divide, complex_multiply
-from tamt._base import DESIGN, Base
+from tamt._base import DESIGN, RELATIVE, Base, Learnable, log_ratio, whole
 from tamt._memo import Memo, readable
 from tamt.design.gammatone import (
+    MAX_DECAY,
     check_gammatone,
     expanded_denominator,
     feedback_map,
     gammatone_betamul,
     gammatone_design,
 )
-from tamt.design.poles import pole_design, split_design, stable_denominator
+from tamt.design.poles import MIN_DECAY, pole_design, split_design, stable_denominator
 from tamt.design.sections import scaled_cascade, section_gain
 from tamt.ops.filter_frames import filter_frames
 from tamt.ops.iir import analytic, filtered
@@ -29,6 +30,8 @@ from tamt.ops.onepole_rows import onepole_rows
 from tamt.scales import erbspacebw
 
 MAX_POLE_MAG = 0.9
+
+STEPS = ("log_bandwidth", "log_frequency", "log_gain", "phase")
 
 
 class GammatoneFilterbank(Base):
@@ -50,10 +53,13 @@ class GammatoneFilterbank(Base):
         Bandwidth parameter in units of ``audfiltbw(fc)``; by default
         :math:`((n-1)!)^2 / (\pi (2n-2)! 2^{-(2n-2)})`, 1.0186 for order 4, for which the equivalent rectangular
         bandwidth of the filter is ``audfiltbw(fc)``.
-    learnable : bool
-        Whether the filter tensors are parameters (else buffers of the same names).
-    dtype : torch.float32 or torch.float64
-        Computing type; signals of another floating type are converted.
+    learnable : bool or 'relative'
+        Whether the filter tensors are parameters (else buffers of the same names). ``'relative'``, for ``'sos'``: four
+        real parameters (F,) that are 0 by design take their place, ``log_bandwidth``, ``log_frequency`` and
+        ``log_gain``, logarithms of the ratios of :math:`\phi`, :math:`\theta` and :math:`|g|` to those of the design,
+        and ``phase``, the angle of :math:`g` in radians. Ordinary optimisers can learn these.
+    dtype : torch.float32 or torch.float64, optional
+        Computing type, by default float32; signals of another floating type are converted.
     implementation : {'sos', 'poly'}
         ``'sos'``: the exact cascade of n first-order complex sections; tensors ``poles`` (F,) and ``gains`` (F,),
         complex. ``'poly'``: the same filter with an expanded denominator after limiting :math:`|p|` to 0.9 (legacy);
@@ -79,8 +85,9 @@ class GammatoneFilterbank(Base):
     Notes
     -----
     A learnt pole outside the unit circle is used scaled back to just inside it; one at 0 gives :math:`2\,\mathrm{Re}\{g
-    x\}`. In ``'poly'`` ``a[:, 0]`` must not be 0, nor so small that what is divided by it overflows: a ValueError where
-    data can be looked at, on the CPU outside of compiled code; elsewhere the channel's output is NaN.
+    x\}`. Of ``'relative'`` filters :math:`\phi` is used within [1e-5, 36]. In ``'poly'`` ``a[:, 0]`` must not be 0, nor
+    so small that what is divided by it overflows: a ValueError where data can be looked at, on the CPU outside of
+    compiled code; elsewhere the channel's output is NaN.
 
     The gain :math:`g` has to be in the range of ``dtype``, which limits ``n`` for narrow filters: to 13 in float32 at
     20 Hz and 192 kHz, beyond 130 in float64.
@@ -117,6 +124,7 @@ class GammatoneFilterbank(Base):
     _design: Tensor
     _expansion: Tensor
     _to_feedback: Tensor
+    design_gain: Tensor
 
     def __init__(
         self,
@@ -124,12 +132,13 @@ class GammatoneFilterbank(Base):
         fs: float,
         n: int = 4,
         betamul: float | None = None,
-        learnable: bool = False,
-        dtype: torch.dtype = torch.float32,
+        learnable: Learnable = False,
+        dtype: torch.dtype | None = None,
         implementation: str = "sos",
         *,
         device: torch.device | str | None = None,
     ) -> None:
+        dtype = torch.float32 if dtype is None else dtype
         super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
         check_count("n", n)
@@ -153,17 +162,17 @@ class GammatoneFilterbank(Base):
             poles = exact.to(dtype.to_complex())
             # Filters are computed from the step between their tensors and what those are rounded to here.
             if implementation == "sos":
-                tensors = {"poles": poles, "gains": gain.to(poles.dtype)}
+                tensors = {"poles": poles, "gains": gain.to(exact.dtype)}
                 derived = {}
             else:
                 a = expanded_denominator(exact, self.n).to(poles.dtype)
                 tensors = {"b": gain[:, None].to(poles.dtype), "a": a}
                 derived = {"_expansion": a[:, 1:].to(exact.dtype), "_to_feedback": feedback_map(exact, self.n)}
             design = pole_design(poles, decay, frequency)
-        self.register_state(tensors)
         for name, value in {"fc": centre, **derived}.items():
             self.register_constant(name, value)
         self.register_constant("_design", design, form=split_design)
+        self.register_state(tensors)
         self._span = centre[0].item(), centre[-1].item()
 
     @property
@@ -228,7 +237,7 @@ class GammatoneFilterbank(Base):
         -------
         Tensor (F, K), complex
         """
-        f = vector("f", f, self.dtype, self.fc.device)
+        f = vector("f", f, self._held_type, self.fc.device)
         cycles = torch.stack((f, -f)) / self.fs  # the second row gives the conjugate pole's part
         rows = self._rows()
         (decay, frequency, frequency_low), gain = rows[:, :3].unbind(1), rows[:, 3:5]
@@ -251,16 +260,41 @@ class GammatoneFilterbank(Base):
         """The first ``length`` samples of every channel's impulse response: (F, length)."""
         if length < 1:
             raise ValueError(f"length must be at least 1, got {length}")
-        impulse = torch.zeros(length, dtype=self.dtype, device=self.fc.device)
+        impulse = torch.zeros(length, dtype=self._held_type, device=self.fc.device)
         impulse[0] = 1
         return self(impulse)
+
+    def design(self) -> dict[str, Tensor]:
+        r"""Filters as they are now.
+
+        Returns
+        -------
+        dict of Tensor
+            Detached copies, whatever the form of the parameters (``learnable``): ``poles`` and ``gains`` (F,), complex,
+            and of the same filters ``fc`` (F,), centre frequencies in Hz; ``bandwidth`` (F,), :math:`\mathrm{betamul}\,
+            \mathrm{audfiltbw}(f_c)` by design, in Hz; ``erb`` (F,), equivalent rectangular bandwidths in Hz; ``gain``
+            (F,), gains at the centre, 1 by design; ``phase`` (F,), angles of :math:`g` in radians. Of ``'poly'``, whose
+            denominators need not be powers, ``b`` (F, 1) and ``a`` (F, n+1) alone.
+        """
+        held = super().design()
+        if self.implementation == "poly":
+            return held
+        decay, high, low, *gain = whole(self._onepole().detach()).unbind(1)
+        gains, bandwidth = torch.complex(*gain) / 2, decay * (self.fs / (2 * math.pi))
+        return held | {
+            "fc": (high + low).abs() * self.fs,
+            "bandwidth": bandwidth,
+            "erb": bandwidth / gammatone_betamul(self.n),
+            "gain": gains.abs() / (-torch.expm1(-decay)) ** self.n,
+            "phase": gains.angle(),
+        }
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
         low, high = self._span
         return (
             f"{self.num_channels} channels {low:.1f} ... {high:.1f} Hz, fs={self.fs}, n={self.n}, "
-            f"betamul={self.betamul:.4f}, learnable={self.learnable}, dtype={self.dtype}, "
+            f"betamul={self.betamul:.4f}, learnable={self.learnable!r}, dtype={self.dtype}, "
             f"implementation={self.implementation!r}"
         )
 
@@ -271,14 +305,63 @@ class GammatoneFilterbank(Base):
 
     def _rows(self) -> Tensor:
         """Coefficients of every channel as the engine takes them."""
-        if self.implementation == "sos":
-            return self._memo.get(partial(_sos_rows, order=self.n), self.poles, self.gains, self._design)
-        compute = partial(_poly_rows, stable=self.learnable)
-        return self._memo.get(compute, self.b, self.a, self._design, self._expansion, self._to_feedback)
+        if self.implementation == "poly":
+            compute = partial(_poly_rows, stable=bool(self.learnable))
+            return self._memo.get(compute, self.b, self.a, self._design, self._expansion, self._to_feedback)
+        onepole, tensors = self._onepole_of()
+        return self._memo.get(partial(_scaled, onepole=onepole, order=self.n), *tensors)
+
+    def _onepole(self) -> Tensor:
+        """Decay, frequency (high, low) and twice the gain (re, im) of the channels of ``'sos'``: (F, 5)."""
+        onepole, tensors = self._onepole_of()
+        return onepole(*tensors)
+
+    def _onepole_of(self) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
+        """The function that gives these, and its arguments."""
+        if self.learnable == RELATIVE:
+            return _relative_onepole, (*(self.step(name) for name in STEPS), self._design, self.design_gain)
+        return _given_onepole, (self.poles, self.gains, self._design)
+
+    def _computed(self, name: str) -> Tensor:
+        decay, high, low, re, im = self._onepole().unbind(1)
+        if name == "gains":
+            return torch.complex(re, im) / 2
+        return torch.polar(torch.exp(-decay), 2 * math.pi * (high + low))
+
+    def _hold_steps(self, tensors: dict[str, Tensor]) -> None:
+        if self.implementation == "poly":
+            raise ValueError("learnable must be False or True for implementation 'poly', got 'relative'; 'sos' has it")
+        with DESIGN:
+            design = split_design(self.constant("_design"), torch.float64)
+            poles, gains = (tensors[name].to(DESIGN, torch.complex128) for name in ("poles", "gains"))
+            decay, high, low, *_ = _given_onepole(poles, gains, design).unbind(1)
+            now = {"decay": decay, "frequency": -(high + low), "gain": gains.abs()}
+            by_design = design[:, 2], -design[:, 3:].sum(1), self._quantities["gains"].design.abs()
+            for step, (name, value), start in zip(STEPS, now.items(), by_design, strict=False):
+                self.register_step(step, log_ratio(f"the {name} of a filter", value, start), name, start)
+            self.register_step("phase", gains.angle())
+
+    def _step_names(self) -> list[str]:
+        return [] if self.implementation == "poly" else list(STEPS)
 
 
-def _sos_rows(poles: Tensor, gains: Tensor, design: Tensor, order: int) -> Tensor:
-    rows = onepole_rows(torch.view_as_real(poles), torch.view_as_real(gains), design)
+def _given_onepole(poles: Tensor, gains: Tensor, design: Tensor) -> Tensor:
+    return onepole_rows(torch.view_as_real(poles), torch.view_as_real(gains), design)
+
+
+def _relative_onepole(
+    log_bandwidth: Tensor, log_frequency: Tensor, log_gain: Tensor, phase: Tensor, design: Tensor, gain: Tensor
+) -> Tensor:
+    decay, high, low = design[:, 2:].unbind(1)
+    least, most = (MIN_DECAY / decay).log().clamp(max=0), (MAX_DECAY / decay).log().clamp(min=0)
+    decay = decay * log_bandwidth.clamp(least, most).exp()
+    move, gain = log_frequency.expm1(), 2 * gain * log_gain.exp()
+    return torch.stack((decay, high, low + (high * move + low * move), gain * phase.cos(), gain * phase.sin()), 1)
+
+
+def _scaled(*tensors: Tensor, onepole: Callable[..., Tensor], order: int) -> Tensor:
+    """Rows of the engine, which takes the gains of high orders apart."""
+    rows = onepole(*tensors)
     return torch.cat((rows[:, :3], scaled_cascade(rows[:, 0], rows[:, 3:], None, order)[0]), 1) if order > 8 else rows
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tamt._arguments import as_signal, check_count
-from tamt._base import DESIGN, Base
+from tamt._base import DESIGN, Base, Learnable
 from tamt.ops.compaction import compaction
 from tamt.ops.windowed_dft import dft_tables, windowed_dft
 
@@ -43,11 +43,13 @@ class Moore2016Spectrum(Base):
         Time from one frame to the next in ms.
     db_max : float
         Level of a tone of amplitude 1 in dB SPL.
-    learnable : bool
+    learnable : bool or 'relative'
         Whether ``freq_limits``, ``threshold_max_minus`` and ``threshold_absolute`` are parameters (else buffers of the
-        same names). Limits and thresholds are smooth then, see the notes.
-    dtype : torch.float32 or torch.float64
-        Computing type; signals of another floating type are converted.
+        same names). Limits and thresholds are smooth then, see the notes. ``'relative'``: parameters that are 0 by
+        design take their place, ``log_freq_limits`` (6, 2), the logarithm of the ratio to the limits by design, and
+        ``delta_threshold_max_minus`` and ``delta_threshold_absolute`` (1,), differences in dB.
+    dtype : torch.float32 or torch.float64, optional
+        Computing type, by default float32; signals of another floating type are converted.
     max_components : int, optional
         Length C of the lists; of fuller frames the strongest components are kept. If not given, C is what the fullest
         frame of the call needs, which is read back from the device.
@@ -110,13 +112,14 @@ class Moore2016Spectrum(Base):
         fs: float = FS,
         segment_duration: int = 1,
         db_max: float = 93.98,
-        learnable: bool = False,
-        dtype: torch.dtype = torch.float32,
+        learnable: Learnable = False,
+        dtype: torch.dtype | None = None,
         max_components: int | None = None,
         joint_threshold: bool = False,
         *,
         device: torch.device | str | None = None,
     ) -> None:
+        dtype = torch.float32 if dtype is None else dtype
         super().__init__(learnable, device, dtype)
         if fs != FS:
             raise ValueError(f"fs must be {FS} Hz, got {fs}")
@@ -133,7 +136,7 @@ class Moore2016Spectrum(Base):
         self.hop = FS // 1000 * self.segment_duration
         values = {"freq_limits": LIMITS, "threshold_max_minus": 60.0, "threshold_absolute": -30.0}
         tensors = {name: torch.tensor(value, dtype=dtype, device=DESIGN) for name, value in values.items()}
-        self.register_state(tensors)
+        self.register_state(tensors, levels=("threshold_max_minus", "threshold_absolute"))
         self.follow("freq_limits", tensors["freq_limits"])
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -175,13 +178,13 @@ class Moore2016Spectrum(Base):
         """Arguments, for ``print``."""
         return (
             f"fs={self.fs}, segment_duration={self.segment_duration}, db_max={self.db_max}, "
-            f"learnable={self.learnable}, dtype={self.dtype}, max_components={self.max_components}, "
+            f"learnable={self.learnable!r}, dtype={self.dtype}, max_components={self.max_components}, "
             f"joint_threshold={self.joint_threshold}"
         )
 
     def _analysed(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Intensities (2, B, S, F) of both ears, what relevant ones are above, and the largest (2, B, S)."""
-        audio = as_signal(audio, self.dtype)
+        audio = as_signal(audio, self._held_type)
         if audio.dim() != 3 or audio.shape[1] != 2:
             raise ValueError(f"audio must have shape (B, 2, N), got {tuple(audio.shape)}")
         if audio.shape[2] < FRAME + self.hop:
@@ -196,7 +199,7 @@ class Moore2016Spectrum(Base):
         if self.joint_threshold:
             peak = peak.amax(0, keepdim=True).expand(peak.shape)
         threshold = torch.maximum(peak * 10 ** (-self.threshold_max_minus / 10), 10 ** (self.threshold_absolute / 10))
-        threshold = threshold.clamp_max(torch.finfo(self.dtype).max)  # what is infinite is above it
+        threshold = threshold.clamp_max(torch.finfo(self._held_type).max)  # what is infinite is above it
         return intensity, MARGIN * threshold if self.learnable else threshold, peak
 
     def _band_weights(self) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tamt._arguments import as_signal, check_sampling_rate, real_numbers
-from tamt._base import DESIGN, Base, computing_type, unchanged
+from tamt._base import DESIGN, Base, Learnable, unchanged
 from tamt.ops.frames import frames, group_means
 from tamt.ops.product import product
 
@@ -46,14 +46,17 @@ class MultiResolutionFFT(Base):
         from long to short.
     hop_fraction : float
         Hop in window lengths, in (0, 1].
-    learnable : bool
+    learnable : bool or 'relative'
         Whether ``freq_thresholds`` is a parameter. Neighbouring windows then fade into each other around their
-        threshold, over one bin of the shorter; elsewhere the result is that of the fixed module.
+        threshold, over one bin of the shorter; elsewhere the result is that of the fixed module. ``'relative'``: the
+        parameter is ``log_freq_thresholds`` (K-1,), the logarithm of the ratio to the thresholds by design.
     freq_thresholds : Tensor (K-1,), array or list, optional
         Band limits in Hz for K windows, in (0, fs/2), used in rising order; by default the first K-1 of
         ``[500, 1000, 2000, 4000, 8000]``, of which those above fs/2 leave their windows without a band.
     device : torch.device, optional
         Where the tensors are made.
+    dtype : torch.float32 or torch.float64, optional
+        Computing type; by default the input's own, half types in float32.
 
     Attributes
     ----------
@@ -101,12 +104,13 @@ class MultiResolutionFFT(Base):
         fs: float = 32000,
         window_lengths: Sequence[int] | None = None,
         hop_fraction: float = 0.5,
-        learnable: bool = False,
+        learnable: Learnable = False,
         freq_thresholds: Tensor | Sequence[float] | None = None,
         *,
         device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(learnable, device)
+        super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
         lengths = _checked_lengths(WINDOW_LENGTHS if window_lengths is None else window_lengths)
         if not 0 < hop_fraction <= 1:
@@ -147,7 +151,7 @@ class MultiResolutionFFT(Base):
         freqs : Tensor (n_bins,)
             Frequencies in Hz, from 0 to fs/2.
         """
-        x = as_signal(signal, computing_type(signal))
+        x = as_signal(signal, self.computing_type(signal))
         if x.dim() > 2:
             raise ValueError(f"the signal must have shape (B, T) or (T,), got {tuple(x.shape)}")
         longest = self.window_lengths[0]
@@ -182,7 +186,7 @@ class MultiResolutionFFT(Base):
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
-        return f"fs={self.fs}, hop_fraction={self.hop_fraction}, learnable={self.learnable}"
+        return f"fs={self.fs}, hop_fraction={self.hop_fraction}, learnable={self.learnable!r}"
 
     def _mixed(self, parts: list[Tensor], freqs: Tensor) -> Tensor:
         """Spectra of all windows, faded from each to the next around their threshold."""
