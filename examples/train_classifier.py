@@ -39,7 +39,7 @@ import tamt
 FS = 16000
 CLASSES = "rising chirp", "falling chirp", "harmonic complex", "noise band"
 LEARNABLE: dict[str, Any] = {"fixed": False, "true": True, "relative": "relative"}
-HARMONICS = 26  # of 150 Hz below 4 kHz, the lowest and highest that :func:`make_sounds` knows
+HARMONICS = 20  # of 200 Hz below 4 kHz, the lowest and highest that :func:`make_sounds` knows
 VALIDATION = 2**40  # index of the first sound of the validation set; no training gets there
 MAX_NORM = 1.0  # of the gradients
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
@@ -92,7 +92,7 @@ class Settings:
     high: float = 7500.0
     learnable: str = "relative"
     bandwidth: float = 1.0
-    lr: float = 3e-3
+    lr: float = 5e-3
     seed: int = 0
     validation: int = 256
     report_every: int = 50
@@ -238,7 +238,7 @@ def make_sounds(
     time = torch.arange(samples, device=device) / FS
     duration = seconds * (0.4 + 0.6 * length)
     start = place * (seconds - duration)
-    centre, octaves, f0 = 500 * 4**middle, 1 + width, 150 * 2.5**pitch
+    centre, octaves, f0 = 500 * 4**middle, 1 + width, 200 * 2.5**pitch
     low, high = centre / 2 ** (octaves / 2), centre * 2 ** (octaves / 2)
     level, noise_level = -40 + 30 * loud, -20 + 25 * ratio
 
