@@ -66,6 +66,8 @@ class Settings:
         Bandwidth of the filters at the start in units of normal ears'.
     lr : float
         Highest learning rate.
+    filter_lr : float, optional
+        That of the filters, by default ``lr`` for relative parameters and ``lr / 30`` for poles.
     seed : int
         Of sounds and weights.
     validation : int
@@ -93,6 +95,7 @@ class Settings:
     learnable: str = "relative"
     bandwidth: float = 1.0
     lr: float = 5e-3
+    filter_lr: float | None = None
     seed: int = 0
     validation: int = 256
     report_every: int = 50
@@ -305,13 +308,16 @@ def optimiser(model: Classifier, settings: Settings) -> tuple[torch.optim.AdamW,
     ``learnable=True``, are close to the unit circle and want a small rate and no decay; gains then stay what they are.
     """
     bank = model.cochleagram.bank
+    filter_lr = settings.lr / (30 if settings.learnable == "true" else 1)
+    if settings.filter_lr is not None:
+        filter_lr = settings.filter_lr
     groups: list[dict[str, Any]] = [{"params": [*model.network.parameters(), *model.output.parameters()]}]
     if settings.learnable == "relative":
         bank.phase.requires_grad_(False)
-        groups[0]["params"] += [bank.log_bandwidth, bank.log_frequency, bank.log_gain]
+        groups.append({"params": [bank.log_bandwidth, bank.log_frequency, bank.log_gain], "lr": filter_lr})
     elif settings.learnable == "true":
         bank.gains.requires_grad_(False)
-        groups.append({"params": [bank.poles], "lr": settings.lr / 30, "weight_decay": 0.0})
+        groups.append({"params": [bank.poles], "lr": filter_lr, "weight_decay": 0.0})
     rise = math.ceil(settings.steps / 10)
 
     def factor(step: int) -> float:
@@ -364,8 +370,7 @@ class Training:
         self.network: nn.Module = self.model
         if here.world > 1:
             devices = [here.device] if here.device.type == "cuda" else None
-            # The buffers are constants, which need not be sent around.
-            self.network = DistributedDataParallel(self.model, devices, broadcast_buffers=False)
+            self.network = DistributedDataParallel(self.model, devices)
 
     def sounds(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Sounds and labels of these indices."""
@@ -573,6 +578,7 @@ def arguments(argv: Sequence[str] | None = None) -> tuple[argparse.ArgumentParse
     add("--learnable", choices=LEARNABLE, help="the filters: not learnt, poles, or relative parameters")
     add("--bandwidth", type=number(float, 0.1, 10), help="of the filters at the start, in those of normal ears")
     add("--lr", type=number(float, 0, 1), help="highest learning rate")
+    add("--filter-lr", type=number(float, 0, 1), help="that of the filters; None: lr, for poles lr / 30")
     add("--seed", type=number(int, 0, 2**32 - 1), help="of sounds and weights")
     add("--validation", type=number(int, 1), help="sounds of the validation set")
     add("--report-every", type=number(int, 1), help="steps from one report and checkpoint to the next", metavar="STEPS")
