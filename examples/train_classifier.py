@@ -438,9 +438,10 @@ class Training:
             There is none, or it is of a run with other settings.
         """
         try:
-            checkpoint = torch.load(path, self.here.device, weights_only=True)
+            checkpoint = torch.load(path, "cpu", weights_only=True)
         except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-            raise SettingsError(f"--resume cannot read {path} ({error}); without --resume a run begins anew") from error
+            why = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+            raise SettingsError(f"--resume cannot read {path} ({why}); without --resume a run begins anew") from error
         now = self.settings.numbers(self.here.world)
         other = {name: value for name, value in checkpoint["settings"].items() if value != now.get(name)}
         if other:
@@ -540,6 +541,7 @@ def train(settings: Settings) -> dict[str, Any]:
         metrics["filters"] = {"before": before, "after": filters(training.model)}
         if settings.out and here.first:
             (settings.out / METRICS).write_text(json.dumps(metrics, indent=1) + "\n")
+            tqdm.write(f"accuracy {metrics['accuracy']:.1%}; {CHECKPOINT} and {METRICS} are in {settings.out}")
     return metrics
 
 

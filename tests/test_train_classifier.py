@@ -101,7 +101,9 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1]), "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [f"step {step}" for step in range(4, 24, 4)]
+    *reports, last = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in reports] == [f"step {step}" for step in range(4, 24, 4)]
+    assert last.endswith(f"checkpoint.pt and metrics.json are in {tmp_path / 'two'}")
     assert "it/s" not in done.stderr  # a bar is for terminals
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["checkpoint.pt", "metrics.json"]
     two, one = metrics(tmp_path / "two"), run(tmp_path / "one", "--steps=20", "--batch=8")
@@ -178,7 +180,7 @@ def test_variants(flags: list[str], tmp_path: Path) -> None:
         (["--learnable=True"], "--learnable: invalid choice: 'True' (choose from"),
         (["--device=tpu"], "--device: invalid choice: 'tpu' (choose from"),
         (["--resume"], "--resume needs --out"),
-        (["--resume", "--out=nowhere"], "checkpoint.pt"),
+        (["--resume", "--out=nowhere"], f"--resume cannot read {Path('nowhere', 'checkpoint.pt')} (No such file"),
         (["--out=file"], "--out must be a folder, or where one can be made, got file"),
         (["--out=file/folder"], "--out must be a folder, or where one can be made, got file"),
     ],
