@@ -303,9 +303,8 @@ def classifier(settings: Settings, device: torch.device | str = "cpu") -> Classi
 def optimiser(model: Classifier, settings: Settings) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
     """AdamW, and a learning rate that rises for a tenth of the steps and falls to 0 as a cosine.
 
-    The relative parameters are parameters like any others. Only the phases are left out: the cochleagram is one of
-    envelopes, which have none, and AdamW would make steps of their gradients' rounding errors. Poles, the parameters of
-    ``learnable=True``, are close to the unit circle and want a small rate and no decay; gains then stay what they are.
+    The relative parameters are parameters like any others. Poles, the parameters of ``learnable=True``, are close to
+    the unit circle and want a small rate and no decay; gains then stay what they are.
     """
     bank = model.cochleagram.bank
     filter_lr = settings.lr / (30 if settings.learnable == "true" else 1)
@@ -313,8 +312,7 @@ def optimiser(model: Classifier, settings: Settings) -> tuple[torch.optim.AdamW,
         filter_lr = settings.filter_lr
     groups: list[dict[str, Any]] = [{"params": [*model.network.parameters(), *model.output.parameters()]}]
     if settings.learnable == "relative":
-        bank.phase.requires_grad_(False)
-        groups.append({"params": [bank.log_bandwidth, bank.log_frequency, bank.log_gain], "lr": filter_lr})
+        groups.append({"params": bank.parameters(), "lr": filter_lr})
     elif settings.learnable == "true":
         bank.gains.requires_grad_(False)
         groups.append({"params": [bank.poles], "lr": filter_lr, "weight_decay": 0.0})

@@ -102,6 +102,11 @@ def changed(module: nn.Module, factor: float = 1.07) -> dict[str, Tensor]:
     }
 
 
+def without_effect(case: Case, name: str) -> bool:
+    """Whether a module computes what a parameter has no part in, and gives it a gradient of 0: an envelope's phase."""
+    return name.endswith("phase") and case.module.name == "Cochleagram" and "detector" not in case.options
+
+
 def steps(module: nn.Module, samples: int) -> int:
     """How many results along time so many samples give: one a sample or, of frames, those that are complete."""
     hop, frame = getattr(module, "hop_length", 1), getattr(module, "frame_length", 1)

@@ -210,19 +210,23 @@ class GammatoneFilterbank(Base):
         Its real part is the filters' output, its magnitude the :meth:`envelope`, and its angle the phase in radians,
         which falls as :math:`p = e^{-\phi - i\theta}` turns.
         """
-        x, _ = self.chunk(x, None, self.STATES)
-        return analytic(x, self._rows(), self._kind, self.n)[0]
+        return self._analytic(x, self._rows())
 
     def envelope(self, x: Tensor) -> Tensor:
         """Magnitude of the analytic output for ``x`` (..., T): (..., F, T); that of a steady tone is its amplitude."""
-        return self.analytic(x).abs()
+        return self._analytic(x, self._rows(turned=False)).abs()
+
+    def _analytic(self, x: Tensor, rows: Tensor) -> Tensor:
+        x, _ = self.chunk(x, None, self.STATES)
+        return analytic(x, rows, self._kind, self.n)[0]
 
     def _hop_means(
         self, x: Tensor, state: tuple[Tensor, ...] | None, hop: int, detector: str
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """What the detector gives on average in every whole hop (..., F, T // hop), and the state after the last."""
         before = None if state is None else state[0]
-        means, after = filter_frames(x, self._rows(), self._kind, self.n, hop, detector, state=before)
+        rows = self._rows(turned=detector != "envelope")
+        means, after = filter_frames(x, rows, self._kind, self.n, hop, detector, state=before)
         return means, (after,)
 
     def frequency_response(self, f: Tensor | np.ndarray | Sequence[float]) -> Tensor:
@@ -303,12 +307,16 @@ class GammatoneFilterbank(Base):
         """Of the engine's filters (:mod:`tamt.ops.iir`)."""
         return "onepole" if self.implementation == "sos" else "allpole"
 
-    def _rows(self) -> Tensor:
-        """Coefficients of every channel as the engine takes them."""
+    def _rows(self, turned: bool = True) -> Tensor:
+        """Coefficients of every channel as the engine takes them.
+
+        An envelope has no phase. Where the phase is a parameter, filters that are not ``turned`` by it give it a
+        gradient of 0, and not one of rounding errors, which optimisers such as AdamW would follow.
+        """
         if self.implementation == "poly":
             compute = partial(_poly_rows, stable=bool(self.learnable))
             return self._memo.get(compute, self.b, self.a, self._design, self._expansion, self._to_feedback)
-        onepole, tensors = self._onepole_of()
+        onepole, tensors = self._onepole_of(turned)
         return self._memo.get(partial(_scaled, onepole=onepole, order=self.n), *tensors)
 
     def _onepole(self) -> Tensor:
@@ -316,10 +324,11 @@ class GammatoneFilterbank(Base):
         onepole, tensors = self._onepole_of()
         return onepole(*tensors)
 
-    def _onepole_of(self) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
+    def _onepole_of(self, turned: bool = True) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
         """The function that gives these, and its arguments."""
         if self.learnable == RELATIVE:
-            return _relative_onepole, (*(self.step(name) for name in STEPS), self._design, self.design_gain)
+            *ratios, phase = (self.step(name) for name in STEPS)
+            return _relative_onepole, (*ratios, phase if turned else 0 * phase, self._design, self.design_gain)
         return _given_onepole, (self.poles, self.gains, self._design)
 
     def _computed(self, name: str) -> Tensor:
