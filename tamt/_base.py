@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
@@ -19,6 +20,7 @@ Self = TypeVar("Self", bound="Base")
 Learnable = bool | Literal["relative"]
 RELATIVE: Literal["relative"] = "relative"
 TYPES = torch.float32, torch.float64
+HALF_TYPES = torch.float16, torch.bfloat16, torch.complex32
 
 # Where filters are designed: in float64, which not every device has.
 DESIGN = torch.device("cpu")
@@ -29,11 +31,6 @@ def rounded(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value.to(dtype.to_complex() if value.is_complex() else dtype)
 
 
-def unchanged(value: Tensor, _: torch.dtype) -> Tensor:
-    """A constant of integers."""
-    return value
-
-
 def upper_half(value: Tensor, _: torch.dtype) -> Tensor:
     """A constant in float32, whatever the computing type."""
     return split_sum(value, torch.float32)[0]
@@ -42,12 +39,6 @@ def upper_half(value: Tensor, _: torch.dtype) -> Tensor:
 def lower_half(value: Tensor, _: torch.dtype) -> Tensor:
     """What float32 takes from a constant, in float32."""
     return split_sum(value, torch.float32)[1]
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor, of which a process may hold a shard."""
-    gather: Callable[[], Tensor] | None = getattr(tensor, "full_tensor", None)
-    return tensor if gather is None else gather()
 
 
 def log_ratio(name: str, value: Tensor, design: Tensor) -> Tensor:
@@ -154,7 +145,13 @@ class Base(nn.Module):
         quantities = self.__dict__.get("_quantities")
         if quantities and name in quantities and self.learnable == RELATIVE:
             return self._computed(name)
-        return super().__getattr__(name)
+        held = super().__getattr__(name)
+        if isinstance(held, Tensor) and held.dtype in HALF_TYPES:
+            raise TypeError(
+                f"{name} of {type(self).__name__} must be in the module's own precision, {self._like.dtype}, got "
+                f"{held.dtype}; keep the module's parameters out of mixed precision, whose policy is for other modules"
+            )
+        return held
 
     def register_state(
         self, tensors: dict[str, Tensor], learnable: Iterable[str] | None = None, levels: Iterable[str] = ()
@@ -210,21 +207,11 @@ class Base(nn.Module):
             self.register_constant(f"design_{quantity}", design, persistent=True)
             self._form.append(f"design_{quantity}")
 
-    def step(self, name: str) -> Tensor:
-        """A parameter of a relative module, which has to be of the module's type."""
-        step: Tensor = self._parameters[name]  # type: ignore[assignment]
-        if step.dtype != self._like.dtype:
-            raise TypeError(
-                f"{name} of {type(self).__name__} must be {self._like.dtype}, the module's own type, got {step.dtype}; "
-                "keep its parameters out of a policy of mixed precision"
-            )
-        return step
-
     def _computed(self, name: str) -> Tensor:
         """A quantity of a relative module as it is now."""
         quantity, design = self._quantities[name], self._buffers[f"design_{name}"]
         assert design is not None
-        step = self.step(quantity.parameter(name)).reshape(design.shape)
+        step: Tensor = getattr(self, quantity.parameter(name)).reshape(design.shape)
         return design + step if quantity.level else design * step.exp()
 
     def _step_names(self) -> list[str]:
@@ -239,7 +226,19 @@ class Base(nn.Module):
         dict of Tensor
             Detached copies by name, whatever the form of the parameters (``learnable``).
         """
-        return {name: whole(getattr(self, name).detach()).clone() for name in self._state}
+        with self._whole():
+            return {name: getattr(self, name).detach().clone() for name in self._state}
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """All of the module's own parameters, of which a process may hold shards: all processes have to come here."""
+        held = dict(self._parameters)
+        gathers = {name: getattr(parameter, "full_tensor", None) for name, parameter in held.items()}
+        try:
+            self._parameters.update({name: gather() for name, gather in gathers.items() if gather})
+            yield
+        finally:
+            self._parameters.update(held)
 
     def with_learnable(self: Self, learnable: Learnable) -> Self:
         """A copy of the same quantities, with parameters of another form.
@@ -259,7 +258,8 @@ class Base(nn.Module):
         """
         check_learnable(learnable)
         twin = copy.deepcopy(self)
-        present = {name: whole(getattr(self, name).detach()) for name in self._quantities}
+        with self._whole():
+            present = {name: getattr(self, name).detach() for name in self._quantities}
         for name in twin._form:
             delattr(twin, name)
             twin._constants.pop(name, None)
@@ -276,7 +276,7 @@ class Base(nn.Module):
         form: Callable[[Tensor, torch.dtype], Tensor] = rounded,
         persistent: bool = False,
     ) -> None:
-        """Keep ``value``, on the CPU and in double precision unless it is integers, as a buffer.
+        """Keep ``value``, on the CPU and in double precision, as a buffer.
 
         ``form``, and a ``value`` that is a function, have to be fit for pickling. A persistent one is in the state
         dict, and a state dict with another value is refused.
