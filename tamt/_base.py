@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from tamt._arguments import as_signal, check_learnable, check_state, computing_device, default_device
 from tamt._arithmetic import split_sum
@@ -146,12 +147,16 @@ class Base(nn.Module):
         if quantities and name in quantities and self.learnable == RELATIVE:
             return self._computed(name)
         held = super().__getattr__(name)
-        if isinstance(held, Tensor) and held.dtype in HALF_TYPES:
+        return self._precise(name, held) if isinstance(held, Tensor) else held
+
+    def _precise(self, name: str, tensor: Tensor) -> Tensor:
+        """The tensor, or a TypeError if it is of a half type: policies of mixed precision put such in a module."""
+        if tensor.dtype in HALF_TYPES:
             raise TypeError(
                 f"{name} of {type(self).__name__} must be in the module's own precision, {self._like.dtype}, got "
-                f"{held.dtype}; keep the module's parameters out of mixed precision, whose policy is for other modules"
+                f"{tensor.dtype}; keep the module's parameters out of the policy of mixed precision"
             )
-        return held
+        return tensor
 
     def register_state(
         self, tensors: dict[str, Tensor], learnable: Iterable[str] | None = None, levels: Iterable[str] = ()
@@ -165,12 +170,17 @@ class Base(nn.Module):
         if not quantities <= set(tensors):
             raise ValueError(f"learnable must name some of {', '.join(tensors)}, got {learnable!r}")
         self._state += tensors
+        steps = {}
         for name, tensor in tensors.items():
-            if name in quantities:
-                self._quantities[name] = Quantity(tensor.detach().to(DESIGN, copy=True), name in levels)
-            else:
+            if name not in quantities:
                 self.register_buffer(name, self._held(tensor))
-        self._hold({name: tensor for name, tensor in tensors.items() if name in quantities})
+                continue
+            self._quantities[name] = Quantity(tensor.detach().to(DESIGN, copy=True), name in levels)
+            if self.learnable == RELATIVE:
+                steps[name] = tensor
+            else:
+                self._hold({name: tensor})
+        self._hold(steps)
 
     def _held(self, tensor: Tensor) -> Tensor:
         """A copy in the module's type, on its device."""
@@ -207,11 +217,15 @@ class Base(nn.Module):
             self.register_constant(f"design_{quantity}", design, persistent=True)
             self._form.append(f"design_{quantity}")
 
+    def step(self, name: str) -> Tensor:
+        """A parameter of a relative module, or what its parametrization gives."""
+        return self._precise(name, getattr(self, name))
+
     def _computed(self, name: str) -> Tensor:
         """A quantity of a relative module as it is now."""
-        quantity, design = self._quantities[name], self._buffers[f"design_{name}"]
-        assert design is not None
-        step: Tensor = getattr(self, quantity.parameter(name)).reshape(design.shape)
+        quantity = self._quantities[name]
+        design: Tensor = getattr(self, f"design_{name}")
+        step = self.step(quantity.parameter(name)).reshape(design.shape)
         return design + step if quantity.level else design * step.exp()
 
     def _step_names(self) -> list[str]:
@@ -261,6 +275,8 @@ class Base(nn.Module):
         with self._whole():
             present = {name: getattr(self, name).detach() for name in self._quantities}
         for name in twin._form:
+            if parametrize.is_parametrized(twin, name):
+                parametrize.remove_parametrizations(twin, name)
             delattr(twin, name)
             twin._constants.pop(name, None)
         twin.learnable, twin._form = learnable, []
@@ -396,7 +412,7 @@ class Base(nn.Module):
             error_msgs.append(
                 f"{', '.join(prefix + name for name in foreign)} belong to a module with learnable={there}, but here, "
                 f"with learnable={self.learnable!r}, there are {', '.join(prefix + name for name in own)}. Load the "
-                f"state dict into a {type(self).__name__} with learnable={there}, and convert that: "
+                f"state dict with a {type(self).__name__} of learnable={there}: what is wanted here is its "
                 f".with_learnable({self.learnable!r})."
             )
             return
@@ -414,7 +430,8 @@ class Base(nn.Module):
             if given.shape != expected.shape:
                 continue  # has been said
             rtol = 4 * torch.finfo(given.dtype).eps + 1e-6
-            if not torch.allclose(given.detach().to("cpu", torch.float64), expected, rtol, 1e-9):
+            atol = 1e-9 * expected.abs().max().item() if expected.numel() else 0.0
+            if not torch.allclose(given.detach().to("cpu", torch.float64), expected, rtol, atol):
                 error_msgs.append(
                     f"{prefix}{name} belongs to a module built with other arguments: from {given.min():g} to "
                     f"{given.max():g}, but here from {expected.min():g} to {expected.max():g}; build the module with "

@@ -93,6 +93,15 @@ def is_step(name: str) -> bool:
     return name.rpartition(".")[2].startswith(("log_", "delta_", "phase"))
 
 
+def changed(module: nn.Module, factor: float = 1.07) -> dict[str, Tensor]:
+    """Another state: other filters, slopes, limits, and the constants of the design."""
+    fixed, steps = constants(module), {name for name, _ in module.named_parameters() if is_step(name)}
+    return {
+        name: tensor.detach() * (1 if name in fixed else factor) + (factor - 1 if name in steps else 0)
+        for name, tensor in module.state_dict().items()
+    }
+
+
 def steps(module: nn.Module, samples: int) -> int:
     """How many results along time so many samples give: one a sample or, of frames, those that are complete."""
     hop, frame = getattr(module, "hop_length", 1), getattr(module, "frame_length", 1)

@@ -20,6 +20,7 @@ from modules import (
     Case,
     assert_same,
     cases,
+    changed,
     combinations,
     constants,
     forms,
@@ -118,20 +119,55 @@ def test_copies(case: Case, learnable: Learnable) -> None:
         case.make(not learnable).load_state_dict(module.state_dict())
 
 
-@cases
-def test_a_state_of_another_module_is_refused(case: Case) -> None:
-    state = case.make().state_dict()
+@forms
+def test_a_state_of_another_module_is_refused(case: Case, learnable: Learnable) -> None:
+    state = case.make(learnable).state_dict()
     name = next(iter(state))
     with pytest.raises(RuntimeError, match=f"Missing key.*{name}"):
-        case.make().load_state_dict({})
+        case.make(learnable).load_state_dict({})
     with pytest.raises(RuntimeError, match="Unexpected key"):
-        case.make().load_state_dict({**state, "other": torch.ones(1)})
+        case.make(learnable).load_state_dict({**state, "other": torch.ones(1)})
     with pytest.raises(RuntimeError, match=f"size mismatch for {name}"):
-        case.make().load_state_dict({**state, name: torch.ones(3, 1, 3)})
-    for name in constants(case.make()) & state.keys():
-        with pytest.raises(RuntimeError, match=f"{name} belongs to a module built with other arguments: from [0-9.]+ "):
-            case.make().load_state_dict({**state, name: 1.05 * state[name]})
-    case.make().load_state_dict({key: t.bfloat16() for key, t in state.items() if not t.is_complex()}, strict=False)
+        case.make(learnable).load_state_dict({**state, name: torch.ones(3, 1, 3)})
+    for name in constants(case.make(learnable)) & state.keys():
+        with pytest.raises(
+            RuntimeError, match=f"{name} belongs to a module built with other arguments: from [0-9.e-]+ "
+        ):
+            case.make(learnable).load_state_dict({**state, name: 1.05 * state[name]})
+    case.make(learnable).load_state_dict(
+        {key: t.bfloat16() for key, t in state.items() if not t.is_complex()}, strict=False
+    )
+
+
+@forms
+def test_other_forms(case: Case, learnable: Learnable) -> None:
+    """Copies of all forms hold the same quantities; a state dict of the wrong one is refused, and both are named."""
+    module = case.make(learnable, dtype=torch.float64)
+    module.load_state_dict(changed(module, 0.97))
+    quantities = module.design()
+    assert all(not t.requires_grad for t in quantities.values())
+    held = [t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())]
+    assert not {t.untyped_storage().data_ptr() for t in quantities.values()} & set(held)
+    for other in case.forms:
+        twin = module.with_learnable(other)
+        assert twin.learnable == other
+        assert set(twin.state_dict()) == set(case.make(other).state_dict())
+        assert {name for name, _ in twin.named_parameters()} == {n for n, _ in case.make(other).named_parameters()}
+        for name, value in twin.design().items():
+            assert_close(value.flatten(), quantities[name].flatten(), 1e-6)
+        loaded = case.make(other, dtype=torch.float64)
+        loaded.load_state_dict(twin.state_dict())
+        close(outputs(loaded, case), outputs(twin, case), 1e-6)
+        if bool(other) == bool(learnable):
+            close(outputs(twin, case), outputs(module, case), 1e-5)
+        if RELATIVE in (learnable, other) and other != learnable:
+            foreign, own = (next(case.make(form or True).named_parameters())[0] for form in (learnable, other))
+            refusal = rf"{foreign}.* belong to .*{own}.*\.with_learnable\({other!r}\)"
+            for strict in (True, False):
+                with pytest.raises(RuntimeError, match=refusal):
+                    case.make(other).load_state_dict(module.state_dict(), strict=strict)
+    with pytest.raises(ValueError, match="learnable must be False, True or 'relative', got None"):
+        module.with_learnable(None)
 
 
 @cases

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from modules import CASES, Case, assert_same, cases, constants, forms, is_step, outputs, tensors
+from modules import CASES, Case, assert_same, cases, changed, constants, forms, outputs, tensors
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -26,15 +26,6 @@ FC = [300.0, 1000.0]
 
 def differ(left: tuple[Tensor, ...], right: tuple[Tensor, ...]) -> bool:
     return any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(left, right, strict=True))
-
-
-def changed(module: nn.Module, factor: float = 1.07) -> dict[str, Tensor]:
-    """Another state: other filters, slopes, limits, and the constants of the design."""
-    fixed, steps = constants(module), {name for name, _ in module.named_parameters() if is_step(name)}
-    return {
-        name: tensor.detach() * (1 if name in fixed else factor) + (factor - 1 if name in steps else 0)
-        for name, tensor in module.state_dict().items()
-    }
 
 
 def expected(case: Case, state: dict[str, Tensor], **options: Any) -> tuple[Tensor, ...]:

@@ -40,9 +40,11 @@ class ERBIntegration(Base):
         Lowest centre frequency and the one that the highest reaches at least, in Hz, ``0 <= f_min < f_max``.
     erb_step : float
         Distance of the centres on the scale of ``f2erbrate``, greater than 0.
-    learnable : bool
-        Whether ``integration_weights`` and ``bandwidth_scale`` are parameters. The edge of a band then cuts its bin in
-        proportion, each bin standing for :math:`[f - \Delta f/2, f + \Delta f/2]`: that can be differentiated.
+    learnable : bool or 'relative'
+        Whether ``integration_weights`` and ``bandwidth_scale`` are parameters, or, ``'relative'``, the logarithms
+        ``log_integration_weights`` (n,) and ``log_bandwidth_scale`` (1,), which are 0 by design. The edge of a band
+        then cuts its bin in proportion, each bin standing for :math:`[f - \Delta f/2, f + \Delta f/2]`: that can be
+        differentiated.
     device : torch.device, optional
         Where the tensors are made.
     dtype : torch.float32 or torch.float64, optional

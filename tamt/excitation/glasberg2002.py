@@ -39,8 +39,10 @@ class ExcitationPattern(Base):
         Lowest centre frequency and the one that the highest reaches at least, in Hz, ``0 <= f_min < f_max <= fs/2``.
     erb_step : float
         Distance of the bands on the scale of ``f2erbrate``, greater than 0.
-    learnable : bool
-        Whether the four numbers of the slopes are parameters (else buffers of the same names).
+    learnable : bool or 'relative'
+        Whether the four numbers of the slopes are parameters (else buffers of the same names). ``'relative'``:
+        parameters (1,) that are 0 by design take their place, ``log_upper_slope_base`` and so on, the logarithms of
+        their ratios to the design.
     device : torch.device, optional
         Where the tensors are made.
     dtype : torch.float32 or torch.float64, optional

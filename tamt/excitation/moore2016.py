@@ -37,8 +37,9 @@ class Moore2016ExcitationPattern(Base):
         First channel, last possible channel and distance on the ERB-rate scale of :func:`tamt.f2erbrate`.
     spreading_limit_octaves : float
         Components further than this from a channel, or from each other in :math:`X`, do not count.
-    learnable : bool
-        Whether ``level_dep_factor`` is a parameter (else a buffer of that name).
+    learnable : bool or 'relative'
+        Whether ``level_dep_factor`` is a parameter (else a buffer of that name). ``'relative'``: the parameter is
+        ``log_level_dep_factor`` (1,), the logarithm of the ratio to the design, 0.35.
     dtype : torch.float32 or torch.float64, optional
         Computing type, by default float32; inputs of another floating type are converted.
     device : torch.device, optional

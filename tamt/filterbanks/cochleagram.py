@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from numbers import Real
 from typing import Any, TypeGuard
 
@@ -63,8 +64,8 @@ class Cochleagram(nn.Module):
         Centre frequencies of the bank in Hz.
     frame_rate : float
         Frames per second, in Hz.
-    learnable : bool
-        Whether the bank is.
+    learnable : bool or 'relative'
+        Whether the bank is, and in which form.
     dtype : torch.dtype
         Computing type of the bank.
 
@@ -192,6 +193,16 @@ class Cochleagram(nn.Module):
         # Copies: a view would keep all of the chunk, and change with it.
         waiting = (part.clone(memory_format=torch.contiguous_format) for part in (means[..., wanted:], x[..., whole:]))
         return self._compressed(moving_means(means, self._hops)), (*after, *waiting)
+
+    def design(self) -> dict[str, Tensor]:
+        """Filters of the bank as they are now: its ``design()``."""
+        return self.bank.design()
+
+    def with_learnable(self, learnable: Learnable) -> Cochleagram:
+        """A copy that computes the same, whose bank has parameters of another form: its ``with_learnable()``."""
+        twin = copy.deepcopy(self)
+        twin.bank = self.bank.with_learnable(learnable)
+        return twin
 
     @property
     def _hops(self) -> int:

@@ -59,9 +59,10 @@ class DRNLFilterbank(Base):
     model : {'paulick2024', 'jepsen2008'}
         Orders of the filters. ``'paulick2024'``: gammatones of order 2, 4 low-passes in the linear path and 1 in the
         other. ``'jepsen2008'``: order 3, 4 and 3 low-passes.
-    learnable : bool
+    learnable : bool or 'relative'
         Whether ``CF_lin BW_lin g CF_nlin BW_nlin a b c`` are parameters (else buffers of the same names). The filters
-        follow them.
+        follow them. ``'relative'``: parameters (F,) that are 0 by design take their place, ``log_CF_lin`` and so on,
+        the logarithms of their ratios to the design. Ordinary optimisers can learn these.
     dtype : torch.float32 or torch.float64, optional
         Computing type, by default float64; signals of another floating type are converted.
     device : torch.device, optional

@@ -27,8 +27,9 @@ class FastDRNLFilterbank(DRNLFilterbank):
     ----------
     fc, fs, n_channels, subject, model, dtype, device
         As for :class:`DRNLFilterbank`.
-    learnable : bool
-        Whether ``a``, ``b`` and ``c`` are parameters; all other tensors are buffers.
+    learnable : bool or 'relative'
+        Whether ``a``, ``b`` and ``c`` are parameters, or ``log_a``, ``log_b`` and ``log_c``, as for
+        :class:`DRNLFilterbank`; all other tensors are buffers.
     ir_length : int
         Samples of the impulse responses: longer is more accurate and slower.
 

@@ -320,7 +320,7 @@ class GammatoneFilterbank(Base):
     def _onepole_of(self) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
         """The function that gives these, and its arguments."""
         if self.learnable == RELATIVE:
-            return _relative_onepole, (*(getattr(self, name) for name in STEPS), self._design, self.design_gain)
+            return _relative_onepole, (*(self.step(name) for name in STEPS), self._design, self.design_gain)
         return _given_onepole, (self.poles, self.gains, self._design)
 
     def _computed(self, name: str) -> Tensor:
@@ -336,8 +336,8 @@ class GammatoneFilterbank(Base):
             design = split_design(self.constant("_design"), torch.float64)
             poles, gains = (tensors[name].to(DESIGN, torch.complex128) for name in ("poles", "gains"))
             decay, high, low, *_ = _given_onepole(poles, gains, design).unbind(1)
-            now = {"decay": decay, "frequency": high + low, "gain": gains.abs()}
-            by_design = design[:, 2], design[:, 3] + design[:, 4], self._quantities["gains"].design.abs()
+            now = {"decay": decay, "frequency": -(high + low), "gain": gains.abs()}
+            by_design = design[:, 2], -design[:, 3:].sum(1), self._quantities["gains"].design.abs()
             for step, (name, value), start in zip(STEPS, now.items(), by_design, strict=False):
                 self.register_step(step, log_ratio(f"the {name} of a filter", value, start), name, start)
             self.register_step("phase", gains.angle())

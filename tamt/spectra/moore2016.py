@@ -43,9 +43,11 @@ class Moore2016Spectrum(Base):
         Time from one frame to the next in ms.
     db_max : float
         Level of a tone of amplitude 1 in dB SPL.
-    learnable : bool
+    learnable : bool or 'relative'
         Whether ``freq_limits``, ``threshold_max_minus`` and ``threshold_absolute`` are parameters (else buffers of the
-        same names). Limits and thresholds are smooth then, see the notes.
+        same names). Limits and thresholds are smooth then, see the notes. ``'relative'``: parameters that are 0 by
+        design take their place, ``log_freq_limits`` (6, 2), the logarithm of the ratio to the limits by design, and
+        ``delta_threshold_max_minus`` and ``delta_threshold_absolute`` (1,), differences in dB.
     dtype : torch.float32 or torch.float64, optional
         Computing type, by default float32; signals of another floating type are converted.
     max_components : int, optional

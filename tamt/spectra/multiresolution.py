@@ -46,9 +46,10 @@ class MultiResolutionFFT(Base):
         from long to short.
     hop_fraction : float
         Hop in window lengths, in (0, 1].
-    learnable : bool
+    learnable : bool or 'relative'
         Whether ``freq_thresholds`` is a parameter. Neighbouring windows then fade into each other around their
-        threshold, over one bin of the shorter; elsewhere the result is that of the fixed module.
+        threshold, over one bin of the shorter; elsewhere the result is that of the fixed module. ``'relative'``: the
+        parameter is ``log_freq_thresholds`` (K-1,), the logarithm of the ratio to the thresholds by design.
     freq_thresholds : Tensor (K-1,), array or list, optional
         Band limits in Hz for K windows, in (0, fs/2), used in rising order; by default the first K-1 of
         ``[500, 1000, 2000, 4000, 8000]``, of which those above fs/2 leave their windows without a band.
