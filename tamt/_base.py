@@ -249,7 +249,7 @@ class Base(nn.Module):
         held = dict(self._parameters)
         gathers = {name: getattr(parameter, "full_tensor", None) for name, parameter in held.items()}
         try:
-            self._parameters.update({name: gather() for name, gather in gathers.items() if gather})
+            self._parameters.update({name: gather().detach() for name, gather in gathers.items() if gather})
             yield
         finally:
             self._parameters.update(held)
@@ -271,8 +271,8 @@ class Base(nn.Module):
             value by design, which the relative form cannot hold.
         """
         check_learnable(learnable)
-        twin = copy.deepcopy(self)
         with self._whole():
+            twin = copy.deepcopy(self)
             present = {name: getattr(self, name).detach() for name in self._quantities}
         for name in twin._form:
             if parametrize.is_parametrized(twin, name):
