@@ -9,13 +9,14 @@ WORKERS ?= 2
 # Versions that pip installs; empty: the newest of everything.
 CONSTRAINTS ?= constraints.txt
 DEMO_OUT ?= tamt-demo
+TRAIN_OUT ?= tamt-train-demo
 RESULTS ?= results
 # What make bench runs by default; BENCH=. is everything, and takes about half an hour.
 BENCH ?= AgainstScipy|importing|Construction|track_graphs|track_float32_error|Growth|Design
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-library test-kernels machines lint format bench microbench compare growth accuracy \
-	cpu kernels gpu docs wheel clean
+.PHONY: help demo train-demo test test-all test-library test-kernels machines lint format bench microbench compare growth \
+	accuracy cpu kernels gpu docs wheel clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,11 @@ $(PEERS_STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)  ## filter a synthetic vowel sequence and draw pictures of it
 	$(BIN)/tamt demo --out $(DEMO_OUT)
+
+# The work of a step is too little for several threads.
+train-demo: $(STAMP)  ## train a small classifier of synthetic sounds, and its cochlea with it, on one core of the CPU
+	OMP_NUM_THREADS=1 $(BIN)/python examples/train_classifier.py --device cpu --steps 160 --seconds 0.5 --channels 24 \
+		--lr 0.01 --report-every 20 --out $(TRAIN_OUT)
 
 # Every part of the tests runs, whatever became of those before it. $(1) is given to each.
 define all-parts
@@ -109,5 +115,6 @@ wheel: $(STAMP)  ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation
 
 clean:  ## remove everything the commands above have made
-	rm -rf $(VENV) $(PEERS) .asv .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist $(DEMO_OUT)
+	rm -rf $(VENV) $(PEERS) .asv .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(DEMO_OUT) $(TRAIN_OUT)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -232,6 +232,18 @@ _MODULES = (
             ),
             Limit("10 s over ten times 1 s", "gammatone.GammatoneGrowth.track_growth_with_length", (), 1.15),
             Limit("8 x 10 s: peak memory in outputs", "gammatone.GammatoneGrowth.track_peak_memory_8_x_10_s", (), 4),
+            Limit(
+                "16 x 4 s x 64, training step with a mean square: peak memory in outputs",
+                "gammatone.GammatoneTrainingMemory.track_peak_memory_mean_square",
+                ("float32",),
+                5.25,
+            ),
+            Limit(
+                "the same: backward pass beyond signal, output and its gradient, in outputs",
+                "gammatone.GammatoneTrainingMemory.track_peak_memory_backward",
+                ("float32",),
+                0.4,
+            ),
             Limit("float32 error, 20 Hz to 4 kHz", "gammatone.GammatoneAccuracy.track_float32_error", (), 5e-6),
         ),
         rows=(

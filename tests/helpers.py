@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -100,6 +101,41 @@ class Steps(TorchDispatchMode):
         # Where the signal cannot be looked at, as inside of a mode, backward makes one copy of it without NaN.
         beside = [s.nbytes() for s in storages if s.data_ptr() not in lasting]
         return max(size for size in beside if size not in (x.nbytes, y.nbytes))
+
+
+class Held(TorchDispatchMode):
+    """The most bytes that results of torch's operations hold at a time, those of ``known`` tensors aside."""
+
+    def __init__(self, *known: Tensor) -> None:
+        super().__init__()
+        self.known = {StorageWeakRef(t.untyped_storage()) for t in known}
+        self.live: dict[StorageWeakRef, int] = {}
+        self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        for result in tree_leaves(results):
+            if isinstance(result, Tensor):
+                storage = StorageWeakRef(result.untyped_storage())
+                if storage not in self.known:
+                    self.live[storage] = result.untyped_storage().nbytes()
+        self.live = {storage: size for storage, size in self.live.items() if not storage.expired()}
+        self.most = max(self.most, sum(self.live.values()))
+        return results
+
+
+def saved_by_autograd(function: Callable[..., Any], operands: Iterable[Tensor]) -> list[Tensor]:
+    """Tensors that autograd keeps for the backward pass of a function, but for the operands."""
+    kept: list[Tensor] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        function(*operands)
+    given = {t.data_ptr() for t in operands}
+    return [t for t in kept if t.data_ptr() not in given]
 
 
 def in_a_process_group(folder: Path, body: Callable[[], None]) -> None:

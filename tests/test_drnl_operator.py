@@ -6,12 +6,13 @@ import re
 
 import pytest
 import torch
-from helpers import assert_close, example_coef, naive_iir
+from helpers import Held, assert_close, example_coef, naive_iir, saved_by_autograd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from tamt.ops import drnl as ops
+from tamt.reference import drnl as own_reference
 from tamt.reference import iir as reference
 
 ORDERS = (3, 2, 4)
@@ -69,6 +70,42 @@ def test_parts_are_one(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "PART", samples)
     for actual, wanted in zip(ops.drnl_rows(*operands), expected, strict=True):
         assert_close(actual, wanted, 1e-13)
+
+
+@pytest.mark.parametrize("samples", [1, 700, 1000])
+def test_parts_of_gradients_are_one(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    operands = [t.requires_grad_() for t in example(300)]
+    results = ops.drnl_rows(*operands)
+    weights = [torch.randn_like(r) for r in results]
+    expected = torch.autograd.grad(results, operands, weights, retain_graph=True)
+    monkeypatch.setattr(own_reference, "PART_BACKWARD", 8 * samples)
+    for actual, wanted in zip(torch.autograd.grad(results, operands, weights), expected, strict=True):
+        assert_close(actual, wanted, 1e-11)
+
+
+def test_training_holds_no_more_than_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autograd keeps the operands, and what the backward pass holds beyond its results does not grow with the batch."""
+    monkeypatch.setattr(own_reference, "PART_BACKWARD", 8 * 3 * 1000)  # a row
+    beyond = []
+    for batch in (2, 2, 12):  # the first makes what is kept for the same coefficients
+        operands = example(1000, batch)
+        weights = [torch.randn_like(r) for r in ops.drnl_rows(*operands)]
+        with Held(*weights, *operands) as held:
+            gradients = own_reference.drnl_backward(*weights, *operands, *[True] * 8)
+        beyond.append(held.most - sum(g.nbytes for g in gradients))
+    assert 0 < beyond[2] <= 1.02 * beyond[1]
+    assert saved_by_autograd(ops.drnl_rows, [t.requires_grad_() for t in operands]) == []
+
+
+def test_other_devices_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the operators of the single steps, as kernels do them, and in one go."""
+    operands = [t.requires_grad_() for t in example(150)]
+    results = ops.drnl_rows(*operands)
+    weights = [torch.randn_like(r) for r in results]
+    expected = torch.autograd.grad(results, operands, weights, retain_graph=True)
+    monkeypatch.setattr(ops, "on_cpu", lambda x: False)
+    for actual, wanted in zip(torch.autograd.grad(results, operands, weights), expected, strict=True):
+        assert_close(actual, wanted, 1e-11)
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 150])

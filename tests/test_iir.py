@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from helpers import QUICK, assert_close, example_coef, example_operands, naive_iir
+from helpers import QUICK, Held, assert_close, example_coef, example_operands, naive_iir, saved_by_autograd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import butter, sosfilt
@@ -57,7 +57,12 @@ def test_fan_out(kind: str, signals: int, length: int, monkeypatch: pytest.Monke
     for actual, right in zip((*results, *gradients[0]), (*expected, *gradients[1]), strict=True):
         assert_close(actual.detach(), right.detach(), 1e-9)
     monkeypatch.setattr(reference, "PART", 3 * length)
-    assert_close(ops.iir(*operands, kind, 2)[0].detach(), expected[0].detach(), 1e-9)
+    monkeypatch.setattr(reference, "PART_BACKWARD", 8 * 3 * length)
+    y, final = ops.iir(*operands, kind, 2)
+    parted = torch.autograd.grad((y, final), operands, weights)
+    assert_close(y.detach(), expected[0].detach(), 1e-9)
+    for actual, *right in zip(parted, *gradients[1:], strict=True):
+        assert_close(actual, sum(right), 1e-9)
 
 
 @kinds
@@ -244,6 +249,38 @@ def test_parts_are_one(kind: str, per_channel: bool, samples: int, monkeypatch: 
     monkeypatch.setattr(reference, "PART", samples)
     for actual, wanted in zip(ops.iir(*operands, kind, 2), expected, strict=True):
         assert_close(actual, wanted, 1e-13)
+
+
+@kinds
+@sharing
+@pytest.mark.parametrize("samples", [1, 300, 1300])
+def test_parts_of_gradients_are_one(
+    kind: str, per_channel: bool, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operands = [t.requires_grad_() for t in example_operands(kind, 2, 650, per_channel)]
+    results = ops.iir(*operands, kind, 2)
+    weights = [torch.randn_like(r) for r in results]
+    expected = torch.autograd.grad(results, operands, weights, retain_graph=True)
+    monkeypatch.setattr(reference, "PART_BACKWARD", 8 * samples)
+    for actual, wanted in zip(torch.autograd.grad(results, operands, weights), expected, strict=True):
+        assert_close(actual, wanted, 1e-11)
+
+
+@kinds
+@sharing
+def test_training_holds_no_more_than_parts(kind: str, per_channel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autograd keeps the operands, and what the backward pass holds beyond its results does not grow with the batch."""
+    monkeypatch.setattr(reference, "PART_BACKWARD", 8 * 4 * 1000)  # a row
+    beyond = []
+    for batch in (2, 2, 12):  # the first makes what is kept for the same coefficients
+        operands = example_operands(kind, 4, 1000, per_channel, batch=batch, channels=4)
+        weights = [torch.randn_like(r) for r in ops.iir(*operands, kind, 4)]
+        with Held(*weights, *operands) as held:
+            grad_x, grad_state, blocks = reference.iir_backward(*weights, *operands, kind, 4, True, True)
+        beyond.append(held.most - sum(t.nbytes for t in (grad_x, grad_state, *blocks)))
+    assert 0 < beyond[2] <= 1.02 * beyond[1]
+    leaves = [t.requires_grad_() for t in operands]
+    assert saved_by_autograd(lambda *t: ops.iir(*t, kind, 4), leaves) == []
 
 
 @pytest.mark.parametrize(("batch", "channels"), [(0, 3), (2, 0)])

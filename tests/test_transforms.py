@@ -76,6 +76,12 @@ def of_filter_frames(detector: str, hop: int = 16, needs: tuple[bool, bool] | No
     return backward, [*cotangents, *operands]
 
 
+def of_drnl_backward() -> Case:
+    operands = drnl_example(40, channels=2, orders=(1, 1, 1))
+    cotangents = [random(*r.shape) for r in drnl.drnl_rows(*operands)]
+    return after(drnl.drnl_backward, *[True] * 8), [*cotangents, *operands]
+
+
 def of_drnl_frames(backward: bool) -> Case:
     operands = drnl_example(40, channels=2, orders=(1, 1, 1))
     if not backward:
@@ -189,6 +195,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "iir_backward-x": lambda: of_iir_backward("onepole", (True, False)),
     "iir_backward-coef": lambda: of_iir_backward("onepole", (False, True)),
     "drnl": lambda: (drnl.drnl_rows, drnl_example(66, channels=2, orders=(1, 1, 1))),
+    "drnl_backward": of_drnl_backward,
     "drnl_frames": lambda: of_drnl_frames(False),
     "drnl_frames_backward": lambda: of_drnl_frames(True),
     "fft_drnl_frames": lambda: of_fft_drnl_frames(False),

@@ -29,6 +29,7 @@ from .common import (
 FS = 16000
 CPU_LOADS = {"2 x 1 s x 30": (2, 1, 30), "1 x 10 s x 30": (1, 10, 30)}
 GPU_LOADS = {"32 x 10 s x 64": (32, 10, 64), "1 x 600 s x 30": (1, 600, 30)}
+MEMORY_LOADS = {"16 x 4 s x 64": (16, 4, 64)}
 CASES = cases(CPU_LOADS, CPU_LOADS | GPU_LOADS)
 PEAK = "of the channel's peak"
 
@@ -66,7 +67,7 @@ class _Load(Load):
 
     def setup(self, case: tuple[str, str], dtype: str) -> None:
         self.device, load = case
-        batch, seconds, channels = {**CPU_LOADS, **GPU_LOADS}[load]
+        batch, seconds, channels = {**CPU_LOADS, **GPU_LOADS, **MEMORY_LOADS}[load]
         self.x = noise(batch, seconds, dtype, self.device)
         self.filters = filterbank(channels, dtype, self.device, self.learnable)
         part = self.x[:1, : 2 * FS].double().cpu()
@@ -100,6 +101,35 @@ class GammatoneTraining(_Load):
 
     time_training_step = timing("training_step")
     track_training_over_forward = over("forward", "training_step")
+
+
+class GammatoneTrainingMemory(_Load):
+    """Memory of a training step: of all of it with the mean square for a loss, and of the filters' backward pass."""
+
+    params = (cases(MEMORY_LOADS, MEMORY_LOADS), list(DTYPES))
+    learnable = True
+
+    def setup(self, case: tuple[str, str], dtype: str) -> None:
+        super().setup(case, dtype)
+        loss, gains = self.mean_square(), self.filters.gains
+        # The loss is quadratic in the gains: its gradient along them is twice the loss.
+        along = (gains.detach().conj() * gains.grad).real.sum()
+        require((along / (2 * loss.detach()) - 1).abs().item(), 1e-4, f"gradient of gammatone {case[1]} {dtype}")
+
+    def mean_square(self) -> torch.Tensor:
+        self.filters.zero_grad()
+        loss = self.result().square().mean()
+        loss.backward()
+        return loss
+
+    def backward(self) -> float:
+        """Peak beyond signal, output and the output's gradient, in outputs."""
+        y, wanted = self.result(), list(self.filters.parameters())
+        step = partial(torch.autograd.grad, y, wanted, self.weights, retain_graph=True)
+        return peak_memory(step, self.device) / self.outputs()
+
+    track_peak_memory_mean_square = peak("mean_square", "outputs")
+    track_peak_memory_backward = tracked("backward", "outputs")
 
 
 class GammatoneOverWriting(_Load):

@@ -4,8 +4,8 @@ r"""Dual-resonance nonlinear filters: a linear path, and a path with the broken 
 
 The three filters are cascades of :func:`tamt.ops.iir.modal_cascade`, NL is that of :mod:`tamt.ops.broken_stick`. The
 operator takes ``x`` (B, T), coefficient rows (F, 6K), ``stick`` (F, 3) and states (B, F, 2K) of each cascade. Forward
-makes all steps in one go; backward is made of the operators of the single steps, which differentiate again. NaN and
-infinity do what they do in :mod:`tamt.ops.iir`.
+makes all steps in one go; so does backward on the CPU, some rows and channels at a time, and elsewhere it is made of
+the operators of the single steps. NaN and infinity do what they do in :mod:`tamt.ops.iir`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from tamt.ops._checks import check_same_kind, with_lead
-from tamt.ops._register import register
+from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.broken_stick import broken_stick_backward, broken_stick_rows
 from tamt.ops.iir import check_sections, iir, iir_backward
 from tamt.reference import drnl as reference
 from tamt.shared.iir import KINDS
-from tamt.shared.nonfinite import silenced
+from tamt.shared.nonfinite import on_cpu
 
 State = tuple[Tensor, Tensor, Tensor]
 FILTERS = ("linear", "front", "back")
@@ -169,13 +169,13 @@ def pulled_back(
     return Operands(*(grad if need else None for grad, need in zip(grads.values(), needs, strict=True)))
 
 
-def _backward(ctx: Any, grad_y: Tensor, *grad_finals: Tensor) -> tuple[Tensor | None, ...]:
-    given, needs = Operands(*ctx.saved_tensors), Operands(*ctx.needs_input_grad)
-    # What is not finite has no part in a loss of the samples before it.
-    spoilt = ("x", *(f"state_{name}" for name in FILTERS))
-    given = given._replace(**{name: silenced(getattr(given, name)) for name in spoilt})
+def _backward(*arguments: Any) -> tuple[Tensor, ...]:
+    if on_cpu(arguments[0]):
+        return reference.drnl_backward(*arguments)
+    (grad_y, *grad_finals), given, needs = arguments[:4], Operands(*arguments[4:12]), Operands(*arguments[12:])
     # The signals between the filters are made again: keeping them would take two more outputs' memory.
-    return pulled_back(given, needs, *between(given), grad_y, grad_finals)
+    found = pulled_back(given, needs, *between(given), grad_y, grad_finals)
+    return tuple(grad_y.new_empty(0) if grad is None else grad for grad in found)
 
 
 drnl_rows = register(
@@ -185,8 +185,14 @@ drnl_rows = register(
     definition=definition,
     forward=reference.drnl,
     launcher="drnl:drnl",
-    backward=_backward,
+    backward=Backward(
+        _backward,
+        of=" ".join(Operands._fields),
+        needs=Operands._fields,
+        silences="x state_linear state_front state_back",
+    ),
     check=check_operands,
     shapes=lambda x, linear, *rest: ((x.shape[0], linear.shape[0], x.shape[1]), *(s.shape for s in rest[-3:])),
     rows="x state_linear state_front state_back",
 )
+drnl_backward = backward_of(drnl_rows)

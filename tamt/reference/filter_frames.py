@@ -245,10 +245,8 @@ def outputs_backward(
         (before,), (after,), signal = states, grads, x[rows, None, time]
         y, _ = iir(signal, coef, before, kind, order)
         grad_y = pull_back_(y, grad_means[rows], time.start, hop, detector)
-        of_x, of_state = cascade_backward(grad_y, after, signal, matrices, before, need_x, need_coef, total)
-        if need_x:
-            grad_x[rows, time] = of_x[:, 0]
-        return (of_state,)
+        of_x = grad_x[rows, None, time] if need_x else None
+        return (cascade_backward(grad_y, after, signal, matrices, before, of_x, need_coef, total),)
 
     chunks = Chunks(len(x), len(coef), grad_means.shape[2] * hop, chunk_sizes(x))
     (grad_state,) = in_chunks_backward(advance, pull_back, x, (state,), (grad_final,), chunks)

@@ -24,6 +24,7 @@ from tamt.shared.iir_gradients import add_block_gradients, add_power_gradients, 
 from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu
 
 PART = 1 << 22  # output samples whose block states, a fraction of their number, are held together
+PART_BACKWARD = 1 << 25  # bytes of output whose block states, and their gradients, the backward pass holds together
 SLICE = 1 << 17  # output samples per pair of products, so that the second finds the first's result in the cache
 KEPT = 128 << 20  # bytes of matrices kept for later calls; a bank of 50 DRNL filters in float64 takes 19 MiB
 
@@ -86,7 +87,7 @@ class Plan(NamedTuple):
 
     def of(self, channels: slice) -> Plan:
         """The plan of some of the channels."""
-        return Plan(Blocks(*(matrix[channels] for matrix in self.blocks)), self.toeplitz[channels], self.tree, channels)
+        return Plan(self.blocks.of(channels), self.toeplitz[channels], self.tree, channels)
 
     @property
     def nbytes(self) -> int:
@@ -137,10 +138,10 @@ def signals_of(x: Tensor, channels: slice, filters: int) -> Tensor:
     return x[:, torch.arange(filters, device=x.device)[channels] // (filters // signals)]
 
 
-def parts(shape: Sequence[int]) -> Iterator[tuple[slice, slice]]:
-    """Batch rows and channels of an output (B, F, T) whose block states are in work together: all channels first."""
+def parts(shape: Sequence[int], samples: int | None = None) -> Iterator[tuple[slice, slice]]:
+    """Batch rows and channels of an output (B, F, T) in work together, ``PART`` samples or so many: channels first."""
     batch, channels, length = shape
-    together = max(1, PART // max(1, length))
+    together = max(1, (PART if samples is None else samples) // max(1, length))
     width = -(-channels // max(1, -(-channels // together)))  # parts of about equal size
     rows = max(1, together // max(1, channels))
     for b in range(0, batch, rows):
@@ -265,9 +266,39 @@ def iir_backward(
 ) -> tuple[Tensor, Tensor, Blocks]:
     """Gradients to ``x``, ``state`` and the block matrices; those that are not needed are returned empty."""
     matrices = plan(coef, kind, order)
+    signals, filters = x.shape[1], len(coef)
     grad_blocks = Blocks(*(m.new_zeros(m.shape) if need_coef else m.new_empty(0) for m in matrices.blocks))
-    grad_x, grad_state = cascade_backward(grad_y, grad_final, x, matrices, state, need_x, need_coef, grad_blocks)
+    grad_x = x.new_empty(0) if not need_x else x.new_empty(x.shape) if signals == filters else x.new_zeros(x.shape)
+    grad_state = torch.empty_like(state, memory_format=torch.contiguous_format)
+    for rows, channels in parts(grad_y.shape, PART_BACKWARD // grad_y.element_size()):
+        signal = signals_of(x[rows], channels, filters)
+        own = signals == filters or (signals == 1 and channels == slice(0, filters))
+        target = (
+            None if not need_x else signals_of(grad_x[rows], channels, filters) if own else torch.empty_like(signal)
+        )
+        last, start = grad_final[rows, channels], state[rows, channels]
+        grad_state[rows, channels] = cascade_backward(
+            grad_y[rows, channels],
+            last,
+            signal,
+            matrices.of(channels),
+            start,
+            target,
+            need_coef,
+            grad_blocks.of(channels),
+        )
+        if target is not None and not own:
+            _add_of_filters(target, grad_x[rows], channels, filters)
     return grad_x, grad_state, grad_blocks
+
+
+def _add_of_filters(gradient: Tensor, total: Tensor, channels: slice, filters: int) -> None:
+    """Add what some of the ``filters`` give to the gradients ``total`` (B, S, T) of the signals that they take."""
+    signals = total.shape[1]
+    if signals == 1:
+        total += gradient
+    else:
+        total.index_add_(1, torch.arange(filters, device=total.device)[channels] // (filters // signals), gradient)
 
 
 def cascade_backward(
@@ -276,22 +307,22 @@ def cascade_backward(
     x: Tensor,
     matrices: Plan,
     state: Tensor,
-    need_x: bool,
+    grad_x: Tensor | None,
     need_coef: bool,
     grad_blocks: Blocks,
-) -> tuple[Tensor, Tensor]:
-    """Gradients to ``x`` and ``state``; those to the block matrices are added to ``grad_blocks``.
+) -> Tensor:
+    """Gradient to ``state`` (B, F, N); that to ``x`` (B, 1 or F, T) is written to ``grad_x``.
+
+    Those to the block matrices are added to ``grad_blocks`` where ``need_coef``.
 
     The adjoint is the same kind of system run backwards in time: ``m_k = (A^L)^T m_{k+1} + C^T grad_y_k`` between
     blocks, ``grad_x_k = H^T grad_y_k + E^T m_{k+1}`` inside. Gradients of the block matrices are sums of outer products
     over all blocks.
     """
-    signal = signals_of(x, slice(None), grad_y.shape[1])
-    grad_x = signal.new_empty(signal.shape if need_x else (0, 0, 0))
     cut = list(pieces(x.shape[-1]))
     starts, last = [], state.transpose(0, 1)
     for piece, length in cut if need_coef else ():
-        begun, last = block_states(blocked(signal[..., piece], length), last, matrices, length)
+        begun, last = block_states(blocked(x[..., piece], length), last, matrices, length)
         starts.append(begun)
     adjoint = grad_final.transpose(0, 1)  # of the state at the end of what is done
     for piece, length in reversed(cut):
@@ -299,7 +330,7 @@ def cascade_backward(
         begun = starts.pop() if need_coef else adjoint[:, :, None]
         observed = _times(grad, block.output)
         if length == BLOCK:
-            leaving, adjoint = scan.adjoint(observed, adjoint, matrices.tree)
+            leaving, adjoint = scan.adjoint(observed, adjoint, matrices.tree, matrices.channels)
             if need_coef:
                 grad_blocks.transitions[:, -1] += outer(leaving, begun)
         else:
@@ -307,17 +338,12 @@ def cascade_backward(
             adjoint = observed[:, :, 0] + add_power_gradients(
                 grad_blocks.transitions, length, begun[:, :, 0], adjoint, matrices.blocks.transitions
             )
-        if need_x:
+        if grad_x is not None:
             own = matrices.toeplitz[:, :length, :length]
             _write_signal_gradient(grad, leaving, own, block.input, grad_x[..., piece])
         if need_coef:
-            add_block_gradients(grad_blocks.over(length), grad, leaving, blocked(signal[..., piece], length), begun)
-    grad_state = adjoint.transpose(0, 1).clone(memory_format=torch.contiguous_format)
-    if not need_x:
-        return grad_x.flatten(), grad_state
-    if grad_x.shape != x.shape:  # a sum over each signal's filters
-        grad_x = grad_x.unflatten(1, (x.shape[1], -1)).sum(2)
-    return grad_x, grad_state
+            add_block_gradients(grad_blocks.over(length), grad, leaving, blocked(x[..., piece], length), begun)
+    return adjoint.transpose(0, 1)
 
 
 def _write_signal_gradient(grad: Tensor, leaving: Tensor, own: Tensor, krylov: Tensor, out: Tensor) -> None:

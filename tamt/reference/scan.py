@@ -146,7 +146,9 @@ def scan(
     return starts, torch.baddbmm(ends[:, :, -1], starts[:, :, -1], groups.step)
 
 
-def adjoint(grad_starts: Tensor, grad_last: Tensor, tree: Tree, height: int = 0) -> tuple[Tensor, Tensor]:
+def adjoint(
+    grad_starts: Tensor, grad_last: Tensor, tree: Tree, channels: slice = slice(None), height: int = 0
+) -> tuple[Tensor, Tensor]:
     """Adjoint of :func:`scan`, ``m_k = A^T m_{k+1} + grad_starts_k`` from its end: gradients of ``ends`` and ``state``.
 
     The gradient of ``e_k``, which is added to ``s_{k+1}``, is that of ``s_{k+1}`` itself, ``m_{k+1}``.
@@ -156,14 +158,14 @@ def adjoint(grad_starts: Tensor, grad_last: Tensor, tree: Tree, height: int = 0)
         return grad_starts, grad_last
     if grad_starts.dtype != tree.transition.dtype:
         wide = tree.transition.dtype
-        grad_ends, grad_state = adjoint(grad_starts.to(wide), grad_last.to(wide), tree)
+        grad_ends, grad_state = adjoint(grad_starts.to(wide), grad_last.to(wide), tree, channels)
         return grad_ends.to(grad_starts.dtype), grad_state.to(grad_last.dtype)
     if count <= STEPS:
-        transition, adjoints = tree.transition_at(height), [grad_last]
+        transition, adjoints = tree.transition_at(height)[channels], [grad_last]
         for grad in reversed(grad_starts.unbind(2)):
             adjoints.append(torch.baddbmm(grad, adjoints[-1], transition))
         return torch.stack(adjoints[-2::-1], 2), adjoints[-1]
-    groups = tree.at(height, count)
+    groups = tree.at(height, count).of(channels)
     n_groups = -(-count // groups.size)
     of_last = grad_last @ groups.step.mT
     if n_groups == 1:
@@ -176,7 +178,7 @@ def adjoint(grad_starts: Tensor, grad_last: Tensor, tree: Tree, height: int = 0)
         grouped = _grouped(grad_starts, n_groups, groups.size, copy=True)
         grouped.unflatten(1, (batch, n_groups)).unflatten(-1, (-1, size)).flatten(2, 3)[:, :, count - 1] += of_last
         entering = torch.bmm(grouped, groups.powers.mT).unflatten(1, (batch, n_groups))
-        after, grad_state = adjoint(entering, torch.zeros_like(grad_last), tree, height + 1)
+        after, grad_state = adjoint(entering, torch.zeros_like(grad_last), tree, channels, height + 1)
         grad_ends = torch.bmm(grouped, groups.toeplitz[..., :width].mT)
         grad_ends.baddbmm_(after.reshape(filters, batch * n_groups, size), groups.toeplitz[..., width:].mT)
     grad_ends = grad_ends.reshape(filters, batch, -1, size)[:, :, :count]

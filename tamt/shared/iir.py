@@ -68,6 +68,10 @@ class Blocks(NamedTuple):
             self.transitions[:, powers_in(length)],
         )
 
+    def of(self, channels: slice) -> Blocks:
+        """The matrices of some of the channels, as views."""
+        return Blocks(*(matrix[channels] for matrix in self))
+
 
 def powers_in(length: int) -> list[int]:
     """Which of ``A^1, A^2, A^4 ... A^BLOCK`` have ``A^length`` for their product."""
