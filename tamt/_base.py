@@ -245,14 +245,17 @@ class Base(nn.Module):
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
-        """All of the module's own parameters, of which a process may hold shards: all processes have to come here."""
-        held = dict(self._parameters)
-        gathers = {name: getattr(parameter, "full_tensor", None) for name, parameter in held.items()}
+        """All of the parameters, of which a process may hold shards: all processes have to come here."""
+        held = [(part, dict(part._parameters)) for part in self.modules()]
         try:
-            self._parameters.update({name: gather().detach() for name, gather in gathers.items() if gather})
+            for part, parameters in held:
+                for name, parameter in parameters.items():
+                    if (gather := getattr(parameter, "full_tensor", None)) is not None:
+                        part._parameters[name] = nn.Parameter(gather().detach(), requires_grad=False)
             yield
         finally:
-            self._parameters.update(held)
+            for part, parameters in held:
+                part._parameters.update(parameters)
 
     def with_learnable(self: Self, learnable: Learnable) -> Self:
         """A copy of the same quantities, with parameters of another form.
@@ -274,11 +277,13 @@ class Base(nn.Module):
         with self._whole():
             twin = copy.deepcopy(self)
             present = {name: getattr(self, name).detach() for name in self._quantities}
+        if parametrize.is_parametrized(twin):
+            # Not by remove_parametrizations, which takes them from a class that both have.
+            twin.__class__ = parametrize.type_before_parametrizations(twin)
+            del twin.parametrizations
         for name in twin._form:
-            if parametrize.is_parametrized(twin, name):
-                parametrize.remove_parametrizations(twin, name)
-            delattr(twin, name)
-            twin._constants.pop(name, None)
+            for tensors in (twin._parameters, twin._buffers, twin._constants):
+                tensors.pop(name, None)
         twin.learnable, twin._form = learnable, []
         twin._hold(present)
         if twin._follows:

@@ -20,7 +20,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, parametrize
 
 import tamt
 from tamt._base import Learnable
@@ -236,7 +236,10 @@ def half_types() -> None:
 
 
 def evaluation_and_design() -> None:
-    single, double = Network(), sharded(Network())
+    single, double = Network(), Network()
+    for network in (single, double):
+        parametrize.register_parametrization(network.front.bank, "log_frequency", nn.Tanh())
+    sharded(double)
     optimisers = adamw(single), adamw(double)  # now: after an evaluation FSDP leaves the parameters of a root whole
     x, _ = batch()
     for train in (False, True):
