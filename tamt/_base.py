@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
@@ -20,6 +21,7 @@ Self = TypeVar("Self", bound="Base")
 Learnable = bool | Literal["relative"]
 RELATIVE: Literal["relative"] = "relative"
 TYPES = torch.float32, torch.float64
+HALF_TYPES = torch.float16, torch.bfloat16, torch.complex32
 
 # Where filters are designed: in float64, which not every device has.
 DESIGN = torch.device("cpu")
@@ -30,11 +32,6 @@ def rounded(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value.to(dtype.to_complex() if value.is_complex() else dtype)
 
 
-def unchanged(value: Tensor, _: torch.dtype) -> Tensor:
-    """A constant of integers."""
-    return value
-
-
 def upper_half(value: Tensor, _: torch.dtype) -> Tensor:
     """A constant in float32, whatever the computing type."""
     return split_sum(value, torch.float32)[0]
@@ -43,12 +40,6 @@ def upper_half(value: Tensor, _: torch.dtype) -> Tensor:
 def lower_half(value: Tensor, _: torch.dtype) -> Tensor:
     """What float32 takes from a constant, in float32."""
     return split_sum(value, torch.float32)[1]
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor, of which a process may hold a shard."""
-    gather: Callable[[], Tensor] | None = getattr(tensor, "full_tensor", None)
-    return tensor if gather is None else gather()
 
 
 def log_ratio(name: str, value: Tensor, design: Tensor) -> Tensor:
@@ -155,7 +146,17 @@ class Base(nn.Module):
         quantities = self.__dict__.get("_quantities")
         if quantities and name in quantities and self.learnable == RELATIVE:
             return self._computed(name)
-        return super().__getattr__(name)
+        held = super().__getattr__(name)
+        return self._precise(name, held) if isinstance(held, Tensor) else held
+
+    def _precise(self, name: str, tensor: Tensor) -> Tensor:
+        """The tensor, or a TypeError if it is of a half type: policies of mixed precision put such in a module."""
+        if tensor.dtype in HALF_TYPES:
+            raise TypeError(
+                f"{name} of {type(self).__name__} must be in the module's own precision, {self._like.dtype}, got "
+                f"{tensor.dtype}; keep the module's parameters out of the policy of mixed precision"
+            )
+        return tensor
 
     def register_state(
         self, tensors: dict[str, Tensor], learnable: Iterable[str] | None = None, levels: Iterable[str] = ()
@@ -217,14 +218,8 @@ class Base(nn.Module):
             self._form.append(f"design_{quantity}")
 
     def step(self, name: str) -> Tensor:
-        """A parameter of a relative module, which has to be of the module's type."""
-        step: Tensor = getattr(self, name)
-        if step.dtype != self._like.dtype:
-            raise TypeError(
-                f"{name} of {type(self).__name__} must be {self._like.dtype}, the module's own type, got {step.dtype}; "
-                "keep its parameters out of a policy of mixed precision"
-            )
-        return step
+        """A parameter of a relative module, or what its parametrization gives."""
+        return self._precise(name, getattr(self, name))
 
     def _computed(self, name: str) -> Tensor:
         """A quantity of a relative module as it is now."""
@@ -245,7 +240,22 @@ class Base(nn.Module):
         dict of Tensor
             Detached copies by name, whatever the form of the parameters (``learnable``).
         """
-        return {name: whole(getattr(self, name).detach()).clone() for name in self._state}
+        with self._whole():
+            return {name: getattr(self, name).detach().clone() for name in self._state}
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """All of the parameters, of which a process may hold shards: all processes have to come here."""
+        held = [(part, dict(part._parameters)) for part in self.modules()]
+        try:
+            for part, parameters in held:
+                for name, parameter in parameters.items():
+                    if (gather := getattr(parameter, "full_tensor", None)) is not None:
+                        part._parameters[name] = nn.Parameter(gather().detach(), requires_grad=False)
+            yield
+        finally:
+            for part, parameters in held:
+                part._parameters.update(parameters)
 
     def with_learnable(self: Self, learnable: Learnable) -> Self:
         """A copy of the same quantities, with parameters of another form.
@@ -264,13 +274,16 @@ class Base(nn.Module):
             value by design, which the relative form cannot hold.
         """
         check_learnable(learnable)
-        twin = copy.deepcopy(self)
-        present = {name: whole(getattr(self, name).detach()) for name in self._quantities}
+        with self._whole():
+            twin = copy.deepcopy(self)
+            present = {name: getattr(self, name).detach() for name in self._quantities}
+        if parametrize.is_parametrized(twin):
+            # Not by remove_parametrizations, which takes them from a class that both have.
+            twin.__class__ = parametrize.type_before_parametrizations(twin)
+            del twin.parametrizations
         for name in twin._form:
-            if parametrize.is_parametrized(twin, name):
-                parametrize.remove_parametrizations(twin, name)
-            delattr(twin, name)
-            twin._constants.pop(name, None)
+            for tensors in (twin._parameters, twin._buffers, twin._constants):
+                tensors.pop(name, None)
         twin.learnable, twin._form = learnable, []
         twin._hold(present)
         if twin._follows:
@@ -284,7 +297,7 @@ class Base(nn.Module):
         form: Callable[[Tensor, torch.dtype], Tensor] = rounded,
         persistent: bool = False,
     ) -> None:
-        """Keep ``value``, on the CPU and in double precision unless it is integers, as a buffer.
+        """Keep ``value``, on the CPU and in double precision, as a buffer.
 
         ``form``, and a ``value`` that is a function, have to be fit for pickling. A persistent one is in the state
         dict, and a state dict with another value is refused.

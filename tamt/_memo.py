@@ -8,6 +8,7 @@ nothing is kept there.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -49,8 +50,9 @@ def bits(*tensors: Tensor) -> Key:
     """What tells :func:`readable` tensors with different numbers, types or shapes apart."""
 
     def content(tensor: Tensor) -> bytes:
-        flat = tensor.detach().resolve_conj().resolve_neg().reshape(-1)
-        return flat.contiguous().view(torch.uint8).numpy().tobytes()  # numpy has no bfloat16
+        # Read where they are: numpy() would pin the memory of a tensor for good, which FSDP has to free.
+        dense = tensor.detach().resolve_conj().resolve_neg().contiguous()
+        return ctypes.string_at(dense.data_ptr(), dense.nbytes)
 
     return tuple((t.dtype, t.shape, content(t)) for t in tensors)
 

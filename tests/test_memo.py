@@ -47,6 +47,14 @@ def test_a_value_shares_no_memory_with_its_sources() -> None:
     assert kept.tolist() == [1, 1]
 
 
+def test_the_memory_of_sources_can_still_be_freed() -> None:
+    """As FSDP does with what it gathers; numpy arrays that share it would prevent that for good."""
+    a = torch.ones(2)
+    Memo().get(lambda t: t + 1, a)
+    a.untyped_storage().resize_(0)
+    assert a.untyped_storage().nbytes() == 0
+
+
 def test_gradients_reach_the_sources() -> None:
     memo: Memo[Tensor] = Memo()
     a, b, add = torch.ones(2, requires_grad=True), torch.ones(2), Counted()

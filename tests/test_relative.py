@@ -206,6 +206,7 @@ def test_parametrized_steps() -> None:
     fixed = bank.with_learnable(False)
     assert type(fixed) is GammatoneFilterbank
     assert_close(fixed(x), y.detach(), 1e-10)
+    assert torch.equal(bank(x), y)
 
 
 def test_a_state_of_another_sampling_rate_is_refused() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tamt._arguments import centre_frequencies, check_count, check_sampling_rate, vector
 from tamt._arithmetic import complex_divide, complex_multiply
-from tamt._base import DESIGN, RELATIVE, Base, Learnable, log_ratio, whole
+from tamt._base import DESIGN, RELATIVE, Base, Learnable, log_ratio
 from tamt._memo import Memo, readable
 from tamt.design.gammatone import (
     MAX_DECAY,
@@ -283,7 +283,8 @@ class GammatoneFilterbank(Base):
         held = super().design()
         if self.implementation == "poly":
             return held
-        decay, high, low, *gain = whole(self._onepole().detach()).unbind(1)
+        with self._whole():
+            decay, high, low, *gain = self._onepole().detach().unbind(1)
         gains, bandwidth = torch.complex(*gain) / 2, decay * (self.fs / (2 * math.pi))
         return held | {
             "fc": (high + low).abs() * self.fs,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tamt._arguments import as_signal, check_sampling_rate, real_numbers
-from tamt._base import DESIGN, Base, Learnable, unchanged
+from tamt._base import DESIGN, Base, Learnable
 from tamt.ops.frames import frames, group_means
 from tamt.ops.product import product
 
@@ -215,8 +215,6 @@ class MultiResolutionFFT(Base):
 class _Band(Base):
     """One window's power spectral density at some bins of the longest window, averaged over each of its hops."""
 
-    _order: Tensor
-
     def __init__(
         self, fs: float, length: int, longest: int, hops: tuple[int, int], supplied: Tensor, device: torch.device
     ) -> None:
@@ -243,7 +241,6 @@ class _Band(Base):
             self.register_exact("window", window)
             self.register_exact("first", first)
             self.register_exact("second", second)
-            order, places = order[start:stop], second.shape[0] * second.shape[1] // 2
         self.interpolated = length != longest
         if self.interpolated:
             weights = torch.zeros(len(bins) + 1, len(supplied), dtype=torch.float64)
@@ -252,10 +249,11 @@ class _Band(Base):
             weights[whole - start + 1, column] = beyond
             weights = weights[:-1]
             if not self.dense:
-                weights = torch.zeros(places, len(supplied)).double().index_copy_(0, order, share[:, None] * weights)
+                places = torch.zeros(second.shape[0] * second.shape[1] // 2, len(supplied), dtype=torch.float64)
+                weights = places.index_copy_(0, order[start:stop], share[:, None] * weights)
             self.register_exact("weights", weights)
         elif not self.dense:
-            self.register_constant("_order", order, form=unchanged)
+            self.bins = slice(start, stop)
             self.register_exact("share", share)
 
     def forward(self, padded: Tensor) -> Tensor:
@@ -269,11 +267,18 @@ class _Band(Base):
                 power = _averaged(power, *self.hops, count)
             else:
                 power = group_means(power, self.hops[1] // self.hops[0], count)
-        if not self.dense:
-            power = power.permute(1, 2, 0, 3).flatten(2)
         if self.interpolated:
+            power = power if self.dense else power.permute(1, 2, 0, 3).flatten(2)
             return product(power, self.exact("weights", power.dtype))
-        return power if self.dense else power.index_select(2, self._order) * self.exact("share", power.dtype)
+        return power if self.dense else self._in_order(power)[..., self.bins] * self.exact("share", power.dtype)
+
+    def _in_order(self, power: Tensor) -> Tensor:
+        """Power (K, B, J, Q) of the factored transform in rising frequency: (B, J, PQ).
+
+        By what stands where, not by a tensor of positions, which averages of a module's buffers would spoil.
+        """
+        mirrored = power[1 : self.length // power.shape[3] - power.shape[0] + 1].flip(0, 3)
+        return torch.cat((power, mirrored)).permute(1, 2, 3, 0).flatten(2)
 
     def _frame_power(self, x: Tensor) -> Tensor:
         """Power of frames (B, J, L) at the bins: (B, J, n), or in the order of the factored transform (K, B, J, Q)."""
