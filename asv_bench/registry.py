@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import tamt
 from asv_bench.benchmarks.common import difference_of_lists, largest_difference, relative_error
-from tamt._base import Learnable
+from tamt._learnable import Form
 
 Inputs = tuple[Tensor, ...]
 Options = Mapping[str, Any]
@@ -107,7 +107,7 @@ class Module:
 
     def build(
         self,
-        learnable: Learnable = False,
+        learnable: Form = False,
         device: str | torch.device | None = "cpu",
         dtype: torch.dtype = torch.float32,
         small: bool = False,

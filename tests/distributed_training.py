@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_, parametrize
 
 import tamt
-from tamt._base import Learnable
+from tamt._learnable import Form
 
 FC = [300.0, 700.0, 1500.0]  # of which two processes cannot have equal shares
 BF16 = MixedPrecisionPolicy(param_dtype=torch.bfloat16)
@@ -32,17 +32,17 @@ PRECISE = r"\w+ must be in the module's own precision, torch.float32, got torch.
 WHOLE = StateDictOptions(full_state_dict=True)
 
 
-def gammatone(learnable: Learnable) -> nn.Module:
+def gammatone(learnable: Form) -> nn.Module:
     bank = tamt.GammatoneFilterbank(FC, 16000, learnable=learnable, device="cpu")
     return tamt.Cochleagram(bank, 40, detector="power", compression="db")
 
 
-def fast_drnl(learnable: Learnable) -> nn.Module:
+def fast_drnl(learnable: Form) -> nn.Module:
     bank = tamt.FastDRNLFilterbank(FC, 16000, learnable=learnable, dtype=torch.float32, ir_length=64, device="cpu")
     return tamt.Cochleagram(bank, 40, detector="power", compression=0.1)
 
 
-def loudness(learnable: Learnable) -> nn.Module:
+def loudness(learnable: Form) -> nn.Module:
     """Of single numbers, here on levels of bands that a signal's samples stand for."""
     return nn.Sequential(nn.Unflatten(1, (4, 100)), tamt.ExcitationPattern(erb_step=0.375, learnable=learnable))
 
@@ -50,7 +50,7 @@ def loudness(learnable: Learnable) -> nn.Module:
 class Network(nn.Module):
     """A front end and a layer, which is of any type."""
 
-    def __init__(self, front: Callable[[Learnable], nn.Module] = gammatone, learnable: Learnable = "relative") -> None:
+    def __init__(self, front: Callable[[Form], nn.Module] = gammatone, learnable: Form = "relative") -> None:
         super().__init__()
         torch.manual_seed(0)
         self.front = front(learnable)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from asv_bench.registry import MODULES, Module, Options
-from tamt._base import Base, Learnable
+from tamt._base import Base
+from tamt._learnable import Form
 
-FORMS: dict[str, Learnable] = {"fixed": False, "learnable": True, "relative": "relative"}
+FORMS: dict[str, Form] = {"fixed": False, "learnable": True, "relative": "relative"}
 
 
 class Case(NamedTuple):
@@ -27,13 +28,13 @@ class Case(NamedTuple):
         return self.module.complex or ("bank" in self.options and MODULES[self.options["bank"]].complex)
 
     @property
-    def forms(self) -> tuple[Learnable, ...]:
+    def forms(self) -> tuple[Form, ...]:
         """Of parameters: the expanded denominators of ``'poly'`` have no relative one."""
         return tuple(FORMS.values())[: 2 if self.options.get("implementation") == "poly" else 3]
 
     def make(
         self,
-        learnable: Learnable = False,
+        learnable: Form = False,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         **options: Any,
@@ -61,7 +62,7 @@ def those(wanted: Callable[[Case], bool]) -> pytest.MarkDecorator:
 cases = those(lambda case: True)
 
 
-def combinations(wanted: Callable[[Case], bool] = lambda case: True) -> Iterator[tuple[str, Case, Learnable]]:
+def combinations(wanted: Callable[[Case], bool] = lambda case: True) -> Iterator[tuple[str, Case, Form]]:
     """Cases in every form of their parameters, by a name for both."""
     for name, case in CASES.items():
         for form, learnable in FORMS.items():

@@ -39,7 +39,8 @@ from torch import Tensor, nn
 
 import tamt
 from asv_bench.registry import MODULES
-from tamt._base import RELATIVE, Base, Learnable
+from tamt._base import Base
+from tamt._learnable import RELATIVE, Form
 
 streams = those(lambda case: case.module.streams)
 typed = those(lambda case: case.module.typed)
@@ -104,7 +105,7 @@ def test_state(case: Case) -> None:
 
 
 @forms
-def test_copies(case: Case, learnable: Learnable) -> None:
+def test_copies(case: Case, learnable: Form) -> None:
     """In memory, pickled, in a file of the state; and a learnable module's state serves a fixed one."""
     module = case.make(learnable)
     expected = outputs(module, case)
@@ -121,7 +122,7 @@ def test_copies(case: Case, learnable: Learnable) -> None:
 
 
 @forms
-def test_a_state_of_another_module_is_refused(case: Case, learnable: Learnable) -> None:
+def test_a_state_of_another_module_is_refused(case: Case, learnable: Form) -> None:
     state = case.make(learnable).state_dict()
     name = next(iter(state))
     with pytest.raises(RuntimeError, match=f"Missing key.*{name}"):
@@ -141,7 +142,7 @@ def test_a_state_of_another_module_is_refused(case: Case, learnable: Learnable) 
 
 
 @forms
-def test_other_forms(case: Case, learnable: Learnable) -> None:
+def test_other_forms(case: Case, learnable: Form) -> None:
     """Copies of all forms hold the same quantities; a state dict of the wrong one is refused, and both are named."""
     module = case.make(learnable, dtype=torch.float64)
     module.load_state_dict(changed(module, 0.97))
@@ -206,7 +207,7 @@ def test_conversions_of_a_module_with_a_type(case: Case) -> None:
 
 
 @forms_of(lambda case: not case.module.typed)
-def test_conversions_of_a_module_without_a_type(case: Case, learnable: Learnable) -> None:
+def test_conversions_of_a_module_without_a_type(case: Case, learnable: Form) -> None:
     """They change what it holds and nothing of what it computes."""
     assert case.make().dtype is None
     for dtype in TYPES:
@@ -220,7 +221,7 @@ def test_conversions_of_a_module_without_a_type(case: Case, learnable: Learnable
 
 @forms_of(lambda case: not case.module.typed)
 @pytest.mark.parametrize("dtype", TYPES)
-def test_a_type_given_to_a_module_that_needs_none(case: Case, learnable: Learnable, dtype: torch.dtype) -> None:
+def test_a_type_given_to_a_module_that_needs_none(case: Case, learnable: Form, dtype: torch.dtype) -> None:
     """It computes in that type whatever the input's, and gives what the input's type alone would have given."""
     module = case.module.kind(
         **{**case.module.options, **case.module.small, **case.options}, learnable=learnable, dtype=dtype
@@ -237,7 +238,7 @@ def test_a_type_given_to_a_module_that_needs_none(case: Case, learnable: Learnab
 
 @forms
 @pytest.mark.parametrize("half", HALVES)
-def test_a_parents_conversion_to_a_half_type(case: Case, learnable: Learnable, half: torch.dtype) -> None:
+def test_a_parents_conversion_to_a_half_type(case: Case, learnable: Form, half: torch.dtype) -> None:
     """The module keeps its own type, and what it computes; the parent's other modules do not."""
     for dtype in TYPES if case.module.typed else TYPES[:1]:
         module, inputs = case.make(learnable, dtype=dtype), case.inputs(dtype=dtype)
@@ -255,7 +256,7 @@ def test_a_parents_conversion_to_a_half_type(case: Case, learnable: Learnable, h
 
 
 @forms
-def test_autocast(case: Case, learnable: Learnable) -> None:
+def test_autocast(case: Case, learnable: Form) -> None:
     """No matrix product is left to it, in neither pass."""
     module, given = case.make(learnable), leaves(case.inputs())
     found = []
@@ -267,7 +268,7 @@ def test_autocast(case: Case, learnable: Learnable) -> None:
 
 
 @forms
-def test_everything_stays_on_its_device(case: Case, learnable: Learnable) -> None:
+def test_everything_stays_on_its_device(case: Case, learnable: Form) -> None:
     """On tensors without memory: nothing is made elsewhere, nothing is read back, forward and backward."""
     given = leaves(case.inputs())
     expected = tensors(case.make(learnable)(*given))
@@ -284,7 +285,7 @@ def test_everything_stays_on_its_device(case: Case, learnable: Learnable) -> Non
 
 
 @forms_of(lambda case: not case.complex)
-def test_float32_needs_neither_float64_nor_complex(case: Case, learnable: Learnable, mps_safe: type) -> None:
+def test_float32_needs_neither_float64_nor_complex(case: Case, learnable: Form, mps_safe: type) -> None:
     """Complex parameters are only read as pairs of real numbers."""
     module, given = case.make(learnable), leaves(case.inputs())
     real = [p for p in module.parameters() if not p.is_complex()]
@@ -295,7 +296,7 @@ def test_float32_needs_neither_float64_nor_complex(case: Case, learnable: Learna
 
 
 @forms
-def test_gradients(case: Case, learnable: Learnable) -> None:
+def test_gradients(case: Case, learnable: Form) -> None:
     """Finite and not zero, to the signal and every parameter, in both modes of a module that is used for a while."""
     module, given = case.make(learnable), leaves(case.inputs())
     for _ in range(2):
@@ -310,7 +311,7 @@ def test_gradients(case: Case, learnable: Learnable) -> None:
 
 
 @forms
-def test_silence(case: Case, learnable: Learnable) -> None:
+def test_silence(case: Case, learnable: Form) -> None:
     """Zeros, alone and beside a signal, give finite results and gradients; streams give 0, compressed or not."""
     module = case.make(learnable)
     least = {None: 0, "db": -200, 0.3: 1e-3}[case.options.get("compression")]
@@ -329,7 +330,7 @@ def test_silence(case: Case, learnable: Learnable) -> None:
 
 @forms
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_what_is_not_finite_stays_in_its_row(case: Case, learnable: Learnable, value: float) -> None:
+def test_what_is_not_finite_stays_in_its_row(case: Case, learnable: Form, value: float) -> None:
     """Of the signals and, where frames do not know of each other, of the frames; the other rows' gradients too."""
     module, given = case.make(learnable), leaves(case.inputs(3))
     clean = tensors(module(*given))
@@ -423,7 +424,7 @@ def test_sampling_rates(case: Case, fs: float) -> None:
 
 
 @forms
-def test_repr(case: Case, learnable: Learnable) -> None:
+def test_repr(case: Case, learnable: Form) -> None:
     text = repr(case.make(learnable))
     assert text.startswith(f"{case.module.name}(")
     assert f"learnable={learnable!r}" in text
@@ -463,7 +464,7 @@ def moved(module: nn.Module, given: list[Tensor]) -> tuple[Callable[..., tuple[T
 
 
 @thrifty
-def test_gradcheck(case: Case, learnable: Learnable) -> None:
+def test_gradcheck(case: Case, learnable: Form) -> None:
     """Of first and second order, along random directions."""
     module = case.make(learnable, dtype=torch.float64)
     module = module if case.module.typed else module.double()
@@ -490,7 +491,7 @@ def compilations() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("case", "learnable", "backend"), list(compilations()))
-def test_compile(case: Case, learnable: Learnable, backend: str) -> None:
+def test_compile(case: Case, learnable: Form, backend: str) -> None:
     """One graph without breaks serves every number of rows and every length, forward and backward."""
     torch._dynamo.reset()
     module = case.make(learnable)
@@ -506,7 +507,7 @@ def test_compile(case: Case, learnable: Learnable, backend: str) -> None:
 
 
 @thrifty
-def test_export(case: Case, learnable: Learnable) -> None:
+def test_export(case: Case, learnable: Form) -> None:
     """A program for every number of rows and every length."""
     module = case.make(learnable)
     first, others = varying(case)
@@ -548,7 +549,7 @@ CUTS = [1, 99, 0, 64, 36, 200, 0]
 
 @forms_of(lambda case: case.module.streams)
 @pytest.mark.parametrize("dtype", TYPES)
-def test_stream(case: Case, learnable: Learnable, dtype: torch.dtype) -> None:
+def test_stream(case: Case, learnable: Form, dtype: torch.dtype) -> None:
     """Chunks of any length give what the whole signal gives; with gradients; and a state outlives the process."""
     module = case.make(learnable, dtype=dtype)
     (x,) = leaves(case.inputs(4, dtype))

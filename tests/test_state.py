@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import tamt
-from tamt._base import Learnable
+from tamt._learnable import Form
 from tamt.ops import fft_drnl as fft_drnl_ops
 from tamt.reference import iir as reference
 
@@ -53,7 +53,7 @@ WRITERS: dict[str, Callable[[Tensor, Tensor], Any]] = {
 
 @forms
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
-def test_writing_to_the_tensors(case: Case, learnable: Learnable, writer: Callable[[Tensor, Tensor], Any]) -> None:
+def test_writing_to_the_tensors(case: Case, learnable: Form, writer: Callable[[Tensor, Tensor], Any]) -> None:
     module = case.make(learnable=learnable).requires_grad_(False)
     before, state = outputs(module, case), changed(module)
     with torch.no_grad():
@@ -77,9 +77,7 @@ def test_vector_to_parameters(case: Case) -> None:
 
 @forms
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
-def test_copies_that_are_loaded_anew(
-    case: Case, learnable: Learnable, copied: Callable[[nn.Module], nn.Module]
-) -> None:
+def test_copies_that_are_loaded_anew(case: Case, learnable: Form, copied: Callable[[nn.Module], nn.Module]) -> None:
     module = case.make(learnable=learnable)
     first, second, third = changed(module, 1.0), changed(module, 1.03), changed(module, 1.07)
     module.load_state_dict(first)
@@ -94,7 +92,7 @@ def test_copies_that_are_loaded_anew(
 
 @forms
 @pytest.mark.parametrize("assign", [False, True], ids=["to_empty", "assign"])
-def test_from_the_meta_device(case: Case, learnable: Learnable, assign: bool) -> None:
+def test_from_the_meta_device(case: Case, learnable: Form, assign: bool) -> None:
     source = case.make(learnable=learnable)
     state = changed(source)
     source.load_state_dict(state)
@@ -125,7 +123,7 @@ def test_constants_are_exact_after_any_conversion(case: Case) -> None:
 
 @forms
 @pytest.mark.parametrize("rehearsal", ["grad", "jvp", "vmap", "fake", "dual"])
-def test_a_first_call_inside_a_transform_leaves_nothing(case: Case, learnable: Learnable, rehearsal: str) -> None:
+def test_a_first_call_inside_a_transform_leaves_nothing(case: Case, learnable: Form, rehearsal: str) -> None:
     module, inputs = case.make(learnable=learnable), case.inputs()
     first, rest = inputs[0], inputs[1:]
 
@@ -153,7 +151,7 @@ def test_a_first_call_inside_a_transform_leaves_nothing(case: Case, learnable: L
 
 
 @forms
-def test_functional_call(case: Case, learnable: Learnable) -> None:
+def test_functional_call(case: Case, learnable: Form) -> None:
     module = case.make(learnable=learnable)
     before, state = outputs(module, case), changed(module)
     with torch.no_grad():
@@ -164,7 +162,7 @@ def test_functional_call(case: Case, learnable: Learnable) -> None:
 
 @forms
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_the_default_type_does_not_matter(case: Case, dtype: torch.dtype, learnable: Learnable) -> None:
+def test_the_default_type_does_not_matter(case: Case, dtype: torch.dtype, learnable: Form) -> None:
     """Neither at construction nor in a call: loaders of large models change it around both."""
     usual, inputs = case.make(learnable), case.inputs()
     wanted = tensors(usual(*inputs))

@@ -18,9 +18,9 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
-from tamt._base import Learnable
+from tamt._learnable import Form
 
-RELATIVE: Learnable = "relative"
+RELATIVE: Form = "relative"
 
 NAMES = (
     "GammatoneFilterbank",
@@ -46,7 +46,7 @@ def moved(module: nn.Module, by: float = 0.05) -> nn.Module:
 class Task:
     """A module at its design, to find the parameters of another one from what it computes."""
 
-    def __init__(self, case: Case, learnable: Learnable = RELATIVE, by: float = 0.05) -> None:
+    def __init__(self, case: Case, learnable: Form = RELATIVE, by: float = 0.05) -> None:
         self.make = partial(case.make, learnable)
         self.module = self.make()
         self.inputs = case.inputs()
@@ -365,7 +365,7 @@ def test_weight_decay_leads_to_the_design(case: Case) -> None:
 
 
 @forms
-def test_no_silent_half_precision(case: Case, learnable: Learnable) -> None:
+def test_no_silent_half_precision(case: Case, learnable: Form) -> None:
     """Of parameters, or what a fixed module has in their place, as policies of mixed precision replace them."""
     module = case.make(learnable)
     held = dict(module.named_parameters()) or dict(case.make(True).named_parameters())

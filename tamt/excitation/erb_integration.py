@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tamt._arguments import check_floating, check_sampling_rate
-from tamt._base import DESIGN, Base, Learnable
+from tamt._base import DESIGN
+from tamt._learnable import Form, Learnable
 from tamt._memo import Memo, readable
 from tamt.ops.product import product
 from tamt.scales import erb_bandwidth, erbrate2f, erbrate_positions
@@ -20,7 +21,7 @@ LEAST_POWER = 1e-12  # Pa^2
 SCALE_RANGE = 0.1, 10.0
 
 
-class ERBIntegration(Base):
+class ERBIntegration(Learnable):
     r"""Level of a power spectrum in bands as wide as the auditory filters.
 
     With centre frequencies :math:`f_k` evenly spaced on the scale of ``f2erbrate``, bins :math:`\Delta f` apart,
@@ -101,7 +102,7 @@ class ERBIntegration(Base):
         f_min: float = 50.0,
         f_max: float = 15000.0,
         erb_step: float = 0.25,
-        learnable: Learnable = False,
+        learnable: Form = False,
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,

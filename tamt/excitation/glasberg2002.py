@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from tamt._arguments import check_floating, check_sampling_rate
-from tamt._base import DESIGN, Base, Learnable
+from tamt._base import DESIGN
+from tamt._learnable import Form, Learnable
 from tamt.ops.spreading import spreading
 from tamt.scales import erbrate2f, erbrate_positions
 from tamt.shared.spreading import MIN_SLOPE
@@ -17,7 +18,7 @@ from tamt.shared.spreading import MIN_SLOPE
 SLOPES = {"upper_slope_base": 27.0, "lower_slope_base": 11.0, "upper_slope_per_db": 0.37, "lower_slope_per_db": 0.20}
 
 
-class ExcitationPattern(Base):
+class ExcitationPattern(Learnable):
     r"""Spreading of excitation to neighbouring auditory filters, by slopes that depend on the level.
 
     Bands k lie at :math:`e_k = \mathrm{f2erbrate}(f_\mathrm{min}) + k\,\mathrm{erb\_step}`. A band at the level E loses
@@ -101,7 +102,7 @@ class ExcitationPattern(Base):
         f_min: float = 50.0,
         f_max: float = 15000.0,
         erb_step: float = 0.25,
-        learnable: Learnable = False,
+        learnable: Form = False,
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,

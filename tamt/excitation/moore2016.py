@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from tamt._arguments import check_floating
-from tamt._base import DESIGN, Base, Learnable
+from tamt._base import DESIGN
+from tamt._learnable import Form, Learnable
 from tamt._memo import Memo
 from tamt.ops.roex import roex, roex_weights
 from tamt.scales import erbrate2f, roex_slope
 
 
-class Moore2016ExcitationPattern(Base):
+class Moore2016ExcitationPattern(Learnable):
     r"""Excitation along the basilar membrane for the components of a short-time spectrum.
 
     The auditory filters are rounded exponentials, :math:`W(p, g) = (1 + p |g|) e^{-p |g|}`, with
@@ -99,7 +100,7 @@ class Moore2016ExcitationPattern(Base):
         erb_upper: float = 39.0,
         erb_step: float = 0.25,
         spreading_limit_octaves: float = 4.0,
-        learnable: Learnable = False,
+        learnable: Form = False,
         dtype: torch.dtype | None = None,
         *,
         device: torch.device | str | None = None,

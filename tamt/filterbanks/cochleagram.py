@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tamt._arguments import as_signal, check_count, check_state
-from tamt._base import Learnable
+from tamt._learnable import Form
 from tamt.filterbanks.drnl import DRNLFilterbank
 from tamt.filterbanks.gammatone import GammatoneFilterbank
 from tamt.ops._checks import check_same_kind
@@ -135,7 +135,7 @@ class Cochleagram(nn.Module):
         return self.bank.fc
 
     @property
-    def learnable(self) -> Learnable:
+    def learnable(self) -> Form:
         """Whether, and in which form, the bank's filters are parameters."""
         return self.bank.learnable
 
@@ -198,7 +198,7 @@ class Cochleagram(nn.Module):
         """Filters of the bank as they are now: its ``design()``."""
         return self.bank.design()
 
-    def with_learnable(self, learnable: Learnable) -> Cochleagram:
+    def with_learnable(self, learnable: Form) -> Cochleagram:
         """A copy that computes the same, whose bank has parameters of another form: its ``with_learnable()``."""
         twin = copy.deepcopy(self)
         twin.bank = self.bank.with_learnable(learnable)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from tamt._arguments import centre_frequencies, check_count, check_sampling_rate, real_numbers, vector
-from tamt._base import DESIGN, Base, Learnable
+from tamt._base import DESIGN
+from tamt._learnable import Form, Learnable
 from tamt._memo import Memo
 from tamt.design.drnl import DRNLSections
 from tamt.design.sections import modal_response
@@ -30,7 +31,7 @@ FILTERS = ("CF_lin", "BW_lin", "LP_lin_cutoff", "g", "CF_nlin", "BW_nlin", "LP_n
 STICK = ("a", "b", "c")
 
 
-class DRNLFilterbank(Base):
+class DRNLFilterbank(Learnable):
     r"""Dual-resonance nonlinear filters: the compressive cochlear filtering of the CASP model, one per channel.
 
     A linear path of gain :math:`g`, gammatone and low-passes, and a nonlinear path with a broken stick between two
@@ -133,7 +134,7 @@ class DRNLFilterbank(Base):
         n_channels: int = 50,
         subject: str = "NH",
         model: str = "paulick2024",
-        learnable: Learnable = False,
+        learnable: Form = False,
         dtype: torch.dtype | None = None,
         *,
         device: torch.device | str | None = None,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tamt._arguments import check_count
-from tamt._base import Learnable
+from tamt._learnable import Form
 from tamt.filterbanks.drnl import FILTERS, MODELS, STICK, DRNLFilterbank
 from tamt.ops.fft_drnl import fft_drnl, filter_spectra
 from tamt.ops.fft_drnl_frames import fft_drnl_frames
@@ -56,7 +56,7 @@ class FastDRNLFilterbank(DRNLFilterbank):
         n_channels: int = 50,
         subject: str = "NH",
         model: str = "paulick2024",
-        learnable: Learnable = False,
+        learnable: Form = False,
         dtype: torch.dtype | None = None,
         ir_length: int = 4096,
         *,

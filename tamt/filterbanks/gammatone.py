@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tamt._arguments import centre_frequencies, check_count, check_sampling_rate, vector
 from tamt._arithmetic import complex_divide, complex_multiply
-from tamt._base import DESIGN, RELATIVE, Base, Learnable, log_ratio
+from tamt._base import DESIGN
+from tamt._learnable import RELATIVE, Form, Learnable, log_ratio
 from tamt._memo import Memo, readable
 from tamt.design.gammatone import (
     MAX_DECAY,
@@ -34,7 +35,7 @@ MAX_POLE_MAG = 0.9
 STEPS = ("log_bandwidth", "log_frequency", "log_gain", "phase")
 
 
-class GammatoneFilterbank(Base):
+class GammatoneFilterbank(Learnable):
     r"""Lyon's all-pole gammatone filters, one per centre frequency.
 
     With :math:`\phi = 2\pi\,\mathrm{betamul}\,\mathrm{audfiltbw}(f_c)/f_s` and :math:`\theta = 2\pi f_c/f_s` a channel
@@ -132,7 +133,7 @@ class GammatoneFilterbank(Base):
         fs: float,
         n: int = 4,
         betamul: float | None = None,
-        learnable: Learnable = False,
+        learnable: Form = False,
         dtype: torch.dtype | None = None,
         implementation: str = "sos",
         *,
@@ -328,7 +329,7 @@ class GammatoneFilterbank(Base):
     def _onepole_of(self, turned: bool = True) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
         """The function that gives these, and its arguments."""
         if self.learnable == RELATIVE:
-            *ratios, phase = (self.step(name) for name in STEPS)
+            *ratios, phase = (self._step(name) for name in STEPS)
             return _relative_onepole, (*ratios, phase if turned else 0 * phase, self._design, self.design_gain)
         return _given_onepole, (self.poles, self.gains, self._design)
 
@@ -348,8 +349,8 @@ class GammatoneFilterbank(Base):
             now = {"decay": decay, "frequency": -(high + low), "gain": gains.abs()}
             by_design = design[:, 2], -design[:, 3:].sum(1), self._quantities["gains"].design.abs()
             for step, (name, value), start in zip(STEPS, now.items(), by_design, strict=False):
-                self.register_step(step, log_ratio(f"the {name} of a filter", value, start), name, start)
-            self.register_step("phase", gains.angle())
+                self._register_step(step, log_ratio(f"the {name} of a filter", value, start), name, start)
+            self._register_step("phase", gains.angle())
 
     def _step_names(self) -> list[str]:
         return [] if self.implementation == "poly" else list(STEPS)

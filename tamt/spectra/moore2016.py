@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tamt._arguments import as_signal, check_count
-from tamt._base import DESIGN, Base, Learnable
+from tamt._base import DESIGN
+from tamt._learnable import Form, Learnable
 from tamt.ops.compaction import compaction
 from tamt.ops.windowed_dft import dft_tables, windowed_dft
 
@@ -24,7 +25,7 @@ SHARPNESS = 1.0  # dB: width of the smooth thresholds
 MARGIN = 0.1  # of the threshold: learnable modules keep what is above this part of it
 
 
-class Moore2016Spectrum(Base):
+class Moore2016Spectrum(Learnable):
     r"""Relevant components of stereo signals: six Hann windows, each for its own band, every millisecond or slower.
 
     A frame of 2048 samples is seen through windows of 2048, 1024 ... 64 samples in its middle. With
@@ -112,7 +113,7 @@ class Moore2016Spectrum(Base):
         fs: float = FS,
         segment_duration: int = 1,
         db_max: float = 93.98,
-        learnable: Learnable = False,
+        learnable: Form = False,
         dtype: torch.dtype | None = None,
         max_components: int | None = None,
         joint_threshold: bool = False,

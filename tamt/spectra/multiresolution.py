@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tamt._arguments import as_signal, check_sampling_rate, real_numbers
-from tamt._base import DESIGN, Base, Learnable
+from tamt._base import DESIGN, Base
+from tamt._learnable import Form, Learnable
 from tamt.ops.frames import frames, group_means
 from tamt.ops.product import product
 
@@ -19,7 +20,7 @@ FREQ_THRESHOLDS = (500.0, 1000.0, 2000.0, 4000.0, 8000.0)
 DENSE_BINS = 48  # up to so many bins one matrix product with all of them is quicker than a factored transform
 
 
-class MultiResolutionFFT(Base):
+class MultiResolutionFFT(Learnable):
     r"""Power spectral density over time from several windows, each in the frequency band that suits it.
 
     The band between two thresholds is analysed by one window, low frequencies by the longest. With periodic Hann
@@ -104,7 +105,7 @@ class MultiResolutionFFT(Base):
         fs: float = 32000,
         window_lengths: Sequence[int] | None = None,
         hop_fraction: float = 0.5,
-        learnable: Learnable = False,
+        learnable: Form = False,
         freq_thresholds: Tensor | Sequence[float] | None = None,
         *,
         device: torch.device | str | None = None,
