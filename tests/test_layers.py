@@ -16,6 +16,7 @@ LAYERS = (
     ("__init__",),
     ("plot",),
     ("filterbanks", "spectra", "excitation"),
+    ("_learnable",),
     ("_base",),
     ("_arguments",),
     ("ops",),
