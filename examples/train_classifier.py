@@ -41,6 +41,7 @@ CLASSES = "rising chirp", "falling chirp", "harmonic complex", "noise band"
 LEARNABLE: dict[str, Any] = {"fixed": False, "true": True, "relative": "relative"}
 HARMONICS = 20  # of 200 Hz below 4 kHz, the lowest and highest that :func:`make_sounds` knows
 VALIDATION = 2**40  # index of the first sound of the validation set; no training gets there
+HIGHEST = 7900.0  # Hz: closer to half the sampling rate a filter meets its mirror image
 MAX_NORM = 1.0  # of the gradients
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.json"
 STATEFUL = "model", "optimizer", "scheduler"  # whose state a checkpoint holds
@@ -53,7 +54,7 @@ class Settings:
     Attributes
     ----------
     steps : int
-        Steps of the optimiser.
+        Steps of the optimiser. A run that goes on from a checkpoint may do more than the one before.
     batch : int
         Sounds per step and process.
     seconds : float
@@ -437,11 +438,12 @@ class Training:
         """
         try:
             checkpoint = torch.load(path, "cpu", weights_only=True)
-        except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-            why = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+            settings = checkpoint["settings"]
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError) as error:
+            why = getattr(error, "strerror", None) or "it is no checkpoint of this script"
             raise SettingsError(f"--resume cannot read {path} ({why}); without --resume a run begins anew") from error
         now = self.settings.numbers(self.here.world)
-        other = {name: value for name, value in checkpoint["settings"].items() if value != now.get(name)}
+        other = {name: value for name, value in settings.items() if value != now.get(name) and name != "steps"}
         if other:
             said = ", ".join(f"{name} {value}, here {now.get(name)}" for name, value in other.items())
             raise SettingsError(
@@ -502,9 +504,11 @@ def train(settings: Settings) -> dict[str, Any]:
     Raises
     ------
     SettingsError
-        A device that is not there, a checkpoint that is not there or of other settings, a folder that cannot be made,
-        a loss that is not finite.
+        Frequencies that do not rise, a device that is not there, a checkpoint that is not there or of other settings, a
+        folder that cannot be made, a loss that is not finite.
     """
+    if not settings.low < settings.high:
+        raise SettingsError(f"--low must be below --high, got {settings.low:g} and {settings.high:g}")
     with process(settings.device) as here:
         training = Training(settings, here)
         before = filters(training.model)
@@ -573,8 +577,8 @@ def arguments(argv: Sequence[str] | None = None) -> tuple[argparse.ArgumentParse
     add("--batch", type=number(int, 1), help="sounds per step and process")
     add("--seconds", type=number(float, 0.1, 60), help="length of a sound")
     add("--channels", type=number(int, 1, 1024), help="number of filters")
-    add("--low", type=number(float, 20, FS / 2), help="centre frequency of the lowest filter in Hz")
-    add("--high", type=number(float, 20, FS / 2), help="of the highest")
+    add("--low", type=number(float, 20, HIGHEST), help="centre frequency of the lowest filter in Hz")
+    add("--high", type=number(float, 20, HIGHEST), help="of the highest, above --low")
     add("--learnable", choices=LEARNABLE, help="the filters: not learnt, poles, or relative parameters")
     add("--bandwidth", type=number(float, 0.1, 10), help="of the filters at the start, in those of normal ears")
     add("--lr", type=number(float, 0, 1), help="highest learning rate")

@@ -156,7 +156,7 @@ class Base(nn.Module):
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         def in_own_types(tensor: Tensor) -> Tensor:
             after = fn(tensor)
-            return tensor.to(after.device) if after.is_floating_point() and after.dtype not in TYPES else after
+            return after if after.dtype in TYPES else tensor.to(after.device)
 
         def on_pairs(tensor: Tensor) -> Tensor:
             # nn.Module.double() passes complex tensors by and .to(torch.float64) drops their imaginary parts.
@@ -208,7 +208,8 @@ class Base(nn.Module):
             if given.shape != expected.shape:
                 continue  # has been said
             rtol = 4 * torch.finfo(given.dtype).eps + 1e-6
-            atol = 1e-9 * expected.abs().max().item() if expected.numel() else 0.0
+            largest = expected.abs().max().item() if expected.numel() else 0.0
+            atol = 1e-9 * largest + torch.finfo(given.dtype).tiny  # below which a type has few digits or none
             if not torch.allclose(given.detach().to("cpu", torch.float64), expected, rtol, atol):
                 error_msgs.append(
                     f"{prefix}{name} belongs to a module built with other arguments: from {given.min():g} to "

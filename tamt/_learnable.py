@@ -87,6 +87,14 @@ class Learnable(Base):
             return self._computed(name)
         return super().__getattr__(name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("_quantities", ()) and self.learnable == RELATIVE:
+            raise AttributeError(
+                f"{name} of a {type(self).__name__} with learnable='relative' follows from its parameters "
+                f"{', '.join(self._step_names())}: change these, or a copy by .with_learnable(True)"
+            )
+        super().__setattr__(name, value)
+
     def register_state(
         self, tensors: dict[str, Tensor], learnable: Iterable[str] | None = None, levels: Iterable[str] = ()
     ) -> None:
@@ -148,7 +156,14 @@ class Learnable(Base):
 
     def _step(self, name: str) -> Tensor:
         """A parameter of a relative module, or what its parametrization gives."""
-        return self._precise(name, getattr(self, name))
+        step: Tensor = self._precise(name, getattr(self, name))
+        if hasattr(step, "full_tensor"):
+            raise TypeError(
+                f"{name} of {type(self).__name__} is a shard where it is needed whole: FSDP gathers parameters for "
+                "forward alone. Shard a Cochleagram, not its bank, and announce other methods by "
+                "torch.distributed.fsdp.register_fsdp_forward_method"
+            )
+        return step
 
     def _computed(self, name: str) -> Tensor:
         """A quantity of a relative module as it is now."""

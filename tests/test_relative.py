@@ -123,6 +123,53 @@ def test_design_of_a_gammatone_bank() -> None:
     assert set(GammatoneFilterbank([500.0], FS, implementation="poly").design()) == {"a", "b"}
 
 
+def test_a_filter_beyond_half_the_sampling_rate() -> None:
+    """It stays there, and what is told of it is what it does, in every form; poles of either half are the same."""
+    bank = GammatoneFilterbank([1000.0, 7000.0], FS, learnable="relative", dtype=torch.float64)
+    with torch.no_grad():
+        bank.log_frequency.fill_(0.5)
+    at_most = GammatoneFilterbank([1000 * math.exp(0.5), 8000.0], FS, dtype=torch.float64)
+    f = torch.linspace(1000, 8000, 701, dtype=torch.float64)
+    assert bank.design()["fc"].tolist() == pytest.approx(at_most.fc.tolist())
+    assert f[bank.frequency_response(f).abs().argmax(1)].tolist() == pytest.approx(at_most.fc.tolist(), abs=10)
+    x = torch.randn(900, dtype=torch.float64)
+    for form in (False, True):
+        twin = bank.with_learnable(form)
+        assert_close(twin(x).detach(), bank(x).detach(), 1e-9)
+        with torch.no_grad():
+            twin.poles.copy_(twin.poles.conj())
+            twin.gains.copy_(twin.gains.conj() * torch.polar(torch.ones(2), torch.tensor([0.3, -1.0])))
+        assert twin.design()["fc"].tolist() == pytest.approx(at_most.fc.tolist())
+        again = twin.with_learnable("relative")
+        assert_close(again(x).detach(), twin(x).detach(), 1e-9)
+        assert_close(again.log_frequency[:1, None].detach(), bank.log_frequency[:1, None].detach(), 1e-9)
+    with torch.no_grad():
+        bank.log_frequency.fill_(1e4)
+    bank(x).sum().backward()
+    assert bank.log_frequency.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("case", [case for case in CASES.values() if "relative" in case.forms])
+def test_quantities_cannot_be_assigned(case: Case) -> None:
+    module = case.make("relative")
+    module = getattr(module, "bank", module)
+    name = next(iter(module._quantities))
+    with pytest.raises(AttributeError, match=rf"{name} of a {type(module).__name__} .* follows from its parameters "):
+        setattr(module, name, getattr(module, name).detach())
+    fixed = getattr(case.make(), "bank", case.make())
+    setattr(fixed, name, 1.01 * getattr(fixed, name))
+
+
+def test_a_half_precision_copy_of_a_state_of_tiny_gains_is_not_taken_for_another() -> None:
+    bank, other = (GammatoneFilterbank([50.0, 500.0], 48000, learnable="relative") for _ in range(2))
+    for half in (torch.float16, torch.bfloat16):
+        other.load_state_dict({name: t.to(half) for name, t in bank.state_dict().items()})
+    assert torch.equal(other.design_gain, bank.design_gain)
+    with pytest.warns(UserWarning, match="Complex modules"):
+        bank.to(torch.complex64)
+    assert bank.log_gain.dtype == torch.float32
+
+
 @pytest.mark.parametrize("kind", [DRNLFilterbank, FastDRNLFilterbank])
 def test_drnl_is_that_of_the_multiplied_quantities(kind: type[DRNLFilterbank]) -> None:
     bank, fixed = (kind([500.0, 2000.0], FS, learnable=form) for form in ("relative", False))

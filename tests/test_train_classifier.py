@@ -174,7 +174,8 @@ def test_variants(flags: list[str], tmp_path: Path) -> None:
         (["--batch=2.5"], "--batch: must be a whole number of at least 1, got '2.5'"),
         (["--seconds=0.05"], "--seconds: must be a number from 0.1 to 60, got '0.05'"),
         (["--channels=nan"], "--channels: must be a whole number from 1 to 1024, got 'nan'"),
-        (["--low=9000"], "--low: must be a number from 20 to 8000, got '9000'"),
+        (["--low=9000"], "--low: must be a number from 20 to 7900, got '9000'"),
+        (["--low=7900", "--high=100"], "--low must be below --high, got 7900 and 100"),
         (["--lr=inf"], "--lr: must be a number from 0 to 1, got 'inf'"),
         (["--bandwidth=nan"], "--bandwidth: must be a number from 0.1 to 10, got 'nan'"),
         (["--learnable=True"], "--learnable: invalid choice: 'True' (choose from"),
@@ -236,7 +237,10 @@ def test_a_checkpoint_of_other_settings(tmp_path: Path, capsys: pytest.CaptureFi
             run(tmp_path, "--steps=1", *given, "--resume")
         assert done.value.code == 2
         assert said in capsys.readouterr().err
-    (tmp_path / "checkpoint.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(SystemExit):
-        run(tmp_path, "--steps=1", "--batch=4", "--resume")
-    assert "--resume cannot read" in capsys.readouterr().err
+    assert run(tmp_path, "--steps=2", "--batch=4", "--resume")["step"] == 2
+    torch.save({"model": {}}, tmp_path / "another.pt")
+    for content in (b"", b"no checkpoint", (tmp_path / "another.pt").read_bytes()):
+        (tmp_path / "checkpoint.pt").write_bytes(content)
+        with pytest.raises(SystemExit):
+            run(tmp_path, "--steps=1", "--batch=4", "--resume")
+        assert "checkpoint.pt (it is no checkpoint of this script)" in capsys.readouterr().err

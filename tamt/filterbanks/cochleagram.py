@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from numbers import Real
 from typing import Any, TypeGuard
 
@@ -200,9 +199,9 @@ class Cochleagram(nn.Module):
 
     def with_learnable(self, learnable: Form) -> Cochleagram:
         """A copy that computes the same, whose bank has parameters of another form: its ``with_learnable()``."""
-        twin = copy.deepcopy(self)
-        twin.bank = self.bank.with_learnable(learnable)
-        return twin
+        bank = self.bank.with_learnable(learnable)
+        twin = Cochleagram(bank, self.hop_length, self.frame_length, self.detector, self.compression, self.floor)
+        return twin.train(self.training)
 
     @property
     def _hops(self) -> int:

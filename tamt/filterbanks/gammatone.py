@@ -86,9 +86,9 @@ class GammatoneFilterbank(Learnable):
     Notes
     -----
     A learnt pole outside the unit circle is used scaled back to just inside it; one at 0 gives :math:`2\,\mathrm{Re}\{g
-    x\}`. Of ``'relative'`` filters :math:`\phi` is used within [1e-5, 36]. In ``'poly'`` ``a[:, 0]`` must not be 0, nor
-    so small that what is divided by it overflows: a ValueError where data can be looked at, on the CPU outside of
-    compiled code; elsewhere the channel's output is NaN.
+    x\}`. Of ``'relative'`` filters :math:`\phi` is used within [1e-5, 36], and :math:`\theta` up to :math:`\pi`. In
+    ``'poly'`` ``a[:, 0]`` must not be 0, nor so small that what is divided by it overflows: a ValueError where data can
+    be looked at, on the CPU outside of compiled code; elsewhere the channel's output is NaN.
 
     The gain :math:`g` has to be in the range of ``dtype``, which limits ``n`` for narrow filters: to 13 in float32 at
     20 Hz and 192 kHz, beyond 130 in float64.
@@ -288,7 +288,7 @@ class GammatoneFilterbank(Learnable):
             decay, high, low, *gain = self._onepole().detach().unbind(1)
         gains, bandwidth = torch.complex(*gain) / 2, decay * (self.fs / (2 * math.pi))
         return held | {
-            "fc": (high + low).abs() * self.fs,
+            "fc": _alias(high + low).abs() * self.fs,
             "bandwidth": bandwidth,
             "erb": bandwidth / gammatone_betamul(self.n),
             "gain": gains.abs() / (-torch.expm1(-decay)) ** self.n,
@@ -346,7 +346,9 @@ class GammatoneFilterbank(Learnable):
             design = split_design(self.constant("_design"), torch.float64)
             poles, gains = (tensors[name].to(DESIGN, torch.complex128) for name in ("poles", "gains"))
             decay, high, low, *_ = _given_onepole(poles, gains, design).unbind(1)
-            now = {"decay": decay, "frequency": -(high + low), "gain": gains.abs()}
+            frequency = _alias(high + low)
+            gains = torch.where(frequency > 0, gains.conj(), gains)  # with its conjugate a pole gives the same output
+            now = {"decay": decay, "frequency": frequency.abs(), "gain": gains.abs()}
             by_design = design[:, 2], -design[:, 3:].sum(1), self._quantities["gains"].design.abs()
             for step, (name, value), start in zip(STEPS, now.items(), by_design, strict=False):
                 self._register_step(step, log_ratio(f"the {name} of a filter", value, start), name, start)
@@ -354,6 +356,11 @@ class GammatoneFilterbank(Learnable):
 
     def _step_names(self) -> list[str]:
         return [] if self.implementation == "poly" else list(STEPS)
+
+
+def _alias(cycles: Tensor) -> Tensor:
+    """The same frequency within half a cycle per sample."""
+    return cycles - cycles.round()
 
 
 def _given_onepole(poles: Tensor, gains: Tensor, design: Tensor) -> Tensor:
@@ -366,7 +373,8 @@ def _relative_onepole(
     decay, high, low = design[:, 2:].unbind(1)
     least, most = (MIN_DECAY / decay).log().clamp(max=0), (MAX_DECAY / decay).log().clamp(min=0)
     decay = decay * log_bandwidth.clamp(least, most).exp()
-    move, gain = log_frequency.expm1(), 2 * gain * log_gain.exp()
+    highest = (-0.5 / high).log().clamp(min=0)  # half the sampling rate; frequencies are negative
+    move, gain = log_frequency.clamp(max=highest).expm1(), 2 * gain * log_gain.exp()
     return torch.stack((decay, high, low + (high * move + low * move), gain * phase.cos(), gain * phase.sin()), 1)
 
 
