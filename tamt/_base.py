@@ -101,13 +101,22 @@ class Base(nn.Module):
         return self._precise(name, held) if isinstance(held, Tensor) else held
 
     def _precise(self, name: str, tensor: Tensor) -> Tensor:
-        """The tensor, or a TypeError if it is of a half type: policies of mixed precision put such in a module."""
-        if tensor.dtype in HALF_TYPES:
+        """The tensor, or a TypeError if it is one of the module's own, not a user's, in a half type.
+
+        Policies of mixed precision put such in a module.
+        """
+        if tensor.dtype in HALF_TYPES and self._owns(name):
+            own = self._buffers["_like"]  # not by __getattr__, which comes here if this is of a half type too
+            precision = "float32 or float64" if own is None or own.dtype in HALF_TYPES else own.dtype
             raise TypeError(
-                f"{name} of {type(self).__name__} must be in the module's own precision, {self._like.dtype}, got "
-                f"{tensor.dtype}; keep the module's parameters out of the policy of mixed precision"
+                f"{name} of {type(self).__name__} must be in the module's own precision, {precision}, got "
+                f"{tensor.dtype}; keep the module's tensors out of the policy of mixed precision"
             )
         return tensor
+
+    def _owns(self, name: str) -> bool:
+        """Whether a tensor is one that this class has registered."""
+        return name in self._constants
 
     def register_constant(
         self,
@@ -194,22 +203,23 @@ class Base(nn.Module):
         error_msgs: list[str],
     ) -> None:
         rest = (local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        given_constants = {name: state_dict.get(prefix + name) for name in self._constants}
         if local_metadata.get("assign_to_params_buffers"):
             for name in (*self._parameters, *self._buffers):
                 tensor = state_dict.get(prefix + name)
-                if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.dtype not in TYPES:
-                    state_dict[prefix + name] = tensor.to(self._like.dtype)
+                if not (isinstance(tensor, Tensor) and (tensor.is_floating_point() or tensor.is_complex())):
+                    continue
+                if tensor.dtype.to_real() not in TYPES:
+                    state_dict[prefix + name] = rounded(tensor, self._like.dtype)
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        for name in self._constants:
-            given = state_dict.get(prefix + name)
+        for name, given in given_constants.items():
             if not isinstance(given, Tensor) or given.is_meta:
                 continue
             expected = self._restored(name, torch.device("cpu"), torch.float64)
             if given.shape != expected.shape:
                 continue  # has been said
-            rtol = 4 * torch.finfo(given.dtype).eps + 1e-6
-            largest = expected.abs().max().item() if expected.numel() else 0.0
-            atol = 1e-9 * largest + torch.finfo(given.dtype).tiny  # below which a type has few digits or none
+            largest, digits = expected.abs().max().item() if expected.numel() else 0.0, torch.finfo(given.dtype)
+            rtol, atol = 4 * digits.eps + 1e-6, 1e-9 * largest + digits.eps * digits.tiny
             if not torch.allclose(given.detach().to("cpu", torch.float64), expected, rtol, atol):
                 error_msgs.append(
                     f"{prefix}{name} belongs to a module built with other arguments: from {given.min():g} to "

@@ -87,6 +87,9 @@ class Learnable(Base):
             return self._computed(name)
         return super().__getattr__(name)
 
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._quantities]
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.__dict__.get("_quantities", ()) and self.learnable == RELATIVE:
             raise AttributeError(
@@ -204,7 +207,8 @@ class Learnable(Base):
     def with_learnable(self: Self, learnable: Form) -> Self:
         """A copy of the same quantities, with parameters of another form.
 
-        It computes the same, unless limits that are sharp in a fixed module are smooth in a learnable one.
+        It computes the same, unless limits that are sharp in a fixed module are smooth in a learnable one. A copy of a
+        module whose parameters are all frozen has frozen parameters.
 
         Parameters
         ----------
@@ -220,6 +224,8 @@ class Learnable(Base):
         check_learnable(learnable)
         with self._whole():
             twin = copy.deepcopy(self)
+            if learnable == self.learnable:
+                return twin
             present = {name: getattr(self, name).detach() for name in self._quantities}
         if parametrize.is_parametrized(twin):
             # Not by remove_parametrizations, which takes them from a class that both have.
@@ -230,6 +236,8 @@ class Learnable(Base):
                 tensors.pop(name, None)
         twin.learnable, twin._form = learnable, []
         twin._hold(present)
+        if self.learnable and not any(parameter.requires_grad for parameter in self.parameters()):
+            twin.requires_grad_(False)
         if twin._follows:
             twin._rebuild(getattr(twin, twin._follows).detach().to(DESIGN))
         return twin
@@ -270,6 +278,9 @@ class Learnable(Base):
         if self.learnable or readable(tensor):
             return result
         return torch.where((tensor == self._followed).all(), result, math.nan)
+
+    def _owns(self, name: str) -> bool:
+        return super()._owns(name) or name in self._form or name in self._state
 
     def _loaded(self) -> None:
         if self._follows:

@@ -204,7 +204,7 @@ def test_what_a_graph_cannot_refuse_has_no_level(learnable: bool) -> None:
 
 def test_repr() -> None:
     assert repr(ERBIntegration()) == (
-        "ERBIntegration(150 bands, fs=32000, f_min=50.0, f_max=15000.0, erb_step=0.25, learnable=False)"
+        "ERBIntegration(150 bands, fs=32000, f_min=50.0, f_max=15000.0, erb_step=0.25, learnable=False, dtype=None)"
     )
 
 

@@ -146,7 +146,7 @@ def test_one_operator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_repr() -> None:
     assert repr(pattern()) == (
-        "ExcitationPattern(22 bands, fs=32000, f_min=500.0, f_max=2000.0, erb_step=0.5, learnable=False)"
+        "ExcitationPattern(22 bands, fs=32000, f_min=500.0, f_max=2000.0, erb_step=0.5, learnable=False, dtype=None)"
     )
 
 

@@ -262,6 +262,20 @@ def test_a_state_of_another_sampling_rate_is_refused() -> None:
         GammatoneFilterbank([500.0], 8000, learnable="relative").load_state_dict(state)
 
 
+def test_copies_of_the_same_form_and_of_frozen_modules() -> None:
+    """Steps are copied as they are, and what is frozen stays so."""
+    bank, _ = moved_bank(torch.tensor([20.0, 100.0], dtype=torch.float64), FS, 4, torch.float32)
+    bank.phase.requires_grad_(False)
+    twin = bank.with_learnable("relative")
+    for (name, parameter), (_, other) in zip(bank.named_parameters(), twin.named_parameters(), strict=True):
+        assert torch.equal(parameter, other)
+        assert other.requires_grad == (name != "phase")
+    assert all(p.requires_grad for p in bank.with_learnable(True).parameters())
+    assert not any(p.requires_grad for p in bank.requires_grad_(False).with_learnable(True).parameters())
+    assert all(p.requires_grad for p in bank.with_learnable(False).with_learnable(True).parameters())
+    assert {"poles", "gains", "log_gain"} <= set(dir(bank))
+
+
 def test_what_has_no_relative_form() -> None:
     message = "learnable must be False or True for implementation 'poly', got 'relative'; 'sos' has it"
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from modules import CASES, Case, assert_same, forms, outputs, tensors, those
+from modules import CASES, Case, assert_same, cases, forms, outputs, tensors, those
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 
+import tamt
 from tamt._learnable import Form
 
 RELATIVE: Form = "relative"
@@ -377,6 +378,23 @@ def test_no_silent_half_precision(case: Case, learnable: Form) -> None:
         )
         with pytest.raises(TypeError, match=message):
             torch.func.functional_call(module, {name: tensor.detach().real.to(half)}, case.inputs())
+
+
+@cases
+def test_constants_of_a_half_type(case: Case) -> None:
+    """Policies of mixed precision for buffers: a TypeError that names one, whichever is read first."""
+    module = case.make()
+    for buffer in module.buffers():
+        if buffer.is_floating_point():
+            buffer.data = buffer.data.half()
+    with pytest.raises(TypeError, match=r"in the module's own precision, float32 or float64, got torch.float16"):
+        module(*case.inputs())
+
+
+def test_a_users_tensors_of_half_types() -> None:
+    bank = tamt.GammatoneFilterbank([500.0], 16000)
+    bank.register_buffer("mask", torch.ones(1, dtype=torch.float16))
+    assert bank.mask.dtype == torch.float16
 
 
 @pytest.mark.parametrize("part", ["ddp", "fsdp"])

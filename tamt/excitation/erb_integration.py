@@ -173,7 +173,7 @@ class ERBIntegration(Learnable):
         """Arguments, for ``print``."""
         return (
             f"{self.n_erb_bands} bands, fs={self.fs}, f_min={self.f_min}, f_max={self.f_max}, "
-            f"erb_step={self.erb_step}, learnable={self.learnable!r}"
+            f"erb_step={self.erb_step}, learnable={self.learnable!r}, dtype={self.dtype}"
         )
 
     def _grid(self, freqs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

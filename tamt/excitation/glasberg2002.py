@@ -166,5 +166,5 @@ class ExcitationPattern(Learnable):
         """Arguments, for ``print``."""
         return (
             f"{self.n_erb_bands} bands, fs={self.fs}, f_min={self.f_min}, f_max={self.f_max}, "
-            f"erb_step={self.erb_step}, learnable={self.learnable!r}"
+            f"erb_step={self.erb_step}, learnable={self.learnable!r}, dtype={self.dtype}"
         )

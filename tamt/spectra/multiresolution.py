@@ -187,7 +187,7 @@ class MultiResolutionFFT(Learnable):
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
-        return f"fs={self.fs}, hop_fraction={self.hop_fraction}, learnable={self.learnable!r}"
+        return f"fs={self.fs}, hop_fraction={self.hop_fraction}, learnable={self.learnable!r}, dtype={self.dtype}"
 
     def _mixed(self, parts: list[Tensor], freqs: Tensor) -> Tensor:
         """Spectra of all windows, faded from each to the next around their threshold."""
