@@ -230,6 +230,12 @@ _MODULES = (
                 ("2 x 1 s x 30", "float32"),
                 5,
             ),
+            Limit(
+                "the same, relative parameters: training step over that of poles and gains",
+                "gammatone.GammatoneRelative.track_relative_over_direct",
+                ("2 x 1 s x 30", "float32"),
+                1.15,
+            ),
             Limit("10 s over ten times 1 s", "gammatone.GammatoneGrowth.track_growth_with_length", (), 1.15),
             Limit("8 x 10 s: peak memory in outputs", "gammatone.GammatoneGrowth.track_peak_memory_8_x_10_s", (), 4),
             Limit(

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 
 from tamt import GammatoneFilterbank
+from tamt._learnable import Form
 
 from .common import (
     DTYPES,
@@ -34,7 +35,7 @@ CASES = cases(CPU_LOADS, CPU_LOADS | GPU_LOADS)
 PEAK = "of the channel's peak"
 
 
-def filterbank(channels: int, dtype: str, device: str, learnable: bool = False) -> GammatoneFilterbank:
+def filterbank(channels: int, dtype: str, device: str, learnable: Form = False) -> GammatoneFilterbank:
     fc = torch.tensor([100.0, 7800.0]).log().double()
     frequencies = torch.linspace(fc[0], fc[1], channels, dtype=torch.float64).exp()
     return GammatoneFilterbank(frequencies, FS, learnable=learnable, dtype=DTYPES[dtype], device=device)
@@ -63,7 +64,7 @@ def conformance(dtype: str) -> Iterator[Agreement]:
 class _Load(Load):
     params = (CASES, list(DTYPES))
     param_names = ("load", "dtype")
-    learnable = False
+    learnable: Form = False
 
     def setup(self, case: tuple[str, str], dtype: str) -> None:
         self.device, load = case
@@ -82,10 +83,13 @@ class _Load(Load):
         return self.filters(self.x)
 
     def training_step(self) -> None:
-        self.filters.zero_grad()
-        self.filters(self.x).backward(*self.weights)
+        self.step(self.filters)
+
+    def step(self, filters: GammatoneFilterbank) -> None:
+        filters.zero_grad()
+        filters(self.x).backward(*self.weights)
         with torch.no_grad():  # as an optimiser would: nothing kept for unchanged coefficients serves the next call
-            self.filters.gains.mul_(1 + 1e-7)
+            filters.log_gain.add_(1e-7) if filters.learnable == "relative" else filters.gains.mul_(1 + 1e-7)
 
 
 class Gammatone(_Load):
@@ -101,6 +105,26 @@ class GammatoneTraining(_Load):
 
     time_training_step = timing("training_step")
     track_training_over_forward = over("forward", "training_step")
+
+
+class GammatoneRelative(_Load):
+    """The training step of relative parameters: its time over that of poles and gains."""
+
+    learnable = "relative"
+
+    def setup(self, case: tuple[str, str], dtype: str) -> None:
+        super().setup(case, dtype)
+        self.direct = self.filters.with_learnable(True)
+        gains = self.direct.gains.detach().clone()
+        self.training_step()
+        self.direct_step()
+        expected = (gains.conj() * self.direct.gains.grad).real  # along the gain
+        require(relative_error(self.filters.log_gain.grad, expected), 1e-3, f"gradient of gammatone {case[1]} {dtype}")
+
+    def direct_step(self) -> None:
+        self.step(self.direct)
+
+    track_relative_over_direct = over("direct_step", "training_step")
 
 
 class GammatoneTrainingMemory(_Load):
