@@ -357,6 +357,7 @@ _MODULES = (
         ("a", "b", "c"),
         filterbank_growth(250, 8000, 44100, 1e-3),
         small={"fc": FEW, "ir_length": 512},
+        quick_to_compile=True,
         complex=True,
         limits=(
             Limit(
@@ -504,7 +505,6 @@ _MODULES = (
         ),
         typed=False,
         frames=True,
-        quick_to_compile=True,
         limits=(
             Limit(
                 "ExcitationPattern, 2 x 32 frames, float32, s",

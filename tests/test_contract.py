@@ -46,12 +46,14 @@ streams = those(lambda case: case.module.streams)
 typed = those(lambda case: case.module.typed)
 of_any_rank = those(lambda case: case.module.frames or case.module.streams)
 
-# For what takes long: the variants, which are other ways to compute, are for the slow tests.
+# For what takes long: the variants, which are other ways to compute, are for the slow tests, and so are the relative
+# forms whose parameters are mere factors.
 thrifty = pytest.mark.parametrize(
     ("case", "learnable"),
     [
-        pytest.param(case, learnable, marks=pytest.mark.slow if case.options else (), id=name)
+        pytest.param(case, learnable, marks=pytest.mark.slow if case.options or factors else (), id=name)
         for name, case, learnable in combinations()
+        for factors in [learnable == RELATIVE and case.module.name != "GammatoneFilterbank"]
     ],
 )
 

@@ -30,7 +30,7 @@ from tamt.shared.iir import KINDS, Blocks
 from tamt.shared.iir_gradients import blocked
 from tamt.shared.nonfinite import fill_from_, first_bad
 
-PART_BACKWARD = 1 << 23  # bytes of output whose signals between the filters, and their gradients, are held together
+PART_BACKWARD = 1 << 24  # bytes of output whose signals between the filters, and their gradients, are held together
 
 
 def drnl(
