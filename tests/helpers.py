@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,18 @@ def some_slow(cases: Iterable, quick: Callable[..., bool]) -> list:
     """Cases for parametrize, of which those that are not ``quick`` are slow tests; a case may be a tuple of values."""
     values = [case if isinstance(case, tuple) else (case,) for case in cases]
     return [pytest.param(*case, marks=() if quick(*case) else pytest.mark.slow) for case in values]
+
+
+by_torchrun = pytest.mark.skipif(sys.platform == "win32", reason="torch for Windows has no libuv for torchrun's store")
+
+
+def torchrun(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a script in two processes of this machine, or fail with what they print."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launcher, *command], capture_output=True, text=True, timeout=600, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
 
 
 def assert_close(actual: Tensor, expected: Tensor, tolerance: float, dtype: torch.dtype | None = None) -> None:

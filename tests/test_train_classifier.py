@@ -5,15 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers import assert_within
+from helpers import assert_within, by_torchrun, torchrun
 from torch import Tensor
 
 pytest.importorskip("tqdm")  # `make gpu` uses a Python that may lack the extras.
@@ -90,17 +88,11 @@ def test_bands_of_noise_have_nothing_outside() -> None:
     assert_within(after, torch.where(inside[..., None], before, 0), 1e-2)
 
 
+@by_torchrun
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """Each with half of a batch: the same parameters on both, and those of one process with all of it."""
     arguments = [*SMALL, "--steps=20", "--batch=4", f"--out={tmp_path / 'two'}"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*launcher, SCRIPT, *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(SCRIPT.parents[1]), "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
+    done = torchrun(SCRIPT, *arguments)
     *reports, last = done.stdout.splitlines()
     assert [line.split(":")[0] for line in reports] == [f"step {step}" for step in range(4, 24, 4)]
     assert last.endswith(f"checkpoint.pt and metrics.json are in {tmp_path / 'two'}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import by_torchrun, torchrun
 from modules import CASES, Case, assert_same, cases, forms, outputs, tensors, those
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
@@ -397,9 +396,8 @@ def test_a_users_tensors_of_half_types() -> None:
     assert bank.mask.dtype == torch.float16
 
 
+@by_torchrun
+@by_torchrun
 @pytest.mark.parametrize("part", ["ddp", "fsdp"])
 def test_two_processes(part: str) -> None:
-    script = Path(__file__).with_name("distributed_training.py")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*torchrun, script, part], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
+    torchrun(Path(__file__).with_name("distributed_training.py"), part)
