@@ -239,21 +239,22 @@ def test_a_type_given_to_a_module_that_needs_none(case: Case, learnable: Form, d
 
 
 @forms
-@pytest.mark.parametrize("half", HALVES)
-def test_a_parents_conversion_to_a_half_type(case: Case, learnable: Form, half: torch.dtype) -> None:
+def test_a_parents_conversion_to_a_half_type(case: Case, learnable: Form) -> None:
     """The module keeps its own type, and what it computes; the parent's other modules do not."""
     for dtype in TYPES if case.module.typed else TYPES[:1]:
         module, inputs = case.make(learnable, dtype=dtype), case.inputs(dtype=dtype)
         expected, state = outputs(module, inputs), copy.deepcopy(module.state_dict())
-        parent = nn.Sequential(nn.Linear(2, 2), module).to(half)
-        assert parent[0].weight.dtype == half
-        assert_same(outputs(module, inputs), expected)
-        assert_same(list(module.state_dict().values()), list(state.values()))
-        assert all(t.real.dtype in TYPES for t in module.buffers() if t.is_floating_point())
-        narrow = {name: t if t.is_complex() else t.to(half) for name, t in state.items()}
-        for assign in (False, True):  # constants too are those of the module, as far as the type tells
-            module.load_state_dict(narrow, assign=assign)
-        assert all(t.real.dtype == dtype for t in module.state_dict().values())
+        for half in HALVES:
+            parent = nn.Sequential(nn.Linear(2, 2), module).to(half)
+            assert parent[0].weight.dtype == half
+            assert_same(outputs(module, inputs), expected)
+            assert_same(list(module.state_dict().values()), list(state.values()))
+            assert all(t.real.dtype in TYPES for t in module.buffers() if t.is_floating_point())
+        for half in HALVES:
+            narrow = {name: t if t.is_complex() else t.to(half) for name, t in state.items()}
+            for assign in (False, True):  # constants too are those of the module, as far as the type tells
+                module.load_state_dict(narrow, assign=assign)
+            assert all(t.real.dtype == dtype for t in module.state_dict().values())
 
 
 @forms
