@@ -47,6 +47,7 @@ def test_mistuned_gammatone_finds_its_target(run_script):
     assert variables["errors_direct"][-1][0] > 5
 
 
+@pytest.mark.slow
 def test_drnl_recovers_a_hearing_loss(run_script):
     variables = run_script("recover_hearing_loss")
     a, b, centre = variables["errors"][0]
