@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+COMPUTING_TYPES = torch.float32, torch.float64
+
 
 def check_sampling_rate(fs: float) -> None:
     """A positive number of Hz, or a ValueError."""
@@ -27,24 +29,12 @@ def check_count(name: str, value: int, least: int = 1) -> None:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
-def check_learnable(learnable: Any) -> None:
-    """A form of the parameters, or a ValueError."""
-    if not (isinstance(learnable, bool) or learnable == "relative"):
-        raise ValueError(f"learnable must be False, True or 'relative', got {learnable!r}")
-
-
 def check_floating(name: str, value: Any) -> None:
     """A tensor of a floating type, or a TypeError."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     if not value.is_floating_point():
         raise TypeError(f"{name} must be of a floating type, got {value.dtype}")
-
-
-def check_computing_type(dtype: torch.dtype) -> None:
-    """float32 or float64, or a TypeError."""
-    if dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
 
 
 def default_device(device: torch.device | str | None) -> torch.device:
@@ -54,7 +44,8 @@ def default_device(device: torch.device | str | None) -> torch.device:
 
 def computing_device(device: torch.device | str | None, dtype: torch.dtype) -> torch.device:
     """The device, by default torch's, of a module that computes in ``dtype``; a TypeError if that cannot be."""
-    check_computing_type(dtype)
+    if dtype not in COMPUTING_TYPES:
+        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     device = default_device(device)
     if device.type == "mps" and dtype == torch.float64:
         raise TypeError("MPS has no torch.float64; dtype must be torch.float32 there")

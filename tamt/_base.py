@@ -8,12 +8,11 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tamt._arguments import as_signal, check_state, computing_device, default_device
+from tamt._arguments import COMPUTING_TYPES, as_signal, check_state, computing_device, default_device
 from tamt._arithmetic import split_sum
 
 Self = TypeVar("Self", bound="Base")
 
-TYPES = torch.float32, torch.float64
 HALF_TYPES = torch.float16, torch.bfloat16, torch.complex32
 
 # Where filters are designed: in float64, which not every device has.
@@ -56,14 +55,16 @@ class Base(nn.Module):
     device : torch.device, optional
         Where the tensors are made, by default torch's.
     dtype : torch.float32 or torch.float64, optional
-        Computing type, which conversions of the module change; if not given, the module computes in the type of its
-        input.
+        Computing type, which conversions of the module change; by default :attr:`COMPUTES_IN` or, where that is None,
+        the type of the input.
 
     Raises
     ------
     TypeError
         Another type, or float64 on MPS.
     """
+
+    COMPUTES_IN: torch.dtype | None = None
 
     _like: Tensor  # of the module's device and type
 
@@ -73,6 +74,7 @@ class Base(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        dtype = self.COMPUTES_IN if dtype is None else dtype
         self._typed = dtype is not None
         self._constants: dict[str, Constant] = {}
         where = default_device(device) if dtype is None else computing_device(device, dtype)
@@ -83,7 +85,7 @@ class Base(nn.Module):
     @property
     def dtype(self) -> torch.dtype | None:
         """Computing type; None where that is the input's, half types in float32."""
-        return self._like.dtype if self._typed else None
+        return self._held_type if self._typed else None
 
     @property
     def _held_type(self) -> torch.dtype:
@@ -93,7 +95,7 @@ class Base(nn.Module):
     def computing_type(self, x: Any) -> torch.dtype:
         """The type to compute in, given ``x``."""
         if self._typed:
-            return self._like.dtype
+            return self._held_type
         return torch.float64 if getattr(x, "dtype", None) == torch.float64 else torch.float32
 
     def __getattr__(self, name: str) -> Any:
@@ -131,7 +133,7 @@ class Base(nn.Module):
         dict, and a state dict with another value is refused.
         """
         self._constants[name] = Constant(value.clone() if isinstance(value, Tensor) else value, form)
-        buffer = self._restored(name, self._like.device, self._like.dtype)
+        buffer = self._restored(name, self._like.device, self._held_type)
         self.register_buffer(name, buffer, persistent=persistent)
 
     def constant(self, name: str) -> Tensor:
@@ -160,12 +162,12 @@ class Base(nn.Module):
         self, x: Tensor, state: tuple[Tensor, ...] | None, count: int
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """A chunk (..., T) of a stream in the computing type, and the state before it, of ``count`` tensors."""
-        return as_signal(x, self._like.dtype), None if state is None else check_state(state, count)
+        return as_signal(x, self._held_type), None if state is None else check_state(state, count)
 
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         def in_own_types(tensor: Tensor) -> Tensor:
             after = fn(tensor)
-            return after if after.dtype in TYPES else tensor.to(after.device)
+            return after if after.dtype in COMPUTING_TYPES else tensor.to(after.device)
 
         def on_pairs(tensor: Tensor) -> Tensor:
             # nn.Module.double() passes complex tensors by and .to(torch.float64) drops their imaginary parts.
@@ -209,8 +211,8 @@ class Base(nn.Module):
                 tensor = state_dict.get(prefix + name)
                 if not (isinstance(tensor, Tensor) and (tensor.is_floating_point() or tensor.is_complex())):
                     continue
-                if tensor.dtype.to_real() not in TYPES:
-                    state_dict[prefix + name] = rounded(tensor, self._like.dtype)
+                if tensor.dtype.to_real() not in COMPUTING_TYPES:
+                    state_dict[prefix + name] = rounded(tensor, self._held_type)
         super()._load_from_state_dict(state_dict, prefix, *rest)
         for name, given in given_constants.items():
             if not isinstance(given, Tensor) or given.is_meta:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from tamt._arguments import check_learnable
 from tamt._base import DESIGN, Base, rounded
 from tamt._memo import readable
 
@@ -20,6 +19,12 @@ Self = TypeVar("Self", bound="Learnable")
 
 Form = bool | Literal["relative"]
 RELATIVE: Literal["relative"] = "relative"
+
+
+def check_learnable(learnable: Any) -> None:
+    """A form of the parameters, or a ValueError."""
+    if not (isinstance(learnable, bool) or learnable == RELATIVE):
+        raise ValueError(f"learnable must be False, True or {RELATIVE!r}, got {learnable!r}")
 
 
 def log_ratio(name: str, value: Tensor, design: Tensor) -> Tensor:
@@ -124,7 +129,7 @@ class Learnable(Base):
 
     def _held(self, tensor: Tensor) -> Tensor:
         """A copy in the module's type, on its device."""
-        return rounded(tensor.detach(), self._like.dtype).to(self._like.device, copy=True)
+        return rounded(tensor.detach(), self._held_type).to(self._like.device, copy=True)
 
     def _hold(self, tensors: dict[str, Tensor]) -> None:
         """Hold quantities in the form that the module has."""

@@ -397,7 +397,6 @@ def test_a_users_tensors_of_half_types() -> None:
 
 
 @by_torchrun
-@by_torchrun
 @pytest.mark.parametrize("part", ["fsdp", "ddp"])
 def test_two_processes(part: str) -> None:
     torchrun(Path(__file__).with_name("distributed_training.py"), part)

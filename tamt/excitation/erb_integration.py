@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tamt._arguments import check_floating, check_sampling_rate
+from tamt._arguments import COMPUTING_TYPES, check_floating, check_sampling_rate
 from tamt._base import DESIGN
 from tamt._learnable import Form, Learnable
 from tamt._memo import Memo, readable
@@ -122,9 +122,8 @@ class ERBIntegration(Learnable):
         self.register_constant("fc_erb", centres, persistent=True)
         self.register_exact("centres", centres)
         self.register_exact("halves", 0.5 * erb_bandwidth(centres))
-        types = torch.float32, torch.float64
-        self._grids: dict[torch.dtype, Memo[tuple[Tensor, Tensor]]] = {dtype: Memo() for dtype in types}
-        self._tables: dict[torch.dtype, Memo[tuple[Tensor, Tensor]]] = {dtype: Memo() for dtype in types}
+        self._grids: dict[torch.dtype, Memo[tuple[Tensor, Tensor]]] = {dtype: Memo() for dtype in COMPUTING_TYPES}
+        self._tables: dict[torch.dtype, Memo[tuple[Tensor, Tensor]]] = {dtype: Memo() for dtype in COMPUTING_TYPES}
 
     def forward(self, psd: Tensor, freqs: Tensor) -> Tensor:
         """Integrate a spectrum.

@@ -89,6 +89,8 @@ class Moore2016ExcitationPattern(Learnable):
     torch.Size([3, 61, 150])
     """
 
+    COMPUTES_IN = torch.float32
+
     level_dep_factor: Tensor
     erb_channels: Tensor
     fc_channels: Tensor
@@ -105,7 +107,7 @@ class Moore2016ExcitationPattern(Learnable):
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__(learnable, device, torch.float32 if dtype is None else dtype)
+        super().__init__(learnable, device, dtype)
         if not 0 < erb_lower < erb_upper < math.inf:
             raise ValueError(
                 f"erb_lower and erb_upper must satisfy 0 < erb_lower < erb_upper, got {erb_lower} and {erb_upper}"

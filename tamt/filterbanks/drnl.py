@@ -111,6 +111,7 @@ class DRNLFilterbank(Learnable):
     torch.Size([2, 50, 4410])
     """
 
+    COMPUTES_IN = torch.float64
     DETECTORS: tuple[str, ...] = ("power", "halfwave")
     STATES = 3  # tensors of a stream's state
     LEARNABLE: tuple[str, ...] = ("CF_lin", "BW_lin", "g", "CF_nlin", "BW_nlin", "a", "b", "c")
@@ -139,7 +140,7 @@ class DRNLFilterbank(Learnable):
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__(learnable, device, torch.float64 if dtype is None else dtype)
+        super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
         check_count("n_channels", n_channels)
         if subject not in SUBJECTS:

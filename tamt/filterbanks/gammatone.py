@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tamt._arguments import centre_frequencies, check_count, check_sampling_rate, vector
 from tamt._arithmetic import complex_divide, complex_multiply
-from tamt._base import DESIGN
+from tamt._base import DESIGN, rounded
 from tamt._learnable import RELATIVE, Form, Learnable, log_ratio
 from tamt._memo import Memo, readable
 from tamt.design.gammatone import (
@@ -114,6 +114,7 @@ class GammatoneFilterbank(Learnable):
     torch.Size([2, 30, 16000])
     """
 
+    COMPUTES_IN = torch.float32
     DETECTORS: tuple[str, ...] = ("envelope", "power", "halfwave")
     STATES = 1  # tensors of a stream's state
 
@@ -139,7 +140,6 @@ class GammatoneFilterbank(Learnable):
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        dtype = torch.float32 if dtype is None else dtype
         super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
         check_count("n", n)
@@ -156,11 +156,11 @@ class GammatoneFilterbank(Learnable):
         with DESIGN:
             centre = centre_frequencies(fc, fs, partial(erbspacebw, dtype=torch.float64))
             decay, frequency, gain = gammatone_design(centre, fs, self.n, self.betamul)
-            check_gammatone(centre, decay, self.n, dtype, implementation == "poly")
+            check_gammatone(centre, decay, self.n, self._held_type, implementation == "poly")
             if implementation == "poly":
                 decay = decay.clamp(min=-math.log(MAX_POLE_MAG))
             exact = torch.polar(torch.exp(-decay), 2 * math.pi * frequency)
-            poles = exact.to(dtype.to_complex())
+            poles = rounded(exact, self._held_type)
             # Filters are computed from the step between their tensors and what those are rounded to here.
             if implementation == "sos":
                 tensors = {"poles": poles, "gains": gain.to(exact.dtype)}
@@ -281,10 +281,10 @@ class GammatoneFilterbank(Learnable):
             (F,), gains at the centre, 1 by design; ``phase`` (F,), angles of :math:`g` in radians. Of ``'poly'``, whose
             denominators need not be powers, ``b`` (F, 1) and ``a`` (F, n+1) alone.
         """
-        held = super().design()
         if self.implementation == "poly":
-            return held
+            return super().design()
         with self._whole():
+            held = super().design()
             decay, high, low, *gain = self._onepole().detach().unbind(1)
         gains, bandwidth = torch.complex(*gain) / 2, decay * (self.fs / (2 * math.pi))
         return held | {

@@ -26,7 +26,7 @@ from tamt.reference.iir import (
     slices,
     write_slice,
 )
-from tamt.shared.iir import KINDS, Blocks
+from tamt.shared.iir import KINDS
 from tamt.shared.iir_gradients import blocked
 from tamt.shared.nonfinite import fill_from_, first_bad
 
@@ -122,10 +122,7 @@ def drnl_backward(
     need_v = need_x or need_coefs[1] or need_stick or need_states[1]
     need_straight = need_x or need_coefs[0] or need_states[0]
     plans, x = _plans(*coefs), x.contiguous()
-    totals = [
-        Blocks(*(m.new_zeros(m.shape) if need else m.new_empty(0) for m in matrices.blocks))
-        for matrices, need in zip(plans, need_coefs, strict=True)
-    ]
+    totals = [matrices.blocks.totals(need) for matrices, need in zip(plans, need_coefs, strict=True)]
     grad_x, grad_stick = torch.zeros_like(x), torch.zeros_like(stick)
     grad_states = [torch.zeros_like(s, memory_format=torch.contiguous_format) for s in states]
 

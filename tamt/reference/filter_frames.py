@@ -232,7 +232,7 @@ def outputs_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Backward pass for power and positive half from outputs, which are made again."""
     matrices = plan(coef, kind, order)
-    total = Blocks(*(m.new_zeros(m.shape) if need_coef else m.new_empty(0) for m in matrices.blocks))
+    total = matrices.blocks.totals(need_coef)
     grad_x = torch.zeros_like(x) if need_x else x.new_empty(0)
 
     def advance(chunk: Tensor, states: States) -> States:
@@ -372,7 +372,7 @@ def quadratic_backward(
         sums.xx[:, row:, row : row + high] = strip.mT
         sums.xx[:, row : row + high, row:] = strip
     grad_inside = (of_states @ sums.sx[:, None] + of_samples @ sums.xx[:, None]).mT
-    total = Blocks(*(m.new_zeros(m.shape) for m in plan(analytic_rows(coef) if envelope else coef, kind, order).blocks))
+    total = plan(analytic_rows(coef) if envelope else coef, kind, order).blocks.totals()
     parts = total.over(length)
     parts.impulse.copy_(diagonal_sums(grad_inside.flatten(0, 1)))
     if envelope:

@@ -133,9 +133,12 @@ def signals_of(x: Tensor, channels: slice, filters: int) -> Tensor:
     signals = x.shape[1]
     if signals == 1:
         return x
-    if signals == filters:
-        return x[:, channels]
-    return x[:, torch.arange(filters, device=x.device)[channels] // (filters // signals)]
+    return x[:, channels] if signals == filters else x[:, _places(channels, filters, x)]
+
+
+def _places(channels: slice, filters: int, x: Tensor) -> Tensor:
+    """Of each of these channels the signal in ``x`` (B, S, T) that it takes, S a divisor of ``filters``."""
+    return torch.arange(filters, device=x.device)[channels] // (filters // x.shape[1])
 
 
 def parts(shape: Sequence[int], samples: int | None = None) -> Iterator[tuple[slice, slice]]:
@@ -267,7 +270,7 @@ def iir_backward(
     """Gradients to ``x``, ``state`` and the block matrices; those that are not needed are returned empty."""
     matrices = plan(coef, kind, order)
     signals, filters = x.shape[1], len(coef)
-    grad_blocks = Blocks(*(m.new_zeros(m.shape) if need_coef else m.new_empty(0) for m in matrices.blocks))
+    grad_blocks = matrices.blocks.totals(need_coef)
     grad_x = x.new_empty(0) if not need_x else x.new_empty(x.shape) if signals == filters else x.new_zeros(x.shape)
     grad_state = torch.empty_like(state, memory_format=torch.contiguous_format)
     for rows, channels in parts(grad_y.shape, PART_BACKWARD // grad_y.element_size()):
@@ -294,11 +297,10 @@ def iir_backward(
 
 def _add_of_filters(gradient: Tensor, total: Tensor, channels: slice, filters: int) -> None:
     """Add what some of the ``filters`` give to the gradients ``total`` (B, S, T) of the signals that they take."""
-    signals = total.shape[1]
-    if signals == 1:
+    if total.shape[1] == 1:
         total += gradient
     else:
-        total.index_add_(1, torch.arange(filters, device=total.device)[channels] // (filters // signals), gradient)
+        total.index_add_(1, _places(channels, filters, total), gradient)
 
 
 def cascade_backward(

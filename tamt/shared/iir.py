@@ -72,6 +72,10 @@ class Blocks(NamedTuple):
         """The matrices of some of the channels, as views."""
         return Blocks(*(matrix[channels] for matrix in self))
 
+    def totals(self, needed: bool = True) -> Blocks:
+        """Zeros to which gradients of the matrices are added; empty tensors where they are not needed."""
+        return Blocks(*(m.new_zeros(m.shape) if needed else m.new_empty(0) for m in self))
+
 
 def powers_in(length: int) -> list[int]:
     """Which of ``A^1, A^2, A^4 ... A^BLOCK`` have ``A^length`` for their product."""

@@ -101,6 +101,8 @@ class Moore2016Spectrum(Learnable):
     torch.Size([3, 218, 400])
     """
 
+    COMPUTES_IN = torch.float32
+
     freq_limits: Tensor
     threshold_max_minus: Tensor
     threshold_absolute: Tensor
@@ -120,7 +122,6 @@ class Moore2016Spectrum(Learnable):
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        dtype = torch.float32 if dtype is None else dtype
         super().__init__(learnable, device, dtype)
         if fs != FS:
             raise ValueError(f"fs must be {FS} Hz, got {fs}")
@@ -136,7 +137,7 @@ class Moore2016Spectrum(Learnable):
         self.joint_threshold = joint_threshold
         self.hop = FS // 1000 * self.segment_duration
         values = {"freq_limits": LIMITS, "threshold_max_minus": 60.0, "threshold_absolute": -30.0}
-        tensors = {name: torch.tensor(value, dtype=dtype, device=DESIGN) for name, value in values.items()}
+        tensors = {name: torch.tensor(value, dtype=self._held_type, device=DESIGN) for name, value in values.items()}
         self.register_state(tensors, levels=("threshold_max_minus", "threshold_absolute"))
         self.follow("freq_limits", tensors["freq_limits"])
 
