@@ -70,7 +70,8 @@ class Module:
 
     ``options`` are those of the module that is measured; ``small`` come in their place where a test wants few channels.
     ``variants`` are options of other ways to compute, which the tests hold to the same promises.
-    ``make`` builds it of options, ``learnable``, ``device`` and ``dtype`` where its class does not take them.
+    ``make`` builds it of options, ``learnable``, ``device`` and ``dtype`` where its class does not take them. What has
+    no parameters is not asked whether it learns, and what has no type not for one.
     ``inputs`` are those of a size, of which 1 is the least, in float32: two signals, spectra or the like along the
     first dimension, which do not know of each other; the frequencies of bins are one for both. ``frames`` says whether
     frames, the dimension before the last, do not know of each other either.
@@ -80,7 +81,7 @@ class Module:
     stem: str  # of its benchmarks
     options: Options
     inputs: Callable[[int], Inputs]
-    learnable: tuple[str, ...]  # names of its parameters
+    learnable: tuple[str, ...]  # names of its parameters; none for a module that has no state and learns nothing
     growth: Growth
     small: Options = field(default_factory=dict)
     variants: Mapping[str, Options] = field(default_factory=dict)
@@ -113,10 +114,11 @@ class Module:
         small: bool = False,
         **options: Any,
     ) -> nn.Module:
-        """The module; ``dtype`` is for those that have one, and ``options`` come in place of the usual ones."""
+        """The module; ``learnable`` and ``dtype`` are for those that have it, ``options`` in place of the usual ones."""
         given = {**self.options, **(self.small if small else {}), **options}
+        form = {"learnable": learnable} if self.learnable else {}
         typed = {"dtype": dtype} if self.typed else {}
-        return (self.make or self.kind)(**given, learnable=learnable, device=device, **typed)
+        return (self.make or self.kind)(**given, **form, device=device, **typed)
 
 
 def signal(length: int, *lead: int, level: float = 1.0) -> Tensor:
@@ -208,6 +210,44 @@ DRNL = {"fc": (250, 8000), "fs": 44100}
 FEW = [300.0, 1000.0]  # Hz
 
 _MODULES = (
+    Module(
+        "OuterMiddleEar",
+        "outer_middle_ear",
+        {},
+        lambda size: (signal(100 * size, 2),),
+        (),
+        Growth(
+            as_ever,
+            lambda length, batch, channels: (signal(length, batch),),
+            {"length": 32000, "batch": 1, "channels": 0},
+            {"length": 32000, "batch": 1},
+            reasons={("length", "time"): PAGES, ("batch", "time"): PAGES},
+        ),
+        small={"fs": 1000},
+        variants={"diffuse field": {"field": "diffuse"}},
+        quick_to_compile=True,
+        limits=(
+            Limit(
+                "OuterMiddleEar, stereo 1 s, float32: time over real time",
+                "outer_middle_ear.Ear.track_time_over_real_time",
+                ("stereo 1 s", "float32"),
+                at_least(500),
+            ),
+            Limit(
+                "the same: time over scipy.signal.oaconvolve",
+                "outer_middle_ear.EarAgainstScipy.track_time_over_scipy",
+                ("stereo 1 s", "float32"),
+                1,
+            ),
+            Limit(
+                "the same: training step over forward",
+                "outer_middle_ear.Ear.track_training_over_forward",
+                ("stereo 1 s", "float32"),
+                4,
+            ),
+        ),
+        rows=(Row("stereo 1 s", "outer_middle_ear.Ear", "outer_middle_ear.Ear"),),
+    ),
     Module(
         "GammatoneFilterbank",
         "gammatone",

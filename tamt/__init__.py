@@ -1,5 +1,6 @@
 """Auditory filterbanks for PyTorch."""
 
+from tamt.ear.outer_middle_ear import OuterMiddleEar
 from tamt.excitation.erb_integration import ERBIntegration
 from tamt.excitation.glasberg2002 import ExcitationPattern
 from tamt.excitation.moore2016 import Moore2016ExcitationPattern
@@ -20,6 +21,7 @@ __all__ = [
     "Moore2016ExcitationPattern",
     "Moore2016Spectrum",
     "MultiResolutionFFT",
+    "OuterMiddleEar",
     "audfiltbw",
     "erb2fc",
     "erbrate2f",
