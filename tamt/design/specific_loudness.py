@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 
@@ -109,5 +108,8 @@ def constants(law: Law, fc: Tensor) -> Constants:
 
 def _cubic(x: Sequence[float], y: Sequence[float], at: NDArray[np.float64]) -> NDArray[np.float64]:
     """Monotone cubic interpolation, the first and last cubic continued."""
+    # Not with the library, of which nothing else needs it.
+    from scipy.interpolate import PchipInterpolator
+
     found: NDArray[np.float64] = PchipInterpolator(x, y, extrapolate=True)(at)
     return found

@@ -26,7 +26,8 @@ class BinauralInhibition(Learnable):
 
         l_n &= \frac{\sum_k w_k S^L_{n-k}}{\sum_k w_k} + 10^{-13}, \qquad w_k = e^{-(B k \Delta)^2},\;
             |k \Delta| \le 18\,\mathrm{Cam} \\
-        I^L_n &= \frac{2}{1 + \mathrm{sech}(r_n / l_n)^\theta}, \qquad I^R_n = \frac{2}{1 + \mathrm{sech}(l_n / r_n)^\theta}
+        I^L_n &= \frac{2}{1 + \mathrm{sech}(r_n / l_n)^\theta}, \qquad
+            I^R_n = \frac{2}{1 + \mathrm{sech}(l_n / r_n)^\theta}
 
     the result is :math:`S^L / I^L` and :math:`S^R / I^R`. Loudness of the same sound in both ears is 1.5 times that in
     one: :math:`I = 1.33331` there, and 1 for an ear whose other hears nothing.

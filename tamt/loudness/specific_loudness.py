@@ -87,7 +87,6 @@ class SpecificLoudness(Learnable):
         return f"{self.fc.shape[0]} channels, learnable={self.learnable!r}, dtype={self.dtype}"
 
 
-
 class Moore2016SpecificLoudness(SpecificLoudness):
     r"""Specific loudness of Moore et al. (2016), the one of ISO 532-2 and ISO 532-3.
 
