@@ -114,7 +114,7 @@ class Module:
         small: bool = False,
         **options: Any,
     ) -> nn.Module:
-        """The module; ``learnable`` and ``dtype`` are for those that have it, ``options`` in place of the usual ones."""
+        """The module, of ``options`` in place of the usual; ``learnable`` and ``dtype`` are for those that have it."""
         given = {**self.options, **(self.small if small else {}), **options}
         form = {"learnable": learnable} if self.learnable else {}
         typed = {"dtype": dtype} if self.typed else {}
@@ -225,7 +225,7 @@ _MODULES = (
         ),
         small={"fs": 1000},
         variants={"diffuse field": {"field": "diffuse"}},
-        quick_to_compile=True,
+        complex=True,
         limits=(
             Limit(
                 "OuterMiddleEar, stereo 1 s, float32: time over real time",
