@@ -335,7 +335,7 @@ def test_no_rows() -> None:
 
 
 def test_blocks_share_a_signal_evenly() -> None:
-    """No transform is longer than it need be: not a second one of a full block for the few samples left by the first."""
+    """No transform is longer than need be: what the first block leaves is not a full second one, of a few samples."""
     for length in (1, 100, HOP - 1, HOP, HOP + 1, 2 * HOP, 2 * HOP + 40, 9 * HOP + 1):
         blocks, size = -(-length // HOP), reference.fitting_length(M, length)
         assert blocks * (size - (M - 1)) >= length
