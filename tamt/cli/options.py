@@ -81,9 +81,9 @@ hops of 10 ms up to 46 MB where it is full of components, as noise is.
 
 _DRNL_NOTE = """\
 drnl and fast-drnl filter the velocity of the stapes, and they compress: levels matter. A file does not know how loud
-it was; --full-scale-db says it. No middle ear is before them: all frequencies get its gain at 1 kHz, where a
-tone of 100 dB SPL moves the stapes with a peak velocity of 1.2e-3 m/s (Goode et al. 1994, as in AMT). A real one
-passes less far from there: 7 dB less at 2 kHz, 15 dB less at 4 kHz.
+it was; --full-scale-db says it. No middle ear is before them: all frequencies get its gain at 1 kHz, where a tone of
+100 dB SPL moves the stapes with a peak velocity of 1.2e-3 m/s (Goode et al. 1994, as in AMT). A real one passes less
+far from there: 7 dB less at 2 kHz, 15 dB less at 4 kHz.
 """
 
 NOTES = f"{_NPZ_CONTENTS}\n{_FRAME_NOTE}\n{_DRNL_NOTE}\n{_SPECTRUM_NOTE}"
