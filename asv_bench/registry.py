@@ -691,6 +691,7 @@ _MODULES = (
             error=lambda actual, expected: relative_error(actual.specific.mT, expected.specific.mT),
         ),
         small={"hop": 64},
+        complex=True,
     ),
     Module(
         "Glasberg2002Loudness",
@@ -706,6 +707,7 @@ _MODULES = (
             error=lambda actual, expected: relative_error(actual.specific.mT, expected.specific.mT),
         ),
         small={"hop": 64},
+        complex=True,
         variants={"documents": {"front_end": "documents", "hop": 32}},
     ),
 )
