@@ -5,12 +5,14 @@ from tamt.excitation.glasberg2002 import ExcitationPattern
 from tamt.excitation.moore2016 import Moore2016ExcitationPattern
 
 from .filterbanks import Cochleagram, DRNLFilterbank, FastDRNLFilterbank, GammatoneFilterbank
+from .loudness import AttackRelease
 from .scales import audfiltbw, erb2fc, erbrate2f, erbspacebw, f2erb, f2erbrate, fc2erb
 from .spectra import Moore2016Spectrum, MultiResolutionFFT
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttackRelease",
     "Cochleagram",
     "DRNLFilterbank",
     "ERBIntegration",

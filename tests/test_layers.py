@@ -15,7 +15,7 @@ LAYERS = (
     ("cli",),
     ("__init__",),
     ("plot",),
-    ("filterbanks", "spectra", "excitation"),
+    ("filterbanks", "spectra", "excitation", "loudness"),
     ("_learnable",),
     ("_base",),
     ("_arguments",),
