@@ -146,7 +146,9 @@ def test_long_term_loudness_of_amt(version: str) -> None:
         assert_close(module(given), wanted, 1e-12)
         assert_close(module.float()(given), wanted, 1e-5, torch.float32)
         module = module.double()
-        module.load_state_dict(tamt.AttackRelease(0.01, 0.0005 if version else 0.00133, dtype=torch.float64).state_dict())
+        module.load_state_dict(
+            tamt.AttackRelease(0.01, 0.0005 if version else 0.00133, dtype=torch.float64).state_dict()
+        )
 
 
 def test_short_term_specific_loudness_of_amt() -> None:
@@ -229,7 +231,7 @@ def test_gradcheck() -> None:
     ("place", "value"), [(0, math.nan), (30, math.inf), (64, -math.inf), (250, math.nan), (399, math.inf)]
 )
 def test_what_is_not_finite(place: int, value: float, dtype: torch.dtype, readable: bool) -> None:
-    """Nothing before it and no other channel changes; from there on all is NaN. Nor do gradients of what came before."""
+    """Nothing before it and no other channel changes, nor gradients of what came before; from there on all is NaN."""
     x, a, r, state = operands(3, 400, 2, dtype=dtype)
     bad = x.clone()
     bad[1, place, 0] = value
@@ -293,7 +295,11 @@ def test_dimensions(dim: int) -> None:
 def test_layouts() -> None:
     x, a, r, state = operands(6, 100, 5)
     expected = ops.attack_release_rows(x, a, r, state)
-    for strided in (x.mT.contiguous().mT, x.repeat_interleave(2, 1)[:, ::2], x.transpose(0, 2).contiguous().transpose(0, 2)):
+    for strided in (
+        x.mT.contiguous().mT,
+        x.repeat_interleave(2, 1)[:, ::2],
+        x.transpose(0, 2).contiguous().transpose(0, 2),
+    ):
         for actual, e in zip(ops.attack_release_rows(strided, a, r, state.t().contiguous().t()), expected, strict=True):
             assert actual.is_contiguous()
             assert torch.equal(actual, e)
@@ -377,6 +383,19 @@ def test_memory() -> None:
     assert held.most < 7 * x.nbytes
 
 
+@pytest.mark.parametrize("constant", [0.0, 1.5, -0.5])
+def test_constants_that_cannot_be_checked(constant: float) -> None:
+    """The operator itself does not refuse what makes no low-pass, and gives what frame by frame gives."""
+    x, a, _, state = operands(2, 200, 2, attack=0.01)
+    r = torch.tensor(constant, dtype=torch.float64)
+    y, _ = ops.attack_release_rows(x, a, r, state)
+    assert torch.equal(y, reference._plain(x, a, r, state))
+    given = [t.clone().requires_grad_() for t in (x, a, r, state)]
+    wanted = torch.autograd.grad(reference._plain(*given).sum(), given)
+    for g, e in zip(torch.autograd.grad(ops.attack_release_rows(*given)[0].sum(), given), wanted, strict=True):
+        assert_close(g.flatten(), e.flatten(), 1e-12)
+
+
 def test_errors() -> None:
     x = torch.zeros(2, 5)
     with pytest.raises(ValueError, match=re.escape("x must have shape (..., T, ...), got ()")):
@@ -384,11 +403,11 @@ def test_errors() -> None:
     with pytest.raises(TypeError, match=re.escape("x must be float32 or float64, got torch.int64")):
         attack_release(x.long(), 0.1, 0.1)
     for wrong in (0.0, -0.1, 1.001, math.nan):
-        for name, given in (("attack", (wrong, 0.1)), ("release", (0.1, torch.tensor(wrong)))):
+        for name, pair in (("attack", (wrong, 0.1)), ("release", (0.1, torch.tensor(wrong)))):
             with pytest.raises(ValueError, match=re.escape(f"{name} must lie in (0, 1], got {wrong:g}")):
-                attack_release(x, *given)
+                attack_release(x, *pair)
             with pytest.raises(ValueError, match=re.escape(f"{name} must lie in (0, 1], got {wrong}")):
-                tamt.AttackRelease(*(float(constant) if constant == 0.1 else wrong for constant in given))
+                tamt.AttackRelease(*(float(constant) if constant == 0.1 else wrong for constant in pair))
     with pytest.raises(ValueError, match=re.escape("attack must have shape (), got (1,)")):
         attack_release(x, torch.full((1,), 0.1), 0.1)
     with pytest.raises(TypeError, match=re.escape("release must have x's type and device, torch.float32 on cpu, got")):

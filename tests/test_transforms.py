@@ -196,7 +196,8 @@ def of_attack_release(backward: bool, needs: tuple[bool, bool] = (True, True)) -
 
     def gradients(*tensors: Tensor) -> tuple[Tensor, ...]:
         y, _ = recurrence.attack_release_rows(*tensors[2:])
-        return tuple(r for r in recurrence.attack_release_backward(*tensors, y, *needs) if r.numel())
+        found = recurrence.attack_release_backward(*tensors, y, *needs)
+        return tuple(r.reshape(r.shape or (1,)) for r in found if r.numel())
 
     return gradients, [*grads, *operands]
 

@@ -64,15 +64,24 @@ def attack_release(x: Tensor, attack: Tensor, release: Tensor, state: Tensor) ->
     """``y`` (B, T, C) and the last of it (B, C)."""
     if x.numel() == 0:
         return torch.empty_like(x, memory_format=torch.contiguous_format), state.clone()
-    if not on_cpu(x):
+    constants = _constants(x, attack, release)
+    if not constants:
         y = _plain(x + 0 * x, attack, release, state)
         return y, y[:, -1].clone()
-    y = _in_blocks(x, attack.item(), release.item(), state)
+    y = _in_blocks(x, *constants, state)
     last = y[:, -1].clone()
     if not last.isfinite().all():
         for result in (y, last):
             result.masked_fill_(result.isinf(), math.nan)
     return y, last
+
+
+def _constants(x: Tensor, attack: Tensor, release: Tensor) -> tuple[float, float] | None:
+    """The constants, where they can be read and are those of a low-pass, so that blocks forget where they began."""
+    if not on_cpu(x):
+        return None
+    constants = attack.item(), release.item()
+    return constants if all(0 < a <= 1 for a in constants) else None
 
 
 def _memory(x: Tensor, attack: float, release: float) -> int:
@@ -164,7 +173,7 @@ def _scan(ends: Tensor, slopes: Tensor) -> Tensor:
 
 def _lanes(x: Tensor, length: int, count: int, some: Tensor) -> Tensor:
     """``some`` of the lanes of :func:`_cut`, by their places in (B, count, C)."""
-    rows, frames, channels = x.shape
+    frames, channels = x.shape[1:]
     first = some // channels % count * length
     frame = first + torch.arange(length, device=x.device)[:, None]
     return x[some // (count * channels), frame.clamp_(max=frames - 1), some % channels]
@@ -249,32 +258,31 @@ def attack_release_backward(
     y: Tensor,
     need_x: bool,
     need_attack: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Gradients of ``x``, the two constants and the state; ``y`` is what :func:`attack_release` gave."""
-    empty = x.new_empty(0)
+    wanted = need_x, need_attack, need_attack, need_x
     if x.numel() == 0:
-        of_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-        of_constants = [torch.zeros_like(attack) if need_attack else empty] * 2
-        return (of_x if need_x else empty), of_constants[0], of_constants[1].clone(), (
-            grad_last.clone() if need_x else empty
-        )
+        found = (torch.zeros_like(x), torch.zeros_like(attack), torch.zeros_like(release), grad_last.clone())
+        return tuple(g if needed else x.new_empty(0) for g, needed in zip(found, wanted, strict=True))
     rising = torch.empty(x.shape, dtype=torch.bool, device=x.device)
     torch.gt(x[:, 0], state, out=rising[:, 0])
     torch.gt(x[:, 1:], y[:, :-1], out=rising[:, 1:])
     gain = torch.where(rising, attack, release)
-    if on_cpu(x):
-        of_y, of_state = _back_in_blocks(grad_y, gain, grad_last, _memory(x, attack.item(), release.item()))
+    constants = _constants(x, attack, release)
+    if constants:
+        of_y, of_state = _back_in_blocks(grad_y, gain, grad_last, _memory(x, *constants))
     else:
         of_y = grad_y.clone(memory_format=torch.contiguous_format)
         of_state = _walk_back(of_y.movedim(1, 0), gain.movedim(1, 0), grad_last, None, True)
-    of_x = gain.mul_(of_y) if need_x else empty
-    of_state = of_state if need_x else empty
-    if not need_attack:
-        return of_x, empty, empty.clone(), of_state
-    # What is not finite has no part in a loss of what came before it.
-    step = torch.empty_like(of_y)
-    torch.sub(x[:, 0], state, out=step[:, 0])
-    torch.sub(x[:, 1:], y[:, :-1], out=step[:, 1:])
-    step.nan_to_num_(0.0, 0.0, 0.0).mul_(of_y)
-    of_attack = torch.where(rising, step, 0).sum()
-    return of_x, of_attack, step.masked_fill_(rising, 0).sum(), of_state
+    of_x = gain.mul_(of_y)
+    of_attack = of_release = x.new_empty(0)
+    if need_attack:
+        # What is not finite has no part in a loss of what came before it.
+        step = torch.empty_like(of_y)
+        torch.sub(x[:, 0], state, out=step[:, 0])
+        torch.sub(x[:, 1:], y[:, :-1], out=step[:, 1:])
+        step.nan_to_num_(0.0, 0.0, 0.0).mul_(of_y)
+        of_attack = torch.where(rising, step, 0).sum()
+        of_release = step.masked_fill_(rising, 0).sum()
+    found = of_x, of_attack, of_release, of_state
+    return tuple(g if needed else x.new_empty(0) for g, needed in zip(found, wanted, strict=True))

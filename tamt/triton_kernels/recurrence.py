@@ -222,17 +222,15 @@ def attack_release_backward(
     y: torch.Tensor,
     need_x: bool,
     need_attack: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, ...]:
     """Gradients of x, the two constants and the state; ``y`` is what :func:`attack_release` gave."""
-    nothing = x.new_empty(0)
+    wanted = need_x, need_attack, need_attack, need_x
     if x.numel() == 0:
-        of_x = x.new_empty(x.shape) if need_x else nothing
-        of_state = grad_last.clone(memory_format=torch.contiguous_format) if need_x else nothing.clone()
-        of_constants = [torch.zeros_like(attack) if need_attack else nothing.clone() for _ in range(2)]
-        return of_x, *of_constants, of_state
+        of_state = grad_last.clone(memory_format=torch.contiguous_format)
+        found = x.new_empty(x.shape), torch.zeros_like(attack), torch.zeros_like(release), of_state
+        return tuple(g if needed else x.new_empty(0) for g, needed in zip(found, wanted, strict=True))
     lanes = _side_by_side(x)
-    of_x = lanes.new_empty(lanes.shape) if need_x else nothing
-    of_state = state.new_empty(state.shape) if need_x else nothing.clone()
+    of_x, of_state = lanes.new_empty(lanes.shape if need_x else 0), state.new_empty(state.shape if need_x else 0)
     part = x.new_empty(2, state.numel() if need_attack else 0)
     with on_device_of(x):
         attack_release_backward_kernel[(triton.cdiv(state.numel(), lanes_per_warp()),)](
@@ -250,5 +248,5 @@ def attack_release_backward(
             NEED_CONSTANTS=need_attack,
             **_options(lanes, BACK_STEPS),
         )
-    of_constants = part.sum(1).unbind() if need_attack else (nothing.clone(), nothing.clone())
-    return _as_given(of_x, x.shape) if need_x else of_x, *(c.clone() for c in of_constants), of_state
+    found = _as_given(of_x, x.shape) if need_x else of_x, part[0].sum(), part[1].sum(), of_state
+    return tuple(g if needed else x.new_empty(0) for g, needed in zip(found, wanted, strict=True))
