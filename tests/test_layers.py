@@ -15,6 +15,7 @@ LAYERS = (
     ("cli",),
     ("__init__",),
     ("plot",),
+    ("loudness",),
     ("filterbanks", "spectra", "excitation", "ear"),
     ("_learnable",),
     ("_base",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from pathlib import Path
@@ -221,6 +222,83 @@ def test_slices_are_one() -> None:
     whole = module(freqs, levels)
     parts = [module(f, level) for f, level in zip(freqs.split(7), levels.split(7), strict=True)]
     assert_close(torch.cat(parts), whole, 1e-13)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_excitation_is_the_level(shared: bool) -> None:
+    """As a ratio, of intensities, without the floor; of frequencies in rows and of those that rows share."""
+    freqs, levels = sounds(2, 3, 20)
+    freqs, module = freqs[0, 0] if shared else freqs, few(learnable=True)
+    intensity = 10 ** (levels / 10)
+    expected = 10 ** (module(freqs, levels).detach() / 10) - 1e-12
+    out = module.excitation(freqs, intensity)
+    assert out.shape == (2, 3, 12)
+    some = expected > 1e-3
+    assert_within(out.detach()[some] / expected[some], torch.ones_like(expected[some]), 1e-11)
+    faint = module.excitation(freqs, 1e-20 * intensity)
+    assert (faint[expected > 1] > 0).all()
+    assert (faint <= 1e-20 * out * (1 + 1e-12)).all()  # filters are steepest at low levels
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_excitation_at_silence(dtype: torch.dtype, shared: bool) -> None:
+    """Exactly 0 without components; the slope of a channel along an intensity is the weight of its filter there."""
+    module = few(dtype=dtype, learnable=True)
+    freqs = torch.tensor([0.0, 200, 1000, 3000], dtype=dtype)
+    intensity = torch.zeros(3, 4, dtype=dtype)
+    intensity[2, 2], intensity[:, 0] = 1e6, math.nan  # padding may hold anything
+    intensity.requires_grad_()
+    out = module.excitation(freqs if shared else freqs.expand(3, 4), intensity)
+    assert not out[:2].any()
+    assert (out[2] > 0).any()
+    gradient, of_factor = torch.autograd.grad(out.sum(), (intensity, module.level_dep_factor))
+    assert torch.isfinite(gradient).all()
+    assert torch.isfinite(of_factor)
+    assert not gradient[:, 0].any()
+    # The high-frequency sides of the filters, of which a component at 3 kHz sees those of the channels below.
+    fc, p = module.fc_channels.double(), module.p_channels.double()
+    below = fc <= 3000
+    u = (p * (3000 - fc) / fc)[below]
+    wanted = ((1 + u) * torch.exp(-u))[fc[below] >= 3000 / 16].sum()
+    assert gradient[0, 3] >= wanted * (1 - 1e-5)
+    assert gradient[0, 3] <= wanted + (~below).sum()
+
+
+def test_excitation_keeps_nan_in_its_row() -> None:
+    freqs, levels = sounds(3, 20)
+    intensity, module = 10 ** (levels / 10), few()
+    for hertz in (freqs, freqs[0]):
+        clean = module.excitation(hertz, intensity)
+        for wrong in (math.nan, math.inf):
+            broken = intensity.clone()
+            broken[1, 3] = wrong
+            out = module.excitation(hertz, broken)
+            assert torch.isnan(out[1]).all()
+            assert torch.equal(out[::2], clean[::2])
+    with pytest.raises(ValueError, match=re.escape("freqs and intensity must have the same shape (..., C), or the")):
+        module.excitation(freqs, intensity[:, 1:])
+    with pytest.raises(TypeError, match="intensity"):
+        module.excitation(freqs, intensity.long())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_gradcheck_of_excitation(shared: bool) -> None:
+    module = few(learnable=True)
+    freqs = torch.tensor([[300.0, 480, 1000, 0, 4100], [700, 0, 0, 650, 90]], dtype=torch.float64)
+    freqs = freqs[0] if shared else freqs
+    logs = torch.tensor([[2.0, 7.5, 5, 1, 4], [8.5, 0, 3, 7, 6.6]], dtype=torch.float64, requires_grad=True)
+    factor = module.level_dep_factor.detach().clone().requires_grad_()
+
+    def function(scale: Tensor, logs: Tensor, factor: Tensor) -> Tensor:
+        twin = copy.copy(module)
+        twin.forward = twin.excitation
+        named = {"level_dep_factor": factor}
+        return torch.func.functional_call(twin, named, (freqs * scale, 10**logs)).log1p()
+
+    operands = torch.ones_like(freqs).requires_grad_(), logs, factor
+    assert torch.autograd.gradcheck(function, operands, fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, operands, fast_mode=True)
 
 
 def test_silence() -> None:

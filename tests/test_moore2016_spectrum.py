@@ -106,6 +106,60 @@ def test_gradcheck_of_dense(learnable: bool) -> None:
 
 
 @pytest.mark.parametrize("learnable", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-4)])
+def test_intensities_are_the_levels(learnable: bool, dtype: torch.dtype, tolerance: float) -> None:
+    """Relative to those of dense, weights of smooth thresholds included; 0 where a component is not relevant."""
+    module = Moore2016Spectrum(learnable=learnable, joint_threshold=True, dtype=dtype)
+    audio = torch.cat((golden_signal("harm"), noise(1, 3680), torch.zeros(1, 2, 3680, dtype=torch.float64)))
+    freqs, intensity = module.intensities(audio.to(dtype))
+    grid, *levels = module.dense(audio.to(dtype))
+    assert torch.equal(freqs, grid)
+    assert intensity.shape == (2, 3, 51, len(freqs))
+    expected = 10 ** (torch.stack(levels).detach() / 10)
+    assert torch.equal(intensity > 0, expected > 0)
+    assert 0.1 < (intensity > 0).double().mean() < 0.9
+    heard = expected > 0
+    assert_within(intensity.detach()[heard] / expected[heard], torch.ones_like(expected[heard]), tolerance)
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_gradcheck_of_intensities(learnable: bool) -> None:
+    module = Moore2016Spectrum(learnable=learnable, dtype=torch.float64)
+    values = [getattr(module, name).detach() for name in NAMES]
+
+    def function(audio: Tensor, *offsets: Tensor) -> Tensor:
+        named = {name: v + o for name, v, o in zip(NAMES, values, offsets, strict=False)}
+        twin = copy.copy(module)
+        twin.forward = lambda audio: twin.intensities(audio)[1]
+        return torch.func.functional_call(twin, named, (0.03 * audio,)).log1p()
+
+    given = [torch.randn(1, 2, 2048 + 40, dtype=torch.float64, requires_grad=True)]
+    if learnable:
+        given += [torch.zeros_like(v).requires_grad_() for v in values]
+    assert torch.autograd.gradcheck(function, given, fast_mode=True, atol=1e-4)
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_intensities_of_silence_nan_and_nothing(learnable: bool) -> None:
+    module = Moore2016Spectrum(learnable=learnable)
+    audio = noise(4, dtype=torch.float32)
+    clean = module.intensities(audio)[1]
+    audio[0] = 0
+    audio[2, 0, 1100] = math.nan
+    intensity = module.intensities(audio.requires_grad_())[1]
+    assert not intensity[:, 0].any()
+    assert intensity[0, 2].isnan().any()
+    assert torch.equal(intensity[:, 1::2], clean[:, 1::2])
+    assert torch.equal(intensity[1, 2], clean[1, 2])
+    total = module.intensities(audio[:2])[1].sum()
+    gradients = torch.autograd.grad(total, (audio, *module.parameters()))
+    assert all(torch.isfinite(g).all() for g in gradients)
+    assert not gradients[0][0].any()
+    assert gradients[0][1].any()
+    assert module.intensities(audio[:0])[1].shape == (2, 0, 5, clean.shape[-1])
+
+
+@pytest.mark.parametrize("learnable", [False, True])
 def test_dense_of_silence_nan_and_nothing(learnable: bool) -> None:
     module = Moore2016Spectrum(learnable=learnable)
     audio = noise(4, dtype=torch.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -12,7 +13,7 @@ from tamt._arguments import check_floating
 from tamt._base import DESIGN
 from tamt._learnable import Form, Learnable
 from tamt._memo import Memo
-from tamt.ops.roex import roex, roex_weights
+from tamt.ops.roex import roex, roex_power, roex_weights
 from tamt.scales import erbrate2f, roex_slope
 
 
@@ -147,14 +148,37 @@ class Moore2016ExcitationPattern(Learnable):
         Tensor (..., N)
             Excitation levels in dB.
         """
+        return self._passed(roex, freqs, levels, "levels")
+
+    def excitation(self, freqs: Tensor, intensity: Tensor) -> Tensor:
+        r"""Excitation of components as a ratio, :math:`10^{E/10}` without the floor of :math:`10^{-12}`.
+
+        No logarithm is taken of the result: it is 0 without components, and its gradient there is finite.
+
+        Parameters
+        ----------
+        freqs : Tensor (..., C) or (C,)
+            As for :meth:`forward`.
+        intensity : Tensor (..., C)
+            Intensities :math:`10^{L/10}` of the components, not negative.
+
+        Returns
+        -------
+        Tensor (..., N)
+            Excitation as a ratio to that of 0 dB.
+        """
+        return self._passed(roex_power, freqs, intensity, "intensity")
+
+    def _passed(self, function: Callable[..., Tensor], freqs: Tensor, values: Tensor, name: str) -> Tensor:
+        """What an operation makes of components with ``values`` (..., C), levels or intensities."""
         check_floating("freqs", freqs)
-        check_floating("levels", levels)
+        check_floating(name, values)
         freqs, limit, weights = freqs.to(self._held_type), self.spreading_limit_octaves, None
-        if freqs.dim() == 1 < levels.dim():
+        if freqs.dim() == 1 < values.dim():
             weights = self._weights.get(partial(roex_weights, limit=limit), freqs)
-        return roex(
+        return function(
             freqs,
-            levels.to(self._held_type),
+            values.to(self._held_type),
             self.fc_channels,
             self.p_channels,
             self.level_dep_factor.clamp(0, 1),

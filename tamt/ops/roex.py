@@ -77,17 +77,64 @@ def roex(
         In dB; -120 without components. A row with a level or a frequency that is NaN, a level of +inf or a frequency
         above 100 kHz is NaN; frequencies above 100 kHz are a ValueError on the CPU, outside of ``torch.compile``.
     """
-    same = freqs.shape == (levels.shape if freqs.dim() == levels.dim() else levels.shape[-1:])
-    if freqs.dim() < 1 or levels.dim() < 1 or not same:
+    known = levels < math.inf
+    # Padding may hold anything, which must not reach the gradient of the power either.
+    intensity = (10 ** (levels.masked_fill(~known, 0) / 10)).masked_fill(~known, math.nan)
+    power = _power(freqs, intensity, fc, p, factor, p1000, limit, weights, "levels")
+    return 10 * torch.log10(power + FLOOR)
+
+
+def roex_power(
+    freqs: Tensor,
+    intensity: Tensor,
+    fc: Tensor,
+    p: Tensor,
+    factor: Tensor,
+    p1000: float,
+    limit: float = math.inf,
+    *,
+    weights: Tensor | None = None,
+) -> Tensor:
+    r"""Excitation of each channel as a ratio: the sum :math:`S_n` of which :func:`roex` takes the level.
+
+    Parameters
+    ----------
+    intensity : Tensor (..., C)
+        Intensities :math:`10^{L_i/10}` of the components, not negative.
+    freqs, fc, p, factor, p1000, limit, weights
+        As for :func:`roex`.
+
+    Returns
+    -------
+    Tensor (..., N)
+        0 without components, where the gradient is that of the limit; NaN as for :func:`roex`.
+    """
+    return _power(freqs, intensity, fc, p, factor, p1000, limit, weights, "intensity")
+
+
+def _power(
+    freqs: Tensor,
+    intensity: Tensor,
+    fc: Tensor,
+    p: Tensor,
+    factor: Tensor,
+    p1000: float,
+    limit: float,
+    weights: Tensor | None,
+    name: str,
+) -> Tensor:
+    """:func:`roex_power` of what a caller knows as ``name``."""
+    same = freqs.shape == (intensity.shape if freqs.dim() == intensity.dim() else intensity.shape[-1:])
+    if freqs.dim() < 1 or intensity.dim() < 1 or not same:
         raise ValueError(
-            "freqs and levels must have the same shape (..., C), or the shapes (C,) and (..., C), got "
-            f"{tuple(freqs.shape)} and {tuple(levels.shape)}"
+            f"freqs and {name} must have the same shape (..., C), or the shapes (C,) and (..., C), got "
+            f"{tuple(freqs.shape)} and {tuple(intensity.shape)}"
         )
     if fc.dim() != 1 or fc.shape != p.shape:
         raise ValueError(f"fc and p must have the same shape (N,), got {tuple(fc.shape)} and {tuple(p.shape)}")
     if freqs.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"freqs must be float32 or float64, got {freqs.dtype}")
-    check_same_kind({"levels": levels, "fc": fc, "p": p, "factor": factor}, freqs, "freqs's")
+    check_same_kind({name: intensity, "fc": fc, "p": p, "factor": factor}, freqs, "freqs's")
     if not limit > 0:
         raise ValueError(f"limit must be a positive number of octaves, got {limit}")
     if readable(freqs):
@@ -95,24 +142,24 @@ def roex(
         if wrong.numel():
             raise ValueError(f"freqs must not exceed {HIGHEST:g} Hz, got {wrong[0].item():g} Hz")
     ratio = octaves_as_ratio(limit)
-    shared = freqs.dim() < levels.dim()
-    f, level = (t[None] if t.dim() == 1 else t.flatten(0, -2) for t in (freqs, levels))
+    shared = freqs.dim() < intensity.dim()
+    f, given = (t[None] if t.dim() == 1 else t.flatten(0, -2) for t in (freqs, intensity))
     heard = (f > 0) & (f <= HIGHEST)
-    valid = heard & (level < math.inf)
+    valid = heard & (given < math.inf)
     unknown = ~valid & ~(f <= 0)
     # Padding stands above all others: components in rising frequency stay so.
     f = torch.where(heard if shared else valid, f, HIGHEST)
-    intensity = torch.where(valid, 10 ** (torch.where(valid, level, 0.0) / 10), 0.0)
+    given = torch.where(valid, given, 0.0)
     if shared:
-        power = product(intensity, roex_weights(freqs, limit) if weights is None else weights)
-        f = f.expand(intensity.shape)
+        power = product(given, roex_weights(freqs, limit) if weights is None else weights)
+        f = f.expand(given.shape)
     else:
-        power = roex_level_rows(f, intensity, ratio)
-    power = power.clamp_min(torch.finfo(f.dtype).tiny)
-    steepness = 1 - factor / p1000 * (torch.where(valid, 10 * torch.log10(power), REFERENCE_LEVEL) - REFERENCE_LEVEL)
-    total = roex_excitation_rows(f, intensity, steepness, fc.detach(), p.detach(), ratio)
-    excitation = (10 * torch.log10(total + FLOOR)).masked_fill(unknown.any(1, keepdim=True), math.nan)
-    return excitation.reshape(*levels.shape[:-1], fc.shape[0])
+        power = roex_level_rows(f, given, ratio)
+    # Silence has the slope of the smallest normal number, which does not change.
+    level = 10 * torch.log10(power.clamp_min(torch.finfo(f.dtype).tiny))
+    steepness = 1 - factor / p1000 * (torch.where(valid, level, REFERENCE_LEVEL) - REFERENCE_LEVEL)
+    total = roex_excitation_rows(f, given, steepness, fc.detach(), p.detach(), ratio)
+    return total.masked_fill(unknown.any(1, keepdim=True), math.nan).reshape(*intensity.shape[:-1], fc.shape[0])
 
 
 def roex_weights(freqs: Tensor, limit: float = math.inf) -> Tensor:

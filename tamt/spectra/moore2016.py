@@ -168,13 +168,34 @@ class Moore2016Spectrum(Learnable):
             In dB, of S = (N - 2048) // hop frames; -inf where a component is not relevant.
         """
         intensity, threshold, peak = self._analysed(audio)
-        # As in the lists NaN is relevant, and so is everything beside a threshold of NaN.
-        relevant = ~(intensity.detach() <= threshold.detach()[..., None])
+        relevant = _relevant(intensity, threshold)
         levels = 10 * torch.log10(torch.where(relevant, intensity, 1.0))
         if self.learnable:
             levels = self._smoothly_limited(levels, peak)
         left, right = torch.where(relevant, levels, -math.inf)
         return self._frequencies.clone(), left, right
+
+    def intensities(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        r"""All components of ``audio`` (B, E, N) as intensities, whose gradient is finite at silence.
+
+        :meth:`Moore2016ExcitationPattern.excitation` takes them as they are. No logarithm is taken, but by learnable
+        modules for the weights of their smooth thresholds.
+
+        Returns
+        -------
+        freqs : Tensor (F,)
+            In Hz, the same for all frames.
+        intensity : Tensor (E, B, S, F)
+            :math:`10^{L/10}` of the levels L of :meth:`dense`, of the E = 1 or 2 ears and S = (N - 2048) // hop
+            frames; 0 where a component is not relevant.
+        """
+        intensity, threshold, peak = self._analysed(audio, one_ear=True)
+        relevant = _relevant(intensity, threshold)
+        if self.learnable:
+            levels = 10 * torch.log10(torch.where(relevant, intensity, 1.0))
+            of_peak, of_threshold = self._above(levels, peak)
+            intensity = intensity * torch.sigmoid(of_peak) * torch.sigmoid(of_threshold)
+        return self._frequencies.clone(), torch.where(relevant, intensity, 0.0)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
@@ -184,11 +205,12 @@ class Moore2016Spectrum(Learnable):
             f"joint_threshold={self.joint_threshold}"
         )
 
-    def _analysed(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Intensities (2, B, S, F) of both ears, what relevant ones are above, and the largest (2, B, S)."""
+    def _analysed(self, audio: Tensor, one_ear: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Intensities (E, B, S, F) of E ears, what relevant ones are above, and the largest (E, B, S)."""
         audio = as_signal(audio, self._held_type)
-        if audio.dim() != 3 or audio.shape[1] != 2:
-            raise ValueError(f"audio must have shape (B, 2, N), got {tuple(audio.shape)}")
+        if audio.dim() != 3 or audio.shape[1] not in ((1, 2) if one_ear else (2,)):
+            shapes = "(B, 1, N) or (B, 2, N)" if one_ear else "(B, 2, N)"
+            raise ValueError(f"audio must have shape {shapes}, got {tuple(audio.shape)}")
         if audio.shape[2] < FRAME + self.hop:
             raise ValueError(f"audio must have at least {FRAME + self.hop} samples, got {audio.shape[2]}")
         self._up_to_date()
@@ -217,11 +239,16 @@ class Moore2016Spectrum(Learnable):
 
     def _smoothly_limited(self, levels: Tensor, peak: Tensor) -> Tensor:
         """``levels`` (..., C) in dB with the weights of the smooth thresholds; ``peak`` (...): largest intensities."""
-        below_peak = 10 * torch.log10(peak.clamp_min(1e-30))[..., None] - self.threshold_max_minus
+        of_peak, of_threshold = self._above(levels, peak)
         # log(1 / (1 + exp(-d))) is -softplus(-d), whose gradient needs d alone: its result may be changed in place.
-        loss = _softplus((below_peak - levels) / SHARPNESS)
-        loss += _softplus((self.threshold_absolute - levels) / SHARPNESS)
+        loss = _softplus(-of_peak)
+        loss += _softplus(-of_threshold)
         return loss.mul_(-10 / math.log(10)).add_(levels)
+
+    def _above(self, levels: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
+        """How far ``levels`` (..., C) are above both thresholds, in their widths."""
+        below_peak = 10 * torch.log10(peak.clamp_min(1e-30))[..., None] - self.threshold_max_minus
+        return (levels - below_peak) / SHARPNESS, (levels - self.threshold_absolute) / SHARPNESS
 
     def _build(self, limits: Tensor) -> None:
         """Bands, and the tensors that belong to them, for limits (6, 2) in Hz on the CPU."""
@@ -250,6 +277,11 @@ class Moore2016Spectrum(Learnable):
         }
         for name, value in constants.items():
             self.register_constant(name, value)
+
+
+def _relevant(intensity: Tensor, threshold: Tensor) -> Tensor:
+    """As in the lists NaN is relevant, and so is everything beside a threshold of NaN."""
+    return ~(intensity.detach() <= threshold.detach()[..., None])
 
 
 def _softplus(t: Tensor) -> Tensor:
