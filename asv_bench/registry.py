@@ -411,8 +411,8 @@ _MODULES = (
         Growth(
             as_ever,
             lambda length, batch, channels: (signal(length, batch),),
-            {"length": 32000, "batch": 1, "channels": 0},
-            {"length": 32000, "batch": 1},
+            {"length": 8000, "batch": 1, "channels": 0},
+            {"length": 8000, "batch": 1},
             reasons={("length", "time"): PAGES, ("batch", "time"): PAGES},
         ),
         small={"fs": 1000},
