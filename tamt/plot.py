@@ -446,7 +446,7 @@ def loudness(
         over_time.set(ylim=(0.0, 1.08 * heights.max(initial=0.0) or 1.0), ylabel="Loudness (sone)")
         over_time.grid(color="#e3e5e8", linewidth=0.7)
         over_time.set_axisbelow(True)
-        over_time.legend(loc="upper right", edgecolor="none", framealpha=0.8, ncols=2)
+        over_time.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0, frameon=False, ncols=2)
         for ear, axes in enumerate(panels):
             mesh = _draw_image(axes, edges, borders, image[ear], (0.0, top))
             if ears > 1:

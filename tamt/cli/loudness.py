@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,10 +17,11 @@ from tamt.loudness.glasberg2002 import Glasberg2002Loudness
 from tamt.loudness.level import sone2phon
 from tamt.loudness.meter import LOUDEST
 from tamt.loudness.moore2016 import Moore2016Loudness
-from tamt.loudness.specific_loudness import channels
+from tamt.loudness.specific_loudness import CHANNELS, channels
 from tamt.spl import calibrate, full_scale_pascal, pascal2spl
 
 from .. import plot
+from .analysis import packed, unpacked
 from .batch import Done, complain, each_file, progress
 from .console import CommandError, require, say, shown
 from .files import made_folder, replacing
@@ -107,7 +109,8 @@ def loudness_of_files(arguments: argparse.Namespace) -> int:
         found = _loudness_of(path, model, pascal, arguments)
         if found.peak > LOUDEST:
             level = f"{found.peak:.3g} Pa, {pascal2spl(found.peak):.0f} dB SPL"
-            complain(path, f"has a peak of {level}, which hardly is right: see --full-scale-db and --calibration")
+            told = "--full-scale-db" if arguments.calibration is None else "--calibration"
+            complain(path, f"has a peak of {level} by {told}, which is more than sound has")
         rows.append((shown(path), _write(path, results, found, model, arguments)))
         remark = "" if found.source_fs == model.fs else f"resampled from {found.source_fs} to {model.fs} Hz"
         return Done(found.samples / model.fs, results, remark)
@@ -151,39 +154,33 @@ def _loudness_of(
             )
         factors = np.broadcast_to(pascal, sound.channels)[chosen]
         scale = torch.tensor(factors[:, None], dtype=model.dtype, device=arguments.device)
-        curves: dict[str, bytearray] = {}
-        columns, state, samples, peak = _Columns(model.hop / 1000), None, 0, 0.0
+        curves: defaultdict[str, bytearray] = defaultdict(bytearray)
+        columns, state, samples, peak = _Columns(model.hop / 1000, len(chosen)), None, 0, 0.0
 
-        def heard(x: Tensor) -> None:
+        def hear(x: Tensor) -> None:
             nonlocal state
             with warnings.catch_warnings():
-                # Of a peak above what can be in pascal, which is said once for a file.
-                warnings.simplefilter("ignore", UserWarning)
+                # A peak above all sound in pascal is said once for a file.
+                warnings.filterwarnings("ignore", "the sound must be in pascal")
                 found, state = model.stream(x if isinstance(model, Moore2016Loudness) else x[0], state)
             for name, values in found._asdict().items():
                 if name.startswith(("short_term", "long_term")):
-                    curves.setdefault(name, bytearray()).extend(values.movedim(-1, 0).cpu().numpy().tobytes())
-            columns.add(found.specific.reshape(len(x), *found.specific.shape[-2:]).cpu().numpy())
+                    curves[name] += packed(values)
+            columns.add(found.specific.reshape(len(x), -1, CHANNELS).cpu().numpy())
 
         with progress(total=round(sound.frames / sound.samplerate), unit="s", leave=False) as bar:
             for piece in blocks(resampled(sound, model.fs, _BLOCK), _BLOCK):
                 x = scale * torch.from_numpy(piece[:, chosen].T.copy()).to(arguments.device)
-                heard(x)
+                hear(x)
                 samples += len(piece)
                 peak = max(peak, float(x.abs().max()))
-                bar.update(len(piece) / model.fs)
+                bar.update(round(samples / model.fs) - bar.n)
         if not samples:
             raise CommandError(f"holds {sound.frames} samples, which makes {samples} at {model.fs} Hz")
-        heard(x.new_zeros(len(x), model.latency))
+        hear(x.new_zeros(len(x), model.latency))
         source_fs = sound.samplerate
-    arrays = {
-        name: np.ascontiguousarray(
-            np.moveaxis(
-                np.frombuffer(buffer, np.float32).reshape(-1, *([len(chosen)] if "ears" in name else [])), 0, -1
-            )
-        )
-        for name, buffer in curves.items()
-    }
+    shapes = {name: (len(chosen),) if name.endswith("ears") else () for name in curves}
+    arrays = {name: unpacked(values, *shapes[name]) for name, values in curves.items()}
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise CommandError(f"has samples as large as {peak:g} Pa, too large for single precision")
     return _Loudness(arrays, *columns.means(), factors, samples, source_fs, peak)
@@ -207,31 +204,27 @@ def _chosen_channels(sound: SoundFile, arguments: argparse.Namespace) -> list[in
 class _Columns:
     """Means of values over so many frames each that few columns are left, however many frames there will be."""
 
-    def __init__(self, hop: float) -> None:
+    def __init__(self, hop: float, ears: int) -> None:
         self.hop = hop  # seconds
         self.frames = 1  # of a column
         self.count = 0  # frames so far
-        self.sums: NDArray | None = None  # (E, 2 * _COLUMNS, N)
+        self.sums = np.zeros((ears, 2 * _COLUMNS, CHANNELS))
 
     def add(self, values: NDArray) -> None:
-        """Take the next frames (E, S, N)."""
-        ears, frames, bands = values.shape
-        if self.sums is None:
-            self.sums = np.zeros((ears, 2 * _COLUMNS, bands))
-        end = self.count + frames
+        """Take the next frames (E, S, 150)."""
+        end = self.count + values.shape[1]
         while end > 2 * _COLUMNS * self.frames:
             self.sums[:, :_COLUMNS] = self.sums[:, ::2] + self.sums[:, 1::2]
             self.sums[:, _COLUMNS:] = 0
             self.frames *= 2
-        if frames:
+        if end > self.count:
             place = np.arange(self.count, end) // self.frames
             first = np.flatnonzero(np.diff(place, prepend=-1))
             self.sums[:, place[first]] += np.add.reduceat(values, first, axis=1, dtype=np.float64)
         self.count = end
 
     def means(self) -> tuple[NDArray, NDArray]:
-        """Means (E, K, N) in float32, and the middles (K,) of their frames in seconds."""
-        assert self.sums is not None
+        """Means (E, K, 150) in float32, and the middles (K,) of their frames in seconds."""
         starts = np.arange(0, self.count, self.frames)
         counts = np.diff(np.append(starts, self.count))
         means = self.sums[:, : len(starts)] / counts[:, None]
