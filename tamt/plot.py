@@ -452,7 +452,8 @@ def loudness(
             if ears > 1:
                 _name_panel(axes, ("left ear", "right ear")[ear])
         panels[-1].set_xlabel("Time (s)")
-        panels[-1].set_xlim(edges[0], edges[-1])
+        if len(middles):
+            panels[-1].set_xlim(edges[0], edges[-1])
         bar = figure.colorbar(mesh, ax=panels, label="Specific loudness (sone/Cam)", pad=0.012, aspect=24 * ears)
         bar.outline.set_visible(False)
         figure.align_ylabels()

@@ -182,7 +182,7 @@ def _loudness_of(
     shapes = {name: (len(chosen),) if name.endswith("ears") else () for name in curves}
     arrays = {name: unpacked(values, *shapes[name]) for name, values in curves.items()}
     if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise CommandError(f"has samples as large as {peak:g} Pa, too large for single precision")
+        raise CommandError(f"has a peak of {peak:.3g} Pa, too large for single precision")
     return _Loudness(arrays, *columns.means(), factors, samples, source_fs, peak)
 
 
