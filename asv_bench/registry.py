@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import tamt
 from asv_bench.benchmarks.common import difference_of_lists, largest_difference, relative_error
 from tamt._learnable import Form
+from tamt.loudness.meter import LoudnessMeter
 
 Inputs = tuple[Tensor, ...]
 Options = Mapping[str, Any]
@@ -104,7 +105,8 @@ class Module:
 
     @property
     def streams(self) -> bool:
-        return hasattr(self.kind, "stream")
+        """Whether it takes a signal in chunks, and gives a tensor."""
+        return hasattr(self.kind, "stream") and not issubclass(self.kind, LoudnessMeter)
 
     def build(
         self,
@@ -134,6 +136,16 @@ def components(frames: int) -> Inputs:
     """Frequencies and levels."""
     freqs = torch.linspace(50, 15000, 60).expand(2, frames, 60).contiguous()
     return freqs, 40 + 10 * signal(60, 2, frames)
+
+
+def burst(size: int, *lead: int) -> Tensor:
+    """Noise of 60 dB SPL and a silence in which its loudness decays."""
+    return nn.functional.pad(signal(500, *lead, level=0.02), (0, 2048 + 2048 * size))
+
+
+def excitation(channels: int, *lead: int) -> Tensor:
+    """Ratios of 0 to 60 dB."""
+    return 10 ** (3 + 1.5 * signal(channels, *lead).clamp(-2, 2))
 
 
 def at_least(times: float) -> float:
@@ -208,6 +220,19 @@ PAGES = (
 )
 DRNL = {"fc": (250, 8000), "fs": 44100}
 FEW = [300.0, 1000.0]  # Hz
+
+MODEL_STEPS = ("attack", "release")
+MODEL_NUMBERS = ("C", "A", "alpha", "threshold")
+MOORE2016_LEARNS = (
+    "front.pattern.level_dep_factor",
+    *(f"specific.{name}" for name in MODEL_NUMBERS),
+    *(f"short_term.{name}" for name in MODEL_STEPS),
+    "inhibition.B",
+    "inhibition.theta",
+    *(f"long_term.{name}" for name in MODEL_STEPS),
+)
+GLASBERG2002_LEARNS = tuple(name for name in MOORE2016_LEARNS if not name.startswith("inhibition"))
+MODEL_GROWTH = {"length": 32000, "batch": 1, "channels": 0}, {"length": 3200, "batch": 1}
 
 _MODULES = (
     Module(
@@ -607,6 +632,83 @@ _MODULES = (
         rows=tuple(
             Row(f"100 frames, {kind}", "roex.Roex", "roex.RoexTraining", (kind,), "cpu") for kind in ("grid", "any")
         ),
+    ),
+    Module(
+        "Moore2016SpecificLoudness",
+        "loudness",
+        {},
+        lambda size: (excitation(150, 2, size),),
+        MODEL_NUMBERS,
+        Growth(
+            lambda channels: {"fc": torch.linspace(50, 15000, channels)},
+            lambda length, batch, channels: (excitation(channels, batch, length),),
+            {"length": 10, "batch": 1, "channels": 150},
+            {"length": 10, "batch": 1, "channels": 15},
+        ),
+        frames=True,
+    ),
+    Module(
+        "Glasberg2002SpecificLoudness",
+        "loudness",
+        {},
+        lambda size: (excitation(150, 2, size),),
+        MODEL_NUMBERS,
+        Growth(
+            lambda channels: {"fc": torch.linspace(50, 15000, channels)},
+            lambda length, batch, channels: (excitation(channels, batch, length),),
+            {"length": 10, "batch": 1, "channels": 150},
+            {"length": 10, "batch": 1, "channels": 15},
+        ),
+        frames=True,
+    ),
+    Module(
+        "BinauralInhibition",
+        "loudness",
+        {},
+        lambda size: (signal(150, 2, 2, size).square(),),
+        ("B", "theta"),
+        Growth(
+            as_ever,
+            lambda length, batch, channels: (signal(channels, batch, 2, length).square(),),
+            {"length": 10, "batch": 1, "channels": 150},
+            {"length": 10, "batch": 1, "channels": 15},
+            reasons={
+                ("channels", "time"): "every channel inhibits all within 18 Cam: pairs, as the definition has it."
+            },
+        ),
+    ),
+    Module(
+        "Moore2016Loudness",
+        "loudness",
+        {},
+        lambda size: (burst(size, 2, 2),),
+        MOORE2016_LEARNS,
+        Growth(
+            lambda channels: {"hop": 10},
+            lambda length, batch, channels: (signal(length, 2 * batch, level=0.02).unflatten(0, (batch, 2)),),
+            *MODEL_GROWTH,
+            limit=2e-4,
+            error=lambda actual, expected: relative_error(actual.specific.mT, expected.specific.mT),
+        ),
+        small={"hop": 64},
+        complex=True,
+    ),
+    Module(
+        "Glasberg2002Loudness",
+        "loudness",
+        {},
+        lambda size: (burst(size, 2),),
+        GLASBERG2002_LEARNS,
+        Growth(
+            lambda channels: {"hop": 10},
+            lambda length, batch, channels: (signal(length, batch, level=0.02),),
+            *MODEL_GROWTH,
+            limit=2e-4,
+            error=lambda actual, expected: relative_error(actual.specific.mT, expected.specific.mT),
+        ),
+        small={"hop": 64},
+        complex=True,
+        variants={"documents": {"front_end": "documents", "hop": 32}},
     ),
 )
 

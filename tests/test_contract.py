@@ -206,7 +206,8 @@ def test_conversions_of_a_module_with_a_type(case: Case) -> None:
         widened = convert(copy.deepcopy(narrow))
         assert widened.dtype == torch.float64
         assert all(t.real.dtype == torch.float64 for t in widened.state_dict().values())
-        for name, held in narrow.state_dict().items():  # of complex numbers both parts
+        for name in set(narrow.state_dict()) - constants(narrow):
+            held = narrow.state_dict()[name]  # of complex numbers both parts
             assert torch.equal(widened.state_dict()[name], held.to(widened.state_dict()[name].dtype)), name
         close(outputs(widened, inputs), exact, 5e-5)
     narrowed = wide.float()
@@ -387,7 +388,7 @@ def test_no_rows(case: Case) -> None:
         t.requires_grad_(t.dim() > 1)
     results = tensors(module(*given))
     for a, e in zip(results, expected, strict=True):
-        assert a.shape == (e[:0].shape if e.dim() > 1 else e.shape)
+        assert a.shape == e[:0].shape or (e.dim() == 1 and a.shape == e.shape)  # frequencies are the same for all rows
     assert not any(g.any() for g in gradients(results, module, given).values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tamt._arguments import as_signal, check_count, check_state
+from tamt._arguments import as_signal, check_count, check_sampling_rate, check_state
 from tamt._learnable import Form, Learnable, check_learnable
 from tamt._memo import readable, transformed
 from tamt.ear import OuterMiddleEar
@@ -54,6 +55,7 @@ class LoudnessMeter(nn.Module):
     def __init__(self, fs: float, field: str, hop: int, learnable: Form, dtype: Any, device: Any) -> None:
         super().__init__()
         check_learnable(learnable)
+        check_sampling_rate(fs)
         if fs != FS:
             raise ValueError(
                 f"fs must be {FS} Hz, the rate of the model, got {fs}: resample the sound first, as "
@@ -130,7 +132,7 @@ class LoudnessMeter(nn.Module):
         x = as_signal(x, self.dtype)
         if readable(x) and x.numel():
             peak = x.detach().abs().max().item()
-            if peak > LOUDEST:
+            if LOUDEST < peak < math.inf:
                 warnings.warn(
                     f"the sound must be in pascal, but has a peak of {peak:.3g}: "
                     f"{pascal2spl(peak):.0f} dB SPL. Samples times tamt.spl.full_scale_pascal(level of a full-scale "

@@ -13,8 +13,10 @@ Pairs of which one frequency is more than ``ratio`` times the other do not count
 ``intensity`` and the relative steepness ``steepness`` :math:`s` are (R, C), positive frequencies only, ``fc`` and ``p``
 (N,); results are (R, C) and (R, N).
 
-Where all rows have the same frequencies the first is a product with one matrix, and the second is given the one row of
-frequencies as many (``expand``), of which the CPU makes use; the kernels get a copy of it for each row.
+Where all rows have the same frequencies the first is a product with one matrix. On the CPU ``roex_shared`` does all of
+it: ``f`` is (C,) there, ``weights`` is that matrix and ``factor`` () what the steepness follows the level by. It holds
+blocks of rows beside its operands and results, forward and backward. Elsewhere the second operator is given the one row
+of frequencies as many (``expand``); the kernels get a copy of it for each row.
 """
 
 from __future__ import annotations
@@ -29,11 +31,10 @@ from tamt.ops._checks import check_same_kind
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.product import product
 from tamt.reference import roex as reference
-from tamt.shared.roex import octaves_as_ratio, power_weights
+from tamt.shared.roex import REFERENCE_LEVEL, level_per_erb, octaves_as_ratio, power_weights
 
 HIGHEST = 1e5  # Hz
 FLOOR = 1e-12  # excitation of silence
-REFERENCE_LEVEL = 51.0  # dB per ERB, where both sides of a filter are equally steep
 
 
 def roex(
@@ -150,15 +151,16 @@ def _power(
     # Padding stands above all others: components in rising frequency stay so.
     f = torch.where(heard if shared else valid, f, HIGHEST)
     given = torch.where(valid, given, 0.0)
+    fc, p = fc.detach(), p.detach()
     if shared:
-        power = product(given, roex_weights(freqs, limit) if weights is None else weights)
-        f = f.expand(given.shape)
+        weights = roex_weights(freqs, limit) if weights is None else weights
+    if shared and f.device.type == "cpu":
+        total = roex_shared_rows(f[0], given, weights, factor, fc, p, p1000, ratio)
     else:
-        power = roex_level_rows(f, given, ratio)
-    # Silence has the slope of the smallest normal number, which does not change.
-    level = 10 * torch.log10(power.clamp_min(torch.finfo(f.dtype).tiny))
-    steepness = 1 - factor / p1000 * (torch.where(valid, level, REFERENCE_LEVEL) - REFERENCE_LEVEL)
-    total = roex_excitation_rows(f, given, steepness, fc.detach(), p.detach(), ratio)
+        power = product(given, weights) if shared else roex_level_rows(f, given, ratio)
+        level = torch.where(valid, level_per_erb(power), REFERENCE_LEVEL)
+        steepness = 1 - factor / p1000 * (level - REFERENCE_LEVEL)
+        total = roex_excitation_rows(f.expand(given.shape), given, steepness, fc, p, ratio)
     return total.masked_fill(unknown.any(1, keepdim=True), math.nan).reshape(*intensity.shape[:-1], fc.shape[0])
 
 
@@ -188,6 +190,24 @@ def _check_excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tenso
         steepness.dim() == 2 and steepness.shape[0] == f.shape[0] and steepness.shape[1] == f.shape[1],
         lambda: f"steepness must have the shape {tuple(f.shape)}, got {tuple(steepness.shape)}",
     )
+    _check_channels(fc, p)
+
+
+def _check_shared(
+    f: Tensor, intensity: Tensor, weights: Tensor, factor: Tensor, fc: Tensor, p: Tensor, p1000: float, ratio: float
+) -> None:
+    count = f.shape[-1] if f.dim() == 1 else -1
+    torch._check_value(
+        intensity.dim() == 2 and intensity.shape[1] == count and weights.shape == (count, count) and factor.dim() == 0,
+        lambda: (
+            "f, intensity, weights and factor must have the shapes (C,), (R, C), (C, C) and (), got "
+            f"{tuple(f.shape)}, {tuple(intensity.shape)}, {tuple(weights.shape)} and {tuple(factor.shape)}"
+        ),
+    )
+    _check_channels(fc, p)
+
+
+def _check_channels(fc: Tensor, p: Tensor) -> None:
     torch._check_value(
         fc.dim() == 1 and p.dim() == 1 and fc.shape[0] == p.shape[0],
         lambda: f"fc and p must have the same shape (N,), got {tuple(fc.shape)} and {tuple(p.shape)}",
@@ -220,5 +240,19 @@ roex_excitation_rows = register(
     linear="intensity",
     rows="f intensity steepness",
 )
+roex_shared_rows = register(
+    "roex_shared",
+    "(Tensor f, Tensor intensity, Tensor weights, Tensor factor, Tensor fc, Tensor p, float p1000, float ratio) -> "
+    "Tensor",
+    definition=reference.shared_definition,
+    forward=reference.shared_excitation,
+    backward=Backward(
+        reference.shared_excitation_backward, of="f intensity weights factor", constants="fc p", needs=("f weights",)
+    ),
+    check=_check_shared,
+    shapes=lambda f, intensity, weights, factor, fc, *_: (intensity.shape[0], fc.shape[0]),
+    rows="intensity",
+)
+roex_shared_backward = backward_of(roex_shared_rows)
 roex_level_backward = backward_of(roex_level_rows)
 roex_excitation_backward = backward_of(roex_excitation_rows)

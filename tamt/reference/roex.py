@@ -9,7 +9,9 @@ are neighbours, and most tiles have neither exponents to stop nor pairs to leave
 
 Weights that do not depend on level are those of all rows that have the same frequencies: one matrix. So are those of
 power per ERB, and of the high-frequency sides of the channels, where all rows share their frequencies, or few
-frequencies come up again and again.
+frequencies come up again and again. Low-frequency sides then are sums of Gaussians of the steepness, a few dozen more
+matrices (:mod:`tamt.reference.roex_gaussians`). Rows or channels with steepnesses out of the ordinary, and few rows,
+have exponentials of all pairs.
 """
 
 from __future__ import annotations
@@ -22,12 +24,25 @@ import torch
 from torch import Tensor
 
 from tamt._memo import Store, bits
-from tamt.shared.roex import ERB_PER_HZ, LEAST_SLOPE, apart, last_exponent, power_weights, rate, weight
+from tamt.reference.roex_gaussians import Gaussians
+from tamt.shared.roex import (
+    ERB_PER_HZ,
+    LEAST_SLOPE,
+    REFERENCE_LEVEL,
+    apart,
+    last_exponent,
+    level_per_erb,
+    power_weights,
+    rate,
+    weight,
+)
 
 TILE_BYTES = 1 << 19  # of one temporary of a tile
 SLICE = 256  # rows that go through a matrix at a time
 KEPT_BYTES = 1 << 26  # of matrices between calls
 SAMPLE = 8  # rows that are looked at for frequencies that come up again
+ROWS = 512  # of shared frequencies at a time
+FEWEST = 64  # rows for which matrices of Gaussians are made
 CHANNELS = 16  # of a tile of components with shared frequencies, at most: more leave out too many pairs
 
 
@@ -46,6 +61,14 @@ def excitation_definition(
     lower = (steepness[:, None] * (p / fc)[:, None]).clamp_min(LEAST_SLOPE / centre)
     weights = weight(d.abs() * torch.where(d < 0, lower, (p / fc)[:, None]), apart(centre, column, ratio))
     return (weights @ intensity[..., None])[..., 0]
+
+
+def shared_definition(
+    f: Tensor, intensity: Tensor, weights: Tensor, factor: Tensor, fc: Tensor, p: Tensor, p1000: float, ratio: float
+) -> Tensor:
+    """Power sums (R, N) of the channels over components of frequencies (C,), all pairs at once."""
+    steepness = 1 - factor / p1000 * (level_per_erb(intensity @ weights) - REFERENCE_LEVEL)
+    return excitation_definition(f.expand(intensity.shape), intensity, steepness, fc, p, ratio)
 
 
 def _steep(steepness: Tensor, p: Tensor, most: float) -> bool:
@@ -451,11 +474,69 @@ def _above(f: Tensor, fc: Tensor, p: Tensor, ratio: float, most: float) -> tuple
     return slope, v, e
 
 
+class _Shared(NamedTuple):
+    """Matrices of channels and components whose frequencies all rows share."""
+
+    gaussians: Gaussians
+    upper: Tensor  # weights (N, C) of components that are not below the channels
+
+    @property
+    def nbytes(self) -> int:
+        return self.gaussians.nbytes + self.upper.nbytes
+
+
+def _matrices(f: Tensor, fc: Tensor, p: Tensor, ratio: float, rows: int) -> _Shared | None:
+    """Those of rising frequencies (C,), if that many rows are worth them. Only a CPU is asked for its data."""
+    if f.device.type != "cpu" or rows < FEWEST or not f.numel():
+        return None
+
+    def compute() -> _Shared:
+        _, v, e = _above(f, fc, p, ratio, last_exponent(f.dtype, small=False))
+        return _Shared(Gaussians(f, fc, p, ratio), e.addcmul_(v, e, value=-1))
+
+    found = _KEPT.get(("gaussians", ratio, *bits(f, fc, p)), compute)
+    return found if found.gaussians.fits else None
+
+
+def _some(fit: Tensor, intensity: Tensor, steepness: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of intensities and steepnesses (C, R) that are fit."""
+    return (intensity, steepness) if bool(fit.all()) else (intensity[:, fit], steepness[:, fit])
+
+
 def _excitation_of_shared(
     f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
 ) -> Tensor:
     """:func:`excitation` of components whose frequencies (C,) are those of all rows."""
     _, (f, intensity, steepness) = _shared_in_order(f, intensity, steepness)
+    matrices = _matrices(f, fc, p, ratio, intensity.shape[0])
+    if matrices is None:
+        return _sums_of_pairs(f, intensity, steepness, fc, p, ratio)
+    power = intensity.new_empty(intensity.shape[0], fc.shape[0])
+    for r in range(0, intensity.shape[0], ROWS):
+        own, steep = (t[r : r + ROWS].t().contiguous() for t in (intensity, steepness))
+        power[r : r + ROWS] = _sums_of_block(matrices, f, own, steep, fc, p, ratio)
+    return power
+
+
+def _sums_of_block(
+    matrices: _Shared, f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
+) -> Tensor:
+    """Power sums (R, N) for intensities and steepnesses (C, R), these of components that are silent of no account."""
+    gaussians, at = matrices.gaussians, steepness.masked_fill(intensity == 0, 1)
+    fit = gaussians.fitting(intensity, at)
+    own, at = _some(fit, intensity, at)
+    found = gaussians.sums(own, at).addmm_(matrices.upper, own).t()
+    if found.shape[0] == fit.shape[0]:
+        return found
+    power = found.new_empty(fit.shape[0], found.shape[1])
+    power[fit] = found
+    rest = [t[:, ~fit].t() for t in (intensity, steepness)]
+    power[~fit] = _sums_of_pairs(f, *rest, fc, p, ratio)
+    return power
+
+
+def _sums_of_pairs(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float) -> Tensor:
+    """:func:`_excitation_of_shared` by the exponentials of all pairs, frequencies in rising order."""
     most = last_exponent(f.dtype, small=False)
     _, v, e = _above(f, fc, p, ratio, most)
     power = intensity @ e.addcmul_(v, e, value=-1).t()
@@ -463,6 +544,103 @@ def _excitation_of_shared(
         sums = torch.bmm(e.addcmul_(v, e, value=-1), intensity[rows, columns, None])
         power[rows, channels] += sums[..., 0]
     return power
+
+
+def shared_excitation(
+    f: Tensor, intensity: Tensor, weights: Tensor, factor: Tensor, fc: Tensor, p: Tensor, p1000: float, ratio: float
+) -> Tensor:
+    """Power sums (R, N) of the channels over components of frequencies (C,)."""
+    _, (f, intensity, weights) = _weighed_in_order(f, intensity, weights)
+    matrices = _matrices(f, fc, p, ratio, intensity.shape[0])
+    power = intensity.new_empty(intensity.shape[0], fc.shape[0])
+    for r in range(0, intensity.shape[0], ROWS):
+        own = intensity[r : r + ROWS]
+        level = level_per_erb(weights.t() @ own.t())
+        steepness = level.sub_(REFERENCE_LEVEL).mul_(-factor / p1000).add_(1)
+        if matrices is None:
+            power[r : r + ROWS] = excitation(f.expand(own.shape), own, steepness.t(), fc, p, ratio)
+        else:
+            power[r : r + ROWS] = _sums_of_block(matrices, f, own.t().contiguous(), steepness, fc, p, ratio)
+    return power
+
+
+def shared_excitation_backward(
+    grad: Tensor,
+    f: Tensor,
+    intensity: Tensor,
+    weights: Tensor,
+    factor: Tensor,
+    fc: Tensor,
+    p: Tensor,
+    p1000: float,
+    ratio: float,
+    need_f: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of frequencies, intensities, weights and the factor; of the first and third if needed."""
+    order, (f, intensity, weights) = _weighed_in_order(f, intensity, weights)
+    matrices = None if need_f else _matrices(f, fc, p, ratio, intensity.shape[0])
+    grad_f, grad_w = (torch.zeros_like(t) if need_f else t.new_zeros(0) for t in (f, weights))
+    grad_i, grad_factor = intensity.new_empty(intensity.shape), torch.zeros_like(factor)
+    for r in range(0, intensity.shape[0], ROWS):
+        rows = slice(r, r + ROWS)
+        own, g = intensity[rows].t().contiguous(), grad[rows]
+        power = weights.t() @ own
+        level = level_per_erb(power).sub_(REFERENCE_LEVEL)
+        steepness = level.mul(-factor / p1000).add_(1)
+        if matrices is None:
+            given = f.expand(own.shape[::-1]), own.t(), steepness.t(), fc, p, ratio
+            of_f, *found = excitation_backward(g, *given)
+            of_i, of_s = (t.t() for t in found)
+            if need_f:
+                grad_f += of_f.sum(0)
+        else:
+            of_i, of_s = _gradients_of_block(matrices, g, f, own, steepness, fc, p, ratio)
+        grad_factor -= (of_s * level).sum() / p1000
+        # Silence has a steepness that does not change.
+        of_power = of_s * (-10 / math.log(10) * factor / p1000) / power
+        of_power.masked_fill_(power < torch.finfo(torch.float32).tiny, 0)
+        grad_i[rows] = (of_i + weights @ of_power).t()
+        if need_f:
+            grad_w.addmm_(own, of_power.t())
+    if order is not None:
+        grad_i = _shared_back(order, grad_i)
+        if need_f:
+            grad_f = torch.empty_like(grad_f).index_copy_(0, order, grad_f)
+            grad_w = _shared_back(order, torch.empty_like(grad_w).index_copy_(0, order, grad_w))
+    return grad_f, grad_i, grad_w, grad_factor
+
+
+def _gradients_of_block(
+    matrices: _Shared,
+    grad: Tensor,
+    f: Tensor,
+    intensity: Tensor,
+    steepness: Tensor,
+    fc: Tensor,
+    p: Tensor,
+    ratio: float,
+) -> tuple[Tensor, Tensor]:
+    """Gradients (C, R) of intensities and steepnesses (C, R), given those of power sums (R, N)."""
+    fit = matrices.gaussians.fitting(intensity, steepness)
+    all_fit = bool(fit.all())
+    g = (grad if all_fit else grad[fit]).t().contiguous()
+    of_i, of_s = matrices.gaussians.gradients(g, *_some(fit, intensity, steepness))
+    of_i.addmm_(matrices.upper.t(), g)
+    if all_fit:
+        return of_i, of_s
+    grad_i, grad_s = torch.empty_like(intensity), torch.empty_like(intensity)
+    grad_i[:, fit], grad_s[:, fit] = of_i, of_s
+    _, of_i, of_s = _backward_of_shared(grad[~fit], f, steepness[:, ~fit].t(), fc, p, ratio)
+    grad_i[:, ~fit], grad_s[:, ~fit] = of_i.t(), of_s.t() * intensity[:, ~fit]
+    return grad_i, grad_s
+
+
+def _weighed_in_order(f: Tensor, intensity: Tensor, weights: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+    """:func:`_shared_in_order` of intensities (R, C) and their weights (C, C), for a CPU."""
+    if f.device.type != "cpu":
+        return None, [f, intensity, weights]
+    order, (f, intensity, weights) = _shared_in_order(f, intensity, weights)
+    return order, [f, intensity, weights if order is None else weights[order]]
 
 
 def _backward_of_shared(

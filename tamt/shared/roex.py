@@ -8,6 +8,7 @@ from torch import Tensor
 from tamt.scales import ERB_AT_0, ERB_GROWTH
 
 LEAST_SLOPE = 0.1  # of a filter's low-frequency side
+REFERENCE_LEVEL = 51.0  # dB per ERB, where both sides of a filter are equally steep
 ERB_PER_HZ = ERB_AT_0 * ERB_GROWTH
 
 
@@ -19,6 +20,11 @@ def rate(f: Tensor) -> Tensor:
 def last_exponent(dtype: torch.dtype, *, small: bool) -> float:
     """Where exponents stop, so that no power is below the smallest normal number; earlier beside small factors."""
     return (87.0 if dtype == torch.float32 else 700.0) * (0.8 if small else 1)
+
+
+def level_per_erb(power: Tensor) -> Tensor:
+    """In dB, of silence that of the smallest normal number in float32, which has no gradient."""
+    return 10 * torch.log10(power.clamp_min(torch.finfo(torch.float32).tiny))
 
 
 def apart(row: Tensor, column: Tensor, ratio: float) -> Tensor:
