@@ -634,6 +634,35 @@ _MODULES = (
         ),
     ),
     Module(
+        "AttackRelease",
+        "recurrence",
+        {"attack": 0.045, "release": 0.033},
+        lambda size: (signal(100 * size, 2),),
+        ("attack", "release"),
+        Growth(
+            as_ever,
+            lambda length, batch, channels: (signal(length, batch).square(),),
+            {"length": 4000, "batch": 1, "channels": 0},
+            {"length": 1000, "batch": 1},
+        ),
+        variants={"a slow attack": {"attack": 0.02, "release": 0.3}},
+        limits=(
+            Limit(
+                "AttackRelease, 2 x 10 s at 1 ms x 150, float32, s",
+                "recurrence.AttackRelease.time_forward",
+                ("2 x 10000 x 150", "float32", "fast"),
+                25e-3,
+            ),
+            Limit(
+                "the same, learnable: training step over forward",
+                "recurrence.AttackReleaseTraining.track_training_over_forward",
+                ("2 x 10000 x 150", "float32", "fast"),
+                4,
+            ),
+        ),
+        rows=(Row("2 x 10000 x 150", "recurrence.AttackRelease", "recurrence.AttackReleaseTraining", ("fast",)),),
+    ),
+    Module(
         "Moore2016SpecificLoudness",
         "loudness",
         {},
