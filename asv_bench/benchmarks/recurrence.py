@@ -1,4 +1,4 @@
-"""AttackRelease: forward, training step, memory, error, growth with the frames, and the time over a loop over frames."""
+"""AttackRelease: forward, training step, memory, error, growth with the frames, and time over a loop over frames."""
 
 from __future__ import annotations
 
