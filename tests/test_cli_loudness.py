@@ -26,7 +26,7 @@ def run(capsys, *arguments):
     return status, captured.out, captured.err
 
 
-def sounds(channels=1, seconds=0.2, fs=LOUDNESS_FS, seed=0):
+def sounds(channels=1, seconds=0.1, fs=LOUDNESS_FS, seed=0):
     """Noise (T, C), fainter in every further channel."""
     samples = np.random.default_rng(seed).uniform(-0.5, 0.5, (round(seconds * fs), channels))
     return (samples / (1 + np.arange(channels))).astype(np.float32)
@@ -73,7 +73,7 @@ def test_results_are_those_of_the_model(capsys, tmp_path, out, monkeypatch, mode
     samples = sounds(channels)
     path = write(tmp_path / "x.wav", samples)
     # Pieces that are no whole frames, of which the longest columns hold several.
-    monkeypatch.setattr(cli_loudness, "_BLOCK", 1111)
+    monkeypatch.setattr(cli_loudness, "_BLOCK", 777)
     monkeypatch.setattr(cli_loudness, "_COLUMNS", 8)
     status, printed, errors = run(capsys, path, "--full-scale-db", 90, "--model", model, "--out", out, *options)
     assert (status, errors) == (0, "")
@@ -120,7 +120,7 @@ def test_results_are_those_of_the_model(capsys, tmp_path, out, monkeypatch, mode
 
     line, heading, units, row = printed.splitlines()
     results = ", ".join(str(out / f"x.{kind}") for kind in ("csv", "npz", "png"))
-    assert line.startswith(f"{path}: 0.20 s of sound in ")
+    assert line.startswith(f"{path}: 0.10 s of sound in ")
     assert line.endswith(f" s: {results}")
     assert (heading.split(), units.split()) == (["long-term", "loudness", "peak", "N5", "mean"], ["sone", "phon"] * 3)
     name, *cells = row.split()

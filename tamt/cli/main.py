@@ -180,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         default=0.001,
         metavar="S",
         help="seconds from one frame to the next, whole milliseconds up to 0.064 (default: 0.001, as the models have "
-        "it; 0.01 takes a tenth of the time)",
+        "it; 0.01 has a tenth of the frames)",
     )
     loudness.set_defaults(command=loudness_of_files)
 
