@@ -129,6 +129,8 @@ def of_roex(name: str) -> Case:
     f, intensity, steepness = 500 + 3000 * random(2, 4).sigmoid(), random(2, 4).exp(), 1 + 0.2 * random(2, 4).tanh()
     fc = torch.tensor([600.0, 1000.0, 1800.0], dtype=torch.float64)
     grads = {"level": random(2, 4), "excitation": random(2, 3)}
+    shared = [f[0], intensity, 0.3 * random(4, 4).exp(), random().sigmoid()]
+    rest = fc, fc / 30, 30.2, 8.0
     return {
         "level": (after(roex.roex_level_rows, 8.0), [f, intensity]),
         "level_backward": (after(roex.roex_level_backward, 8.0), [grads["level"], f, intensity]),
@@ -137,6 +139,8 @@ def of_roex(name: str) -> Case:
             after(roex.roex_excitation_backward, fc, fc / 30, 8.0),
             [grads["excitation"], f, intensity, steepness],
         ),
+        "shared": (after(roex.roex_shared_rows, *rest), shared),
+        "shared_backward": (after(roex.roex_shared_backward, *rest, True), [grads["excitation"], *shared]),
     }[name]
 
 
@@ -220,7 +224,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "compaction_backward": lambda: of_compaction(True),
     **{
         f"roex_{name}": lambda name=name: of_roex(name)
-        for name in ("level", "level_backward", "excitation", "excitation_backward")
+        for name in ("level", "level_backward", "excitation", "excitation_backward", "shared", "shared_backward")
     },
     "spreading": lambda: of_spreading(False),
     "spreading_backward": lambda: of_spreading(True),
