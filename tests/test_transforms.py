@@ -131,6 +131,11 @@ def of_roex(name: str) -> Case:
     grads = {"level": random(2, 4), "excitation": random(2, 3)}
     shared = [f[0], intensity, 0.3 * random(4, 4).exp(), random().sigmoid()]
     rest = fc, fc / 30, 30.2, 8.0
+
+    def shared_backward(*tensors: Tensor) -> tuple[Tensor, ...]:
+        *found, of_factor = roex.roex_shared_backward(*tensors, *rest, True)
+        return *found, of_factor[None]
+
     return {
         "level": (after(roex.roex_level_rows, 8.0), [f, intensity]),
         "level_backward": (after(roex.roex_level_backward, 8.0), [grads["level"], f, intensity]),
@@ -140,7 +145,7 @@ def of_roex(name: str) -> Case:
             [grads["excitation"], f, intensity, steepness],
         ),
         "shared": (after(roex.roex_shared_rows, *rest), shared),
-        "shared_backward": (after(roex.roex_shared_backward, *rest, True), [grads["excitation"], *shared]),
+        "shared_backward": (shared_backward, [grads["excitation"], *shared]),
     }[name]
 
 
