@@ -203,6 +203,12 @@ def spreading_operands(rows: int, device: str) -> Operands:
     return 100 * torch.rand(rows, 150, device=device), slopes, 0.25
 
 
+def attack_release_operands(frames: int, rows: int, device: str) -> Operands:
+    """Specific loudness of noise, a frame a millisecond, by the constants of short-term loudness."""
+    constants = torch.tensor(0.045, device=device), torch.tensor(0.033, device=device)
+    return torch.rand(rows, frames, 150, device=device), *constants, torch.rand(rows, 150, device=device)
+
+
 ROEX = "16000 frames of 950 components"
 DRNL_LOAD = f"32 x 4 s at {FS} Hz, {CHANNELS} channels"
 PER_CHANNEL = f"{DRNL_LOAD}, a signal each"
@@ -278,6 +284,13 @@ def operations(most_samples: int = 320000, most_channels: int = 64) -> dict[str,
         "compaction to 960": compacted(960),
         "compaction to 400": compacted(400),
         "spreading": Operation("spreading", "1000000 frames of 150 channels", 1000000, spreading_operands, priority=4),
+        "attack and release": Operation(
+            "attack_release",
+            "32 x 10 s of 150 channels, a frame per millisecond",
+            32,
+            partial(attack_release_operands, min(most_samples, 10000)),
+            priority=5,
+        ),
         "roex level": Operation(
             "roex_level", ROEX, 16000, lambda rows, device: (*spectrum(rows, device), math.inf), priority=6
         ),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import tamt
 from asv_bench.benchmarks.common import difference_of_lists, largest_difference, relative_error
 from tamt._learnable import Form
+from tamt.loudness.meter import LoudnessMeter
 
 Inputs = tuple[Tensor, ...]
 Options = Mapping[str, Any]
@@ -70,7 +71,8 @@ class Module:
 
     ``options`` are those of the module that is measured; ``small`` come in their place where a test wants few channels.
     ``variants`` are options of other ways to compute, which the tests hold to the same promises.
-    ``make`` builds it of options, ``learnable``, ``device`` and ``dtype`` where its class does not take them.
+    ``make`` builds it of options, ``learnable``, ``device`` and ``dtype`` where its class does not take them. What has
+    no parameters is not asked whether it learns, and what has no type not for one.
     ``inputs`` are those of a size, of which 1 is the least, in float32: two signals, spectra or the like along the
     first dimension, which do not know of each other; the frequencies of bins are one for both. ``frames`` says whether
     frames, the dimension before the last, do not know of each other either.
@@ -80,7 +82,7 @@ class Module:
     stem: str  # of its benchmarks
     options: Options
     inputs: Callable[[int], Inputs]
-    learnable: tuple[str, ...]  # names of its parameters
+    learnable: tuple[str, ...]  # names of its parameters; none for a module that has no state and learns nothing
     growth: Growth
     small: Options = field(default_factory=dict)
     variants: Mapping[str, Options] = field(default_factory=dict)
@@ -103,7 +105,8 @@ class Module:
 
     @property
     def streams(self) -> bool:
-        return hasattr(self.kind, "stream")
+        """Whether it takes a signal in chunks, and gives a tensor."""
+        return hasattr(self.kind, "stream") and not issubclass(self.kind, LoudnessMeter)
 
     def build(
         self,
@@ -113,10 +116,11 @@ class Module:
         small: bool = False,
         **options: Any,
     ) -> nn.Module:
-        """The module; ``dtype`` is for those that have one, and ``options`` come in place of the usual ones."""
+        """The module, of ``options`` in place of the usual; ``learnable`` and ``dtype`` are for those that have it."""
         given = {**self.options, **(self.small if small else {}), **options}
+        form = {"learnable": learnable} if self.learnable else {}
         typed = {"dtype": dtype} if self.typed else {}
-        return (self.make or self.kind)(**given, learnable=learnable, device=device, **typed)
+        return (self.make or self.kind)(**given, **form, device=device, **typed)
 
 
 def signal(length: int, *lead: int, level: float = 1.0) -> Tensor:
@@ -132,6 +136,16 @@ def components(frames: int) -> Inputs:
     """Frequencies and levels."""
     freqs = torch.linspace(50, 15000, 60).expand(2, frames, 60).contiguous()
     return freqs, 40 + 10 * signal(60, 2, frames)
+
+
+def burst(size: int, *lead: int) -> Tensor:
+    """Noise of 60 dB SPL and a silence in which its loudness decays."""
+    return nn.functional.pad(signal(500, *lead, level=0.02), (0, 2048 + 2048 * size))
+
+
+def excitation(channels: int, *lead: int) -> Tensor:
+    """Ratios of 0 to 60 dB."""
+    return 10 ** (3 + 1.5 * signal(channels, *lead).clamp(-2, 2))
 
 
 def at_least(times: float) -> float:
@@ -206,6 +220,19 @@ PAGES = (
 )
 DRNL = {"fc": (250, 8000), "fs": 44100}
 FEW = [300.0, 1000.0]  # Hz
+
+MODEL_STEPS = ("attack", "release")
+MODEL_NUMBERS = ("C", "A", "alpha", "threshold")
+MOORE2016_LEARNS = (
+    "front.pattern.level_dep_factor",
+    *(f"specific.{name}" for name in MODEL_NUMBERS),
+    *(f"short_term.{name}" for name in MODEL_STEPS),
+    "inhibition.B",
+    "inhibition.theta",
+    *(f"long_term.{name}" for name in MODEL_STEPS),
+)
+GLASBERG2002_LEARNS = tuple(name for name in MOORE2016_LEARNS if not name.startswith("inhibition"))
+MODEL_GROWTH = {"length": 32000, "batch": 1, "channels": 0}, {"length": 3200, "batch": 1}
 
 _MODULES = (
     Module(
@@ -374,6 +401,44 @@ _MODULES = (
             ),
         ),
         rows=(Row("1 x 1 s", "drnl.DRNL", "drnl.DRNLTraining", ("fast-drnl",)),),
+    ),
+    Module(
+        "OuterMiddleEar",
+        "outer_middle_ear",
+        {},
+        lambda size: (signal(100 * size, 2),),
+        (),
+        Growth(
+            as_ever,
+            lambda length, batch, channels: (signal(length, batch),),
+            {"length": 32000, "batch": 1, "channels": 0},
+            {"length": 32000, "batch": 1},
+            reasons={("length", "time"): PAGES, ("batch", "time"): PAGES},
+        ),
+        small={"fs": 1000},
+        variants={"diffuse field": {"field": "diffuse"}},
+        complex=True,
+        limits=(
+            Limit(
+                "OuterMiddleEar, stereo 1 s, float32: time over real time",
+                "outer_middle_ear.Ear.track_time_over_real_time",
+                ("stereo 1 s", "float32"),
+                at_least(250),
+            ),
+            Limit(
+                "the same: time over scipy.signal.oaconvolve",
+                "outer_middle_ear.EarAgainstScipy.track_time_over_scipy",
+                ("stereo 1 s", "float32"),
+                1,
+            ),
+            Limit(
+                "the same: training step over forward",
+                "outer_middle_ear.Ear.track_training_over_forward",
+                ("stereo 1 s", "float32"),
+                4,
+            ),
+        ),
+        rows=(Row("stereo 1 s", "outer_middle_ear.Ear", "outer_middle_ear.Ear"),),
     ),
     Module(
         "MultiResolutionFFT",
@@ -567,6 +632,112 @@ _MODULES = (
         rows=tuple(
             Row(f"100 frames, {kind}", "roex.Roex", "roex.RoexTraining", (kind,), "cpu") for kind in ("grid", "any")
         ),
+    ),
+    Module(
+        "AttackRelease",
+        "recurrence",
+        {"attack": 0.045, "release": 0.033},
+        lambda size: (signal(100 * size, 2),),
+        ("attack", "release"),
+        Growth(
+            as_ever,
+            lambda length, batch, channels: (signal(length, batch).square(),),
+            {"length": 4000, "batch": 1, "channels": 0},
+            {"length": 1000, "batch": 1},
+        ),
+        variants={"a slow attack": {"attack": 0.02, "release": 0.3}},
+        limits=(
+            Limit(
+                "AttackRelease, 2 x 10 s at 1 ms x 150, float32, s",
+                "recurrence.AttackRelease.time_forward",
+                ("2 x 10000 x 150", "float32", "fast"),
+                25e-3,
+            ),
+            Limit(
+                "the same, learnable: training step over forward",
+                "recurrence.AttackReleaseTraining.track_training_over_forward",
+                ("2 x 10000 x 150", "float32", "fast"),
+                4,
+            ),
+        ),
+        rows=(Row("2 x 10000 x 150", "recurrence.AttackRelease", "recurrence.AttackReleaseTraining", ("fast",)),),
+    ),
+    Module(
+        "Moore2016SpecificLoudness",
+        "loudness",
+        {},
+        lambda size: (excitation(150, 2, size),),
+        MODEL_NUMBERS,
+        Growth(
+            lambda channels: {"fc": torch.linspace(50, 15000, channels)},
+            lambda length, batch, channels: (excitation(channels, batch, length),),
+            {"length": 10, "batch": 1, "channels": 150},
+            {"length": 10, "batch": 1, "channels": 15},
+        ),
+        frames=True,
+    ),
+    Module(
+        "Glasberg2002SpecificLoudness",
+        "loudness",
+        {},
+        lambda size: (excitation(150, 2, size),),
+        MODEL_NUMBERS,
+        Growth(
+            lambda channels: {"fc": torch.linspace(50, 15000, channels)},
+            lambda length, batch, channels: (excitation(channels, batch, length),),
+            {"length": 10, "batch": 1, "channels": 150},
+            {"length": 10, "batch": 1, "channels": 15},
+        ),
+        frames=True,
+    ),
+    Module(
+        "BinauralInhibition",
+        "loudness",
+        {},
+        lambda size: (signal(150, 2, 2, size).square(),),
+        ("B", "theta"),
+        Growth(
+            as_ever,
+            lambda length, batch, channels: (signal(channels, batch, 2, length).square(),),
+            {"length": 10, "batch": 1, "channels": 150},
+            {"length": 10, "batch": 1, "channels": 15},
+            reasons={
+                ("channels", "time"): "every channel inhibits all within 18 Cam: pairs, as the definition has it."
+            },
+        ),
+    ),
+    Module(
+        "Moore2016Loudness",
+        "loudness",
+        {},
+        lambda size: (burst(size, 2, 2),),
+        MOORE2016_LEARNS,
+        Growth(
+            lambda channels: {"hop": 10},
+            lambda length, batch, channels: (signal(length, 2 * batch, level=0.02).unflatten(0, (batch, 2)),),
+            *MODEL_GROWTH,
+            limit=2e-4,
+            error=lambda actual, expected: relative_error(actual.specific.mT, expected.specific.mT),
+        ),
+        small={"hop": 64},
+        complex=True,
+    ),
+    Module(
+        "Glasberg2002Loudness",
+        "loudness",
+        {},
+        lambda size: (burst(size, 2),),
+        GLASBERG2002_LEARNS,
+        Growth(
+            lambda channels: {"hop": 10},
+            lambda length, batch, channels: (signal(length, batch, level=0.02),),
+            *MODEL_GROWTH,
+            limit=2e-4,
+            error=lambda actual, expected: relative_error(actual.specific.mT, expected.specific.mT),
+        ),
+        small={"hop": 64},
+        complex=True,
+        variants={"documents": {"front_end": "documents", "hop": 32}},
     ),
 )
 

@@ -2,12 +2,23 @@
 
 Levels are in dB re 20 uPa (dB SPL) and belong to root mean squares. A sine has a peak of the square root of two times
 its root mean square: conversions for signals, whose samples a sine of full scale takes from -1 to 1, hold that factor.
+
+=========================================== ========================================================================
+what is known                               sound in pascal
+=========================================== ========================================================================
+a level L in dB SPL                         has a root mean square of ``spl2pascal(L)``, and back by ``pascal2spl``
+samples, and the level of a full-scale sine ``full_scale_pascal(level) * samples``
+samples, and a calibrator's recording       ``calibrate(recording, level) * samples``
+sound in pascal, as ``db_max`` of a         ``pascal2spl(1 / sqrt(2))``, 90.97: the level of a sine of amplitude 1
+:class:`tamt.Moore2016Spectrum`
+=========================================== ========================================================================
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +27,7 @@ from tamt.scales import FloatOrTensor, _operand
 __all__ = [
     "REFERENCE_PRESSURE",
     "STAPES_GAIN",
+    "calibrate",
     "full_scale_pascal",
     "pascal2spl",
     "spl2pascal",
@@ -27,6 +39,8 @@ REFERENCE_PRESSURE = 20e-6  # Pa, root mean square at 0 dB SPL
 # Peak velocity of the stapes in m/s for a tone of 1 kHz at 0 dB SPL: the gain there of AMT's middleearfilter, whose
 # ground are the measurements of Goode et al. (1994).
 _STAPES_AT_0_DB = 1.2e-8
+
+_NOT_FLOATING = "recording must be floating, got {}: divide integers by their full scale, such as 32768 for int16"
 
 STAPES_GAIN = _STAPES_AT_0_DB / (math.sqrt(2) * REFERENCE_PRESSURE)  # m/s per Pa, 4.24e-4
 
@@ -104,6 +118,68 @@ def full_scale_pascal(level: FloatOrTensor) -> FloatOrTensor:
         Pressure in Pa, in the form of the input; see :func:`spl2pascal`.
     """
     return math.sqrt(2) * REFERENCE_PRESSURE * _factor(level)
+
+
+def calibrate(recording: Tensor | np.ndarray, level: FloatOrTensor) -> Tensor:
+    """Pressure that a sample of 1 stands for, from the recording of a sound calibrator.
+
+    ``20e-6 * 10 ** (level / 20)`` over the root mean square of the recording
+
+    Samples recorded in the same way times this are pressure in Pa.
+
+    Parameters
+    ----------
+    recording : Tensor (..., T) or array
+        The calibrator's tone alone, floating, in samples of any scale; as ``soundfile`` reads them, transposed if there
+        are several channels. A constant offset counts as sound.
+    level : float or Tensor (..., 1)
+        Level of the tone in dB SPL, commonly 94 or 114.
+
+    Returns
+    -------
+    Tensor (..., 1)
+        Pressure in Pa, of each channel by its own recording, to be multiplied by signals (..., T); in the type and on
+        the device of the recording, half types in float32.
+
+    Raises
+    ------
+    ValueError
+        A recording without samples, with one that is not finite, or with a channel of zeros.
+    TypeError
+        A recording that is not floating: integers have a full scale that they do not tell.
+
+    See Also
+    --------
+    full_scale_pascal : the same where the level of a full-scale sine is known.
+
+    Examples
+    --------
+    >>> tone = 0.05 * torch.sin(2 * torch.pi * 1000 * torch.arange(48000) / 48000)
+    >>> factor = calibrate(tone, 94)
+    >>> round(factor.item(), 2)
+    28.35
+    >>> round(pascal2spl((factor * tone / 10).square().mean().sqrt()).item(), 2)
+    74.0
+    """
+    if isinstance(recording, np.ndarray):
+        if recording.dtype.kind != "f":
+            raise TypeError(_NOT_FLOATING.format(recording.dtype))
+        recording = torch.from_numpy(np.array(recording, dtype=recording.dtype.newbyteorder("=")))
+    elif not isinstance(recording, Tensor):
+        raise TypeError(f"recording must be a tensor or an array, got {type(recording).__name__}")
+    if not recording.is_floating_point():
+        raise TypeError(_NOT_FLOATING.format(recording.dtype))
+    if recording.dim() < 1 or recording.numel() == 0:
+        raise ValueError(f"recording must have shape (..., T) with T >= 1, got {tuple(recording.shape)}")
+    x = recording.to(torch.promote_types(recording.dtype, torch.float32))
+    peak = x.detach().abs().amax(-1, keepdim=True)
+    if not peak.isfinite().all():
+        raise ValueError("recording has samples that are not finite")
+    if not peak.all():
+        silent = tuple((peak[..., 0] == 0).nonzero()[0].tolist())
+        raise ValueError(f"recording is silent{f' in channel {silent}' if silent else ''}: all of its samples are 0")
+    root_mean_square = peak * (x / peak).square().mean(-1, keepdim=True).sqrt()  # squares of 1e-30 would vanish
+    return spl2pascal(level) / root_mean_square
 
 
 def stapes_velocity(level: FloatOrTensor) -> FloatOrTensor:

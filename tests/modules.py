@@ -29,7 +29,9 @@ class Case(NamedTuple):
 
     @property
     def forms(self) -> tuple[Form, ...]:
-        """Of parameters: the expanded denominators of ``'poly'`` have no relative one."""
+        """Of parameters, if it has any: the expanded denominators of ``'poly'`` have no relative one."""
+        if not self.module.learnable:
+            return (False,)
         return tuple(FORMS.values())[: 2 if self.options.get("implementation") == "poly" else 3]
 
     def make(
@@ -60,6 +62,7 @@ def those(wanted: Callable[[Case], bool]) -> pytest.MarkDecorator:
 
 
 cases = those(lambda case: True)
+learning = those(lambda case: bool(case.module.learnable))
 
 
 def combinations(wanted: Callable[[Case], bool] = lambda case: True) -> Iterator[tuple[str, Case, Form]]:
@@ -77,6 +80,7 @@ def forms_of(wanted: Callable[[Case], bool] = lambda case: True) -> pytest.MarkD
 
 
 forms = forms_of()
+forms_of_learning = forms_of(lambda case: bool(case.module.learnable))
 
 
 def tensors(result: Any) -> tuple[Tensor, ...]:

@@ -334,6 +334,15 @@ def test_no_rows() -> None:
     assert not torch.autograd.grad(y.sum(), inputs[1])[0].any()
 
 
+def test_blocks_share_a_signal_evenly() -> None:
+    """No transform is longer than need be: what the first block leaves is not a full second one, of a few samples."""
+    for length in (1, 100, HOP - 1, HOP, HOP + 1, 2 * HOP, 2 * HOP + 40, 9 * HOP + 1):
+        blocks, size = -(-length // HOP), reference.fitting_length(M, length)
+        assert blocks * (size - (M - 1)) >= length
+        assert size <= SIZE
+        assert size - (M - 1) - length / blocks <= size / 4
+
+
 def test_leading_dimensions() -> None:
     taps = example(0, 5, filters=6)[1]
     x = torch.randn(2, 4, 3, 100, dtype=torch.float64)

@@ -14,6 +14,7 @@ from torch import Tensor
 import tamt
 from tamt.design.sections import biquad_sections
 from tamt.ops import broken_stick, drnl, drnl_frames, fft_drnl, fft_drnl_frames, filter_frames, iir, windowed_dft
+from tamt.ops.recurrence import attack_release
 from tamt.reference import fft_drnl as fft_reference
 from tamt.reference import filter_frames as frames_reference
 from tamt.reference import iir as iir_reference
@@ -314,6 +315,11 @@ OPERATORS: dict[str, tuple[Operator, Callable[[], tuple[Tensor, ...]], list[int]
         for kind in KINDS
     },
     "drnl": (drnl.drnl_rows, lambda: drnl_operands(length=300, batch=2), list(range(8))),
+    "attack_release": (
+        lambda x, attack, release, state: attack_release(x, attack, release, state=state),
+        lambda: tuple(t.double() for t in (torch.randn(2, 3, 300), *torch.tensor([0.3, 0.1]), torch.randn(2, 3))),
+        [0, 1, 2, 3],
+    ),
     "fft": (fft_drnl.fft_drnl_rows, lambda: fft_operands(length=1200, batch=2), [0, 2, 3, 4]),
 }
 

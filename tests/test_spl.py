@@ -1,12 +1,23 @@
 """Units of level: outside numbers, the modules that take them, numbers and tensors, gradients, errors."""
 
+import doctest
 import math
 
+import numpy as np
 import pytest
 import torch
 
+import tamt.spl
 from tamt import Moore2016Spectrum, MultiResolutionFFT
-from tamt.spl import REFERENCE_PRESSURE, STAPES_GAIN, full_scale_pascal, pascal2spl, spl2pascal, stapes_velocity
+from tamt.spl import (
+    REFERENCE_PRESSURE,
+    STAPES_GAIN,
+    calibrate,
+    full_scale_pascal,
+    pascal2spl,
+    spl2pascal,
+    stapes_velocity,
+)
 
 CONVERSIONS = [spl2pascal, pascal2spl, full_scale_pascal, stapes_velocity]
 OF_LEVEL = [spl2pascal, full_scale_pascal, stapes_velocity]
@@ -113,3 +124,70 @@ def test_errors(convert):
 def test_a_pressure_is_not_negative():
     with pytest.raises(ValueError, match="pressure is -1 Pa, but has to be finite and at least 0"):
         pascal2spl(-1.0)
+
+
+def calibrator(*amplitudes: float, dtype=torch.float64) -> torch.Tensor:
+    """A second of 1 kHz at 48 kHz of these amplitudes, (C, T)."""
+    tone = torch.sin(2 * math.pi * 1000 * torch.arange(48000, dtype=torch.float64) / 48000)
+    return (torch.tensor(amplitudes, dtype=torch.float64)[:, None] * tone).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_calibration(dtype):
+    """By a tone of 94 dB SPL of 1.00237 Pa each channel gets the pressure that its own samples stand for."""
+    recording = calibrator(0.5, 0.05, dtype=dtype)
+    factor = calibrate(recording, 94)
+    assert factor.shape == (2, 1)
+    assert factor.dtype == torch.promote_types(dtype, torch.float32)
+    expected = torch.tensor([[math.sqrt(2) * 1.00237 / 0.5], [math.sqrt(2) * 1.00237 / 0.05]]).to(factor.dtype)
+    torch.testing.assert_close(factor, expected, rtol=1e-3 if dtype == torch.float16 else 1e-5, atol=0)
+    assert (pascal2spl((factor * recording).square().mean(-1).sqrt()) - 94).abs().max() < 1e-2
+    assert calibrate(recording[0], 114).item() == pytest.approx(10 * factor[0].item(), rel=1e-6)
+
+
+def test_calibration_where_the_level_of_full_scale_is_known():
+    assert calibrate(calibrator(1.0), 94).item() == pytest.approx(full_scale_pascal(94), rel=1e-12)
+
+
+def test_calibration_of_any_scale_and_kind_of_array():
+    recording = calibrator(0.3, dtype=torch.float32)
+    expected = calibrate(recording, 94)
+    for scale in (1e-30, 1e30):  # whose squares float32 does not have
+        torch.testing.assert_close(scale * calibrate(scale * recording, 94), expected, rtol=1e-6, atol=0)
+    array = np.asfortranarray(recording.numpy().astype(">f4"))
+    for given in (array, array[:, ::-1]):
+        assert torch.is_tensor(calibrate(given, 94))
+        torch.testing.assert_close(calibrate(given, 94), expected, rtol=1e-6, atol=0)
+    levels = torch.tensor([[94.0], [100.0]])
+    torch.testing.assert_close(calibrate(recording.expand(2, -1), levels)[1], expected[0] * 10 ** (6 / 20))
+    short = calibrator(0.3)[:, :40].requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: calibrate(x, 94), short)
+
+
+def test_recordings_that_calibrate_nothing():
+    tone = calibrator(0.5, 0.5)
+    for dtype in (torch.int16, torch.bool, torch.complex64):
+        with pytest.raises(TypeError, match=f"recording must be floating, got {dtype}: divide integers by their full"):
+            calibrate(tone.to(dtype), 94)
+    with pytest.raises(TypeError, match="recording must be floating, got int16: divide integers"):
+        calibrate((32767 * tone).numpy().astype(np.int16), 94)
+    with pytest.raises(TypeError, match="recording must be a tensor or an array, got list"):
+        calibrate([0.1, 0.2], 94)
+    for value in (math.nan, math.inf):
+        spoilt = tone.clone()
+        spoilt[1, 7] = value
+        with pytest.raises(ValueError, match="recording has samples that are not finite"):
+            calibrate(spoilt, 94)
+    with pytest.raises(ValueError, match=r"recording is silent in channel \(1,\): all of its samples are 0"):
+        calibrate(torch.stack((tone[0], torch.zeros(48000))), 94)
+    with pytest.raises(ValueError, match="recording is silent: all of its samples are 0"):
+        calibrate(torch.zeros(100), 94)
+    for shape in ((), (0,), (2, 0)):
+        with pytest.raises(ValueError, match=r"recording must have shape \(..., T\) with T >= 1, got \("):
+            calibrate(torch.zeros(shape), 94)
+    with pytest.raises(ValueError, match="level is nan dB SPL, but has to be finite"):
+        calibrate(tone, math.nan)
+
+
+def test_examples():
+    assert doctest.testmod(tamt.spl).failed == 0

@@ -30,6 +30,7 @@ from tamt.ops import (
     fir,
     frames,
     iir,
+    recurrence,
     roex,
     spreading,
     windowed_dft,
@@ -195,6 +196,21 @@ def of_broken_stick(backward: bool) -> Case:
     return broken_stick.broken_stick_rows, [v, stick]
 
 
+def of_attack_release(backward: bool, needs: tuple[bool, bool] = (True, True)) -> Case:
+    constants = [torch.tensor(constant, dtype=torch.float64) for constant in (0.3, 0.1)]
+    operands = [random(2, 9, 3), *constants, random(2, 3)]
+    if not backward:
+        return recurrence.attack_release_rows, operands
+    grads = [random(2, 9, 3), random(2, 3)]
+
+    def gradients(*tensors: Tensor) -> tuple[Tensor, ...]:
+        y, _ = recurrence.attack_release_rows(*tensors[2:])
+        found = recurrence.attack_release_backward(*tensors, y, *needs)
+        return tuple(r.reshape(r.shape or (1,)) for r in found if r.numel())
+
+    return gradients, [*grads, *operands]
+
+
 CASES: dict[str, Callable[[], Case]] = {
     **{f"iir-{kind}": lambda kind=kind: of_iir(kind) for kind in iir.KINDS},
     "iir-per_channel": lambda: of_iir("onepole", per_channel=True),
@@ -231,6 +247,10 @@ CASES: dict[str, Callable[[], Case]] = {
         f"roex_{name}": lambda name=name: of_roex(name)
         for name in ("level", "level_backward", "excitation", "excitation_backward", "shared", "shared_backward")
     },
+    "attack_release": lambda: of_attack_release(False),
+    "attack_release_backward": lambda: of_attack_release(True),
+    "attack_release_backward-x": lambda: of_attack_release(True, (True, False)),
+    "attack_release_backward-constants": lambda: of_attack_release(True, (False, True)),
     "spreading": lambda: of_spreading(False),
     "spreading_backward": lambda: of_spreading(True),
     "windowed_dft": lambda: of_windowed_dft(False),

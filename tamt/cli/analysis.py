@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tamt.ear.outer_middle_ear import OuterMiddleEar
 from tamt.excitation.erb_integration import ERBIntegration
 from tamt.excitation.glasberg2002 import ExcitationPattern
 from tamt.excitation.moore2016 import Moore2016ExcitationPattern
@@ -63,7 +64,7 @@ class Spectra(NamedTuple):
     times: NDArray  # middle of each frame in s, (N,)
     hop: int  # samples from one frame to the next
     samples: int  # of the sound, at SPECTRUM_FS
-    peak: float  # the largest magnitude of a sample
+    peak: float  # the largest magnitude of a sample of the sound
 
 
 def centre_frequencies(flow: float, fhigh: float | None, count: int, fs: float) -> Tensor:
@@ -149,6 +150,39 @@ def _of_frames(reduce: Callable[..., NDArray], hops: NDArray, count: int) -> NDA
     return reduce(np.lib.stride_tricks.sliding_window_view(hops, count, axis=-1), axis=-1)
 
 
+class Heard:
+    """Makes of the samples of a sound what is analysed of it: for an excitation pattern what the ear transmits.
+
+    The delay of the ear's filter is taken off, so that every sample stays where it was.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.device = arguments.device
+        field = arguments.field
+        self.ear = OuterMiddleEar(SPECTRUM_FS, field, device=self.device) if field not in (None, "none") else None
+        self.peak = 0.0  # the largest magnitude of a sample of the sound
+
+    def __call__(self, pieces: Iterator[NDArray]) -> Iterator[NDArray]:
+        """Of pieces (samples, channels) others, of as many samples in all."""
+        watched = self._watched(pieces)
+        return watched if self.ear is None else self._transmitted(watched, self.ear)
+
+    def _watched(self, pieces: Iterator[NDArray]) -> Iterator[NDArray]:
+        for piece in pieces:
+            self.peak = max(self.peak, float(np.abs(piece).max(initial=0.0)))
+            yield piece
+
+    def _transmitted(self, pieces: Iterator[NDArray], ear: OuterMiddleEar) -> Iterator[NDArray]:
+        state, early = None, ear.delay
+        for piece in pieces:
+            y, state = ear.stream(torch.from_numpy(piece.T.copy()).to(self.device), state)
+            yield y[:, early:].T.cpu().numpy()
+            early = max(0, early - len(piece))
+        if state is not None:
+            y, _ = ear.stream(state[0].new_zeros(len(state[0]), ear.delay), state)
+            yield y[:, early:].T.cpu().numpy()
+
+
 @torch.no_grad()
 def multiresolution(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
     """Spectrum or excitation pattern of Glasberg and Moore's model (2002)."""
@@ -159,8 +193,8 @@ def multiresolution(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
     # Six windows, whose frames overlap by half, make the signal twelve times as large.
     count = max(1, _BLOCK_ELEMENTS // (12 * hop * sound.channels))
     pressure = full_scale_pascal(arguments.full_scale_db)
-    psds, levels, peak = [], [], 0.0
-    for start, piece, last in overlapping(sound, (count + 2) * hop, 2 * hop):
+    psds, levels, heard = [], [], Heard(arguments)
+    for start, piece, last in overlapping(sound, (count + 2) * hop, 2 * hop, heard):
         _expect_samples(start + len(piece), hop + 1, sound, arguments)
         x = torch.from_numpy(piece.T.copy()).to(arguments.device)
         psd, freqs = fft(pressure * x)
@@ -173,12 +207,11 @@ def multiresolution(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
         else:
             level = spreading(level)
         levels.append(level.cpu().numpy())
-        peak = max(peak, float(x.abs().max()))
     arrays = {"levels": np.concatenate(levels, axis=1), "fc": integration.fc_erb.cpu().numpy()}
     if arguments.spectrum:
         arrays |= {"psd": np.concatenate(psds, axis=1), "freqs": freqs.cpu().numpy()}
     times = np.arange(arrays["levels"].shape[1]) * hop / SPECTRUM_FS
-    return Spectra(arrays, times, hop, start + len(piece), peak)
+    return Spectra(arrays, times, hop, start + len(piece), heard.peak)
 
 
 @torch.no_grad()
@@ -195,11 +228,10 @@ def moore2016(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
     hop = spectrum.hop
     # Per frame and ear 960 intensities, their levels, frequencies, and what it takes to choose among them.
     count = max(1, _BLOCK_ELEMENTS // (8 * 2 * 960))
-    parts, peak = [], 0.0
-    for start, piece, _ in overlapping(sound, count * hop + MOORE2016_FRAME, MOORE2016_FRAME):
+    parts, heard = [], Heard(arguments)
+    for start, piece, _ in overlapping(sound, count * hop + MOORE2016_FRAME, MOORE2016_FRAME, heard):
         _expect_samples(start + len(piece), MOORE2016_FRAME + hop, sound, arguments)
         x = torch.from_numpy(piece.T.copy()).to(arguments.device)
-        peak = max(peak, float(x.abs().max()))
         # What is left of the sound may be too short for another frame.
         if len(piece) >= MOORE2016_FRAME + hop:
             freqs_left, levels_left, freqs_right, levels_right = spectrum(x.expand(2, -1)[None])
@@ -213,7 +245,7 @@ def moore2016(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
         arrays = {"levels": np.concatenate([level for (level,) in parts], axis=1)}
         arrays["fc"] = pattern.fc_channels.cpu().numpy()
     times = (np.arange(arrays["levels"].shape[1]) * hop + MOORE2016_FRAME / 2) / SPECTRUM_FS
-    return Spectra(arrays, times, hop, start + len(piece), peak)
+    return Spectra(arrays, times, hop, start + len(piece), heard.peak)
 
 
 def _joined(parts: Sequence[NDArray]) -> NDArray:

@@ -21,7 +21,7 @@ from .. import plot
 from .analysis import Design, analysis_of, centre_frequencies, moore2016, multiresolution, samples_of
 from .console import CommandError, reason, require, say, shown
 from .files import inputs, made_folder, replacing, result_names
-from .options import FILTERBANKS, settle
+from .options import FILTERBANKS, HEARD, settle
 from .sound import opened
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _spectra_file(path: Path, npz: Path, png: Path | None, arguments: argparse.N
     if arguments.spectrum:
         kind, name = "spectrum", "Moore2016Spectrum" if moore else "MultiResolutionFFT, ERBIntegration"
     else:
-        kind, name = "excitation", f"excitation ({arguments.excitation})"
+        kind, name = "excitation", f"excitation ({arguments.excitation}, {HEARD[arguments.field]})"
     full_scale = arguments.full_scale_db
     title = f"{shown(path.name)}: {name}, full scale {full_scale:g} dB SPL{_drawn_channels(len(levels))}"
     if arguments.spectrum and moore:
@@ -148,6 +148,7 @@ def _spectra_file(path: Path, npz: Path, png: Path | None, arguments: argparse.N
         "source_fs": source_fs,
         "source": path.name,
         kind: arguments.spectrum or arguments.excitation,
+        **({"field": arguments.field} if arguments.excitation else {}),
     }
     _write(npz, png, arrays, draw)
     return found.samples / SPECTRUM_FS

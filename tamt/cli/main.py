@@ -20,7 +20,7 @@ from .analyze import analyze_files
 from .console import CommandError, OutputError, reason, say
 from .demo import run_demo
 from .files import no_drafts_left_by_signals
-from .options import DETECTORS, EXCITATIONS, FILTERBANKS, NOTES, SPECTRA
+from .options import DETECTORS, EXCITATIONS, FILTERBANKS, HEARD, NOTES, SPECTRA
 from .sound import HIGHEST_RATE, LOWEST_RATE
 
 # More would only take memory: these are 250 per ERB.
@@ -101,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         type=_sound_level,
         metavar="DB",
         help="for all but gammatone: dB SPL of a full-scale sine, 0 to 200, see below (default: 100)",
+    )
+    option(
+        "--field", choices=HEARD, help="of an excitation: where the sound was before the ear, see below (default: free)"
     )
     option("--out", type=Path, required=True, metavar="DIR", help="folder for the results; made if there is none")
     option(

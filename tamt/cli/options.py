@@ -13,6 +13,8 @@ from .console import CommandError
 
 SPECTRA = ("multires", "moore2016")
 EXCITATIONS = ("glasberg2002", "moore2016")
+# What --field can name, in a picture's words: the fields of tamt.OuterMiddleEar, and no ear at all.
+HEARD = {"free": "free field", "diffuse": "diffuse field", "eardrum": "at the eardrum", "none": "no ear"}
 
 _NPZ_CONTENTS = """\
 A folder stands for the sound files in it and in all folders below it, by the endings of their names (.wav, .flac,
@@ -43,6 +45,7 @@ That of a spectrum or an excitation pattern has times, fs, source_fs and source 
   hop ()                         samples from one frame to the next
   full_scale_db ()               dB SPL of a full-scale sine
   spectrum or excitation         the name that the option gave
+  field                          of --excitation: the name that --field gave
 """
 
 _FRAME_NOTE = """\
@@ -69,13 +72,18 @@ Moore2016ExcitationPattern) gives one per --hop, in whole milliseconds (the mode
 two ears, and a mono file goes to both; as they are then alike, C is 1. The sound is analysed piece by piece, but its
 results are in memory until they are written: a minute of one channel takes 9 MB with multires, and with moore2016 and
 hops of 10 ms up to 46 MB where it is full of components, as noise is.
+--excitation is that of the sound after the outer and the middle ear (tamt.OuterMiddleEar), whose delay is taken off:
+  --field free     the file is sound where the head would be, in front of its source
+  --field diffuse  sound where the head would be, from everywhere
+  --field eardrum  sound at the eardrum, or of earphones that are flat there
+  --field none     what has been through an ear already, or is to go without
 """
 
 _DRNL_NOTE = """\
 drnl and fast-drnl filter the velocity of the stapes, and they compress: levels matter. A file does not know how loud
-it was; --full-scale-db says it. tamt has no middle ear: all frequencies get the gain that it has at 1 kHz, where a
-tone of 100 dB SPL moves the stapes with a peak velocity of 1.2e-3 m/s (Goode et al. 1994, as in AMT). A real one
-passes less far from there: 7 dB less at 2 kHz, 15 dB less at 4 kHz.
+it was; --full-scale-db says it. No middle ear is before them: all frequencies get its gain at 1 kHz, where a tone of
+100 dB SPL moves the stapes with a peak velocity of 1.2e-3 m/s (Goode et al. 1994, as in AMT). A real one passes less
+far from there: 7 dB less at 2 kHz, 15 dB less at 4 kHz.
 """
 
 NOTES = f"{_NPZ_CONTENTS}\n{_FRAME_NOTE}\n{_DRNL_NOTE}\n{_SPECTRUM_NOTE}"
@@ -120,6 +128,8 @@ def _options() -> dict[str, dict[str, Any]]:
             options[f"{kind} {name}"] = {"full_scale_db": 100.0}
             if name == "moore2016":
                 options[f"{kind} {name}"]["hop"] = 0.01
+            if kind == "--excitation":
+                options[f"{kind} {name}"]["field"] = "free"
     return options
 
 

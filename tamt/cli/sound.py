@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,14 +105,16 @@ def blocks(pieces: Iterator[NDArray], length: int) -> Iterator[NDArray]:
         yield rest
 
 
-def overlapping(sound: SoundFile, length: int, overlap: int) -> Iterator[tuple[int, NDArray, bool]]:
+def overlapping(
+    sound: SoundFile, length: int, overlap: int, heard: Callable[[Iterator[NDArray]], Iterator[NDArray]]
+) -> Iterator[tuple[int, NDArray, bool]]:
     """Cut a sound, at the rate of the spectra, into pieces of `length` samples of which neighbours share `overlap`.
 
-    Gives each one's position and whether it is the last, which has what is left: at least `overlap` samples, if others
-    came before.
+    `heard` makes of the samples what is cut, as many of them. Gives each one's position and whether it is the last,
+    which has what is left: at least `overlap` samples, if others came before.
     """
     start, rest = 0, np.empty((0, sound.channels), dtype=np.float32)
-    for piece in resampled(sound, SPECTRUM_FS, length):
+    for piece in heard(resampled(sound, SPECTRUM_FS, length)):
         rest = np.concatenate((rest, piece))
         while len(rest) >= length:
             yield start, rest[:length], False

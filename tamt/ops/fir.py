@@ -16,6 +16,8 @@ user: ``x`` (B, S, T), ``taps`` (F, M), ``past`` (B, S, M-1), with F / S filters
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -69,9 +71,8 @@ def fir(x: Tensor, taps: Tensor, *, state: Tensor | None = None, per_channel: bo
     check_same_kind({"taps": taps, "state": state}, x, "the signal's")
     lead = x.shape[:-signal_dims]
     signals = x.shape[-2] if per_channel else 1
-    y, last = fir_rows(
-        x.reshape(lead.numel(), signals, x.shape[-1]), taps, state.reshape(lead.numel(), signals, length - 1)
-    )
+    batch = math.prod(lead)  # whose numel() would make a constant of it in torch.export
+    y, last = fir_rows(x.reshape(batch, signals, x.shape[-1]), taps, state.reshape(batch, signals, length - 1))
     return y.reshape(*lead, filters, x.shape[-1]), last.reshape(past_shape)
 
 

@@ -101,10 +101,12 @@ def fir_backward(
 
 
 def fitting_length(taps: int, length: int) -> int:
-    """Length of the transforms: that of long signals, or what a short one with its history needs."""
-    needed = taps - 1 + max(1, length)
+    """Length of the transforms: that of long signals, or less where as many blocks are enough for a shorter one."""
+    longest = fft_length(taps)
+    blocks = -(-max(1, length) // (longest - (taps - 1)))
+    needed = taps - 1 - (-max(1, length) // blocks)
     step = 1 << max(1, needed.bit_length() - 3)
-    return min(fft_length(taps), -(-needed // step) * step)
+    return min(longest, -(-needed // step) * step)
 
 
 def in_work(x: Tensor) -> int:

@@ -176,7 +176,7 @@ class Moore2016Spectrum(Learnable):
         return self._frequencies.clone(), left, right
 
     def intensities(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        r"""All components of ``audio`` (B, 2, N) as intensities, whose gradient is finite at silence.
+        r"""All components of ``audio`` (B, E, N) as intensities, whose gradient is finite at silence.
 
         :meth:`Moore2016ExcitationPattern.excitation` takes them as they are. No logarithm is taken, but by learnable
         modules for the weights of their smooth thresholds.
@@ -185,11 +185,11 @@ class Moore2016Spectrum(Learnable):
         -------
         freqs : Tensor (F,)
             In Hz, the same for all frames.
-        intensity : Tensor (2, B, S, F)
-            :math:`10^{L/10}` of the levels L of :meth:`dense`, of the left and the right ear and S = (N - 2048) // hop
+        intensity : Tensor (E, B, S, F)
+            :math:`10^{L/10}` of the levels L of :meth:`dense`, of the E = 1 or 2 ears and S = (N - 2048) // hop
             frames; 0 where a component is not relevant.
         """
-        intensity, threshold, peak = self._analysed(audio)
+        intensity, threshold, peak = self._analysed(audio, one_ear=True)
         relevant = _relevant(intensity, threshold)
         if self.learnable:
             levels = 10 * torch.log10(torch.where(relevant, intensity, 1.0))
@@ -205,11 +205,12 @@ class Moore2016Spectrum(Learnable):
             f"joint_threshold={self.joint_threshold}"
         )
 
-    def _analysed(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Intensities (2, B, S, F) of both ears, what relevant ones are above, and the largest (2, B, S)."""
+    def _analysed(self, audio: Tensor, one_ear: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Intensities (E, B, S, F) of E ears, what relevant ones are above, and the largest (E, B, S)."""
         audio = as_signal(audio, self._held_type)
-        if audio.dim() != 3 or audio.shape[1] != 2:
-            raise ValueError(f"audio must have shape (B, 2, N), got {tuple(audio.shape)}")
+        if audio.dim() != 3 or audio.shape[1] not in ((1, 2) if one_ear else (2,)):
+            shapes = "(B, 1, N) or (B, 2, N)" if one_ear else "(B, 2, N)"
+            raise ValueError(f"audio must have shape {shapes}, got {tuple(audio.shape)}")
         if audio.shape[2] < FRAME + self.hop:
             raise ValueError(f"audio must have at least {FRAME + self.hop} samples, got {audio.shape[2]}")
         self._up_to_date()

@@ -78,6 +78,9 @@ BUDGETS = {
     "windowed_dft_adjoint_kernel": Budget(128, 9 << 10),
     "compaction_kernel": Budget(255, 4 << 10),
     "compaction_backward_kernel": Budget(128, 1 << 10),
+    # Two groups of frames are in registers, that which is worked on and the next.
+    "attack_release_kernel": Budget(112, 0, double=176, amd=None),
+    "attack_release_backward_kernel": Budget(176, 0, double=255, amd=None),
     "spreading_kernel": Budget(48, 1 << 10, double=128, amd=None),
     "spreading_backward_kernel": Budget(64, 1 << 10, double=128, amd=None),
 }

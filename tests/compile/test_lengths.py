@@ -18,6 +18,7 @@ from compile.test_drnl_frames import launch as launch_drnl_frames
 from compile.test_fft_drnl import launch as launch_fft_drnl
 from compile.test_filter_frames import launch as launch_filter_frames
 from compile.test_iir import launch, launch_broken_stick, launch_drnl
+from compile.test_recurrence import launch as launch_attack_release
 from compile.test_roex import launch as launch_roex
 from compile.test_spectrum import transform
 from compile.test_spreading import launch as launch_spreading
@@ -108,3 +109,9 @@ def test_components() -> None:
 
 def test_spreading() -> None:
     assert compilations(lambda _, rows: launch_spreading(torch.float32, rows, 150), sizes(1, 2000)) <= 2
+
+
+def test_attack_release() -> None:
+    """Forward, and backward, whatever the signal is."""
+    assert compilations(lambda rows, frames: launch_attack_release(torch.float32, rows, frames, 150), sizes()) <= 2
+    assert compilations(lambda rows, frames: launch_attack_release(torch.float32, rows, frames, 1), sizes()) <= 2

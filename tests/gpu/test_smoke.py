@@ -31,6 +31,7 @@ from tamt.ops import (
     iir,
     onepole_rows,
     product,
+    recurrence,
     roex,
     spreading,
     windowed_dft,
@@ -199,6 +200,16 @@ def of_spreading(shape: Shape) -> Case:
     return Case(lambda levels, slopes: spreading.spreading_rows(levels, slopes, 0.25), [levels, slopes], 2, 1e-4)
 
 
+def of_attack_release(single: bool, shape: Shape) -> Case:
+    """Channels side by side or, where there is one only, rows."""
+    rows, channels, length = shape
+    rows, channels = (rows * channels, 1) if single else (rows, 4 * channels)
+    constants = [torch.tensor(constant, dtype=torch.float64) for constant in (0.1, 0.03)]
+    return Case(
+        recurrence.attack_release_rows, [random(rows, length, channels), *constants, random(rows, channels)], 4, 1e-4
+    )
+
+
 def of_blocks(shape: Shape) -> Case:
     return Case(lambda coef: blocks.iir_blocks(coef, "modal", 2), [example_coef("modal", 2, shape.channels)], 1, 1e-4)
 
@@ -281,6 +292,8 @@ CASES: dict[str, Callable[[Shape], Case]] = {
     "roex_excitation": of_excitation,
     "roex_shared": of_shared,
     "spreading": of_spreading,
+    "attack_release": lambda shape: of_attack_release(False, shape),
+    "attack_release of single channels": lambda shape: of_attack_release(True, shape),
     "iir_blocks": of_blocks,
     "product": lambda shape: Case(
         product._product, [random(2, shape.rows, shape.length), random(1, shape.length, 5).expand(2, -1, -1)], 2

@@ -1,0 +1,144 @@
+"""What each ear takes from the loudness of the other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tamt._arguments import check_floating
+from tamt._base import DESIGN
+from tamt._learnable import Form, Learnable
+from tamt.loudness.specific_loudness import STEP
+from tamt.ops.product import product
+
+REACH = 18.0  # Cam
+FAINTEST = 1e-13  # sone/Cam, so that there is a ratio
+LARGEST = 80.0  # ratio of the ears: what is above inhibits no more
+
+
+class BinauralInhibition(Learnable):
+    r"""Specific loudness of both ears after each has inhibited the other, after Moore et al. (2016).
+
+    With the short-term specific loudness :math:`S^L, S^R` of channels :math:`\Delta` apart, first smoothed across
+    channels,
+
+    .. math::
+
+        l_n &= \frac{\sum_k w_k S^L_{n-k}}{\sum_k w_k} + 10^{-13}, \qquad w_k = e^{-(B k \Delta)^2},\;
+            |k \Delta| \le 18\,\mathrm{Cam} \\
+        I^L_n &= \frac{2}{1 + \mathrm{sech}(r_n / l_n)^\theta}, \qquad
+            I^R_n = \frac{2}{1 + \mathrm{sech}(l_n / r_n)^\theta}
+
+    the result is :math:`S^L / I^L` and :math:`S^R / I^R`. Loudness of the same sound in both ears is 1.5 times that in
+    one: :math:`I = 1.33331` there, and 1 for an ear whose other hears nothing.
+
+    Parameters
+    ----------
+    step : float
+        Distance :math:`\Delta` of the channels in Cam.
+    learnable : bool or 'relative'
+        Whether ``B`` and ``theta`` are parameters (else buffers of the same names). ``'relative'``: the parameters are
+        ``log_B`` and ``log_theta`` (1,), the logarithms of the ratios to the design.
+    dtype : torch.float32 or torch.float64, optional
+        Computing type, by default float32; inputs of another floating type are converted.
+    device : torch.device, optional
+        Where the tensors are made.
+
+    Attributes
+    ----------
+    B : Tensor ()
+        0.08 per Cam.
+    theta : Tensor ()
+        1.5978.
+
+    Raises
+    ------
+    ValueError
+        ``step`` that is not above 0, input of another shape.
+    TypeError
+        An input that is not floating, or an unsupported ``dtype``, also float64 on MPS.
+
+    References
+    ----------
+    B. C. J. Moore, B. R. Glasberg, A. Varathanathan, J. Schlittenlacher (2016), "A loudness model for time-varying
+    sounds incorporating binaural inhibition"; AMT function ``moore2016_binauralloudness``.
+
+    Examples
+    --------
+    >>> import torch, tamt
+    >>> inhibition = tamt.BinauralInhibition()
+    >>> one = torch.rand(100, 150)  # of frames and channels
+    >>> ears = inhibition(torch.stack((one, one)))
+    >>> (ears.sum() / one.sum()).item()  # doctest: +ELLIPSIS
+    1.500...
+    """
+
+    COMPUTES_IN = torch.float32
+
+    B: Tensor
+    theta: Tensor
+    _distance: Tensor
+
+    def __init__(
+        self,
+        step: float = STEP,
+        learnable: Form = False,
+        dtype: torch.dtype | None = None,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(learnable, device, dtype)
+        if not 0 < step <= REACH:
+            raise ValueError(f"step must lie in (0, {REACH:g}] Cam, got {step}")
+        self.step = step
+        reach = int(REACH / step + 1e-9)
+        with DESIGN:
+            self.register_constant("_distance", step * torch.arange(-reach, reach + 1, dtype=torch.float64))
+            numbers = {"B": 0.08, "theta": 1.5978}
+            self.register_state({name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()})
+
+    def forward(self, specific: Tensor) -> Tensor:
+        """Inhibited specific loudness of ``specific`` (..., 2, S, N), the left and the right ear, in its shape.
+
+        With one ear, (..., 1, S, N), the sound is the same in both, and the result that of either.
+        """
+        specific = self._checked(specific)
+        return specific / self._factors(specific)
+
+    def factors(self, specific: Tensor) -> Tensor:
+        """What specific loudness (..., 2, S, N) is divided by: 1 to 2, in its shape.
+
+        With one ear, (..., 1, S, N), the sound is the same in both.
+        """
+        specific = self._checked(specific)
+        return self._factors(specific).expand(specific.shape)
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return f"step={self.step:g}, learnable={self.learnable!r}, dtype={self.dtype}"
+
+    def _checked(self, specific: Tensor) -> Tensor:
+        check_floating("specific", specific)
+        if specific.dim() < 3 or specific.shape[-3] not in (1, 2):
+            raise ValueError(f"specific must have shape (..., 2, S, N) or (..., 1, S, N), got {tuple(specific.shape)}")
+        return specific.to(self._held_type)
+
+    def _factors(self, specific: Tensor) -> Tensor:
+        if specific.shape[-3] == 1:
+            return self._inhibition(torch.ones_like(self.theta))
+        smooth = product(specific, self._smoothing(specific.shape[-1])) + FAINTEST
+        return self._inhibition(smooth.flip(-3) / smooth)
+
+    def _inhibition(self, ratio: Tensor) -> Tensor:
+        """Factors for the ratio of the other ear to this one."""
+        decay = torch.exp(-ratio.clamp_max(LARGEST))
+        return 2 / (1 + (2 * decay / (1 + decay.square())) ** self.theta)
+
+    def _smoothing(self, channels: int) -> Tensor:
+        """Matrix (N, N) of the weights between channels."""
+        weights = torch.exp(-(self.B * self._distance).square())
+        weights = weights / weights.sum()
+        reach = weights.shape[0] // 2
+        place = torch.arange(channels, device=weights.device)
+        apart = place - place[:, None]
+        return torch.where(apart.abs() <= reach, weights[(apart + reach).clamp(0, 2 * reach)], 0.0)

@@ -1,0 +1,235 @@
+"""What the loudness models share: sound through the ear into frames, in one call, in parts or as a stream."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from tamt._arguments import as_signal, check_count, check_sampling_rate, check_state
+from tamt._learnable import Form, Learnable, check_learnable
+from tamt._memo import readable, transformed
+from tamt.ear import OuterMiddleEar
+from tamt.loudness.front_ends import FS, WINDOW, BandsFrontEnd, ComponentsFrontEnd
+from tamt.loudness.specific_loudness import CHANNELS, SpecificLoudness
+from tamt.ops._checks import check_same_kind
+from tamt.spl import pascal2spl
+
+Self = TypeVar("Self", bound="LoudnessMeter")
+
+REACH = 3072  # samples before and after a frame's middle that the ear's filter brings into its window
+LOUDEST = 200.0  # Pa, 140 dB SPL
+ROWS = 2048, 65536  # spectra at a time without gradients, on the CPU and elsewhere
+
+
+def per_hop(coefficient: float, milliseconds: int) -> float:
+    """Coefficient of a recursion that takes steps of so many milliseconds, from the one for steps of 1 ms."""
+    return 1 - (1 - coefficient) ** milliseconds
+
+
+def peak(loudness: Tensor) -> Tensor:
+    """The largest of loudness (..., S) over time, 0 of no frame."""
+    return loudness.amax(-1) if loudness.shape[-1] else loudness.new_zeros(loudness.shape[:-1])
+
+
+class LoudnessMeter(nn.Module):
+    """A model of loudness for sound in pascal at 32 kHz.
+
+    Parameters
+    ----------
+    ear : OuterMiddleEar
+    hop : int
+        Milliseconds from one frame to the next.
+    learnable : bool or 'relative'
+    """
+
+    ear: OuterMiddleEar
+    front: ComponentsFrontEnd | BandsFrontEnd
+    specific: SpecificLoudness
+
+    def __init__(self, fs: float, field: str, hop: int, learnable: Form, dtype: Any, device: Any) -> None:
+        super().__init__()
+        check_learnable(learnable)
+        check_sampling_rate(fs)
+        if fs != FS:
+            raise ValueError(
+                f"fs must be {FS} Hz, the rate of the model, got {fs}: resample the sound first, as "
+                f"torchaudio.functional.resample or soxr.resample does"
+            )
+        check_count("hop", hop)
+        if hop > WINDOW * 1000 // FS:
+            raise ValueError(f"hop must be at most {WINDOW * 1000 // FS} ms, the length of a frame, got {hop}")
+        self.fs = FS
+        self.hop = int(hop)
+        self.learnable = learnable
+        self.ear = OuterMiddleEar(FS, field, dtype, device=device)
+
+    @property
+    def field(self) -> str:
+        """Sound field of the ear."""
+        return self.ear.field
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Computing type."""
+        return self.ear._held_type
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return 1000 / self.hop
+
+    @property
+    def latency(self) -> int:
+        """Samples after the middle of a frame that it needs: those a stream waits for."""
+        return REACH
+
+    def times(self, frames: int) -> Tensor:
+        """Middles of the first ``frames`` frames in seconds: (frames,), float64, on the CPU."""
+        check_count("frames", frames, 0)
+        return torch.arange(int(frames), dtype=torch.float64, device="cpu") * (self.hop / 1000)
+
+    def design(self) -> dict[str, Tensor]:
+        """What the model has learnt or was told: ``design()`` of its stages, by their names."""
+        return {
+            f"{name}.{quantity}": value
+            for name, stage in self._stages().items()
+            for quantity, value in stage.design().items()
+        }
+
+    def with_learnable(self: Self, learnable: Form) -> Self:
+        """A copy that computes the same, whose stages have parameters of another form: their ``with_learnable()``."""
+        check_learnable(learnable)
+        twin = copy.deepcopy(self)
+        for name, stage in self._stages().items():
+            parent, _, own = name.rpartition(".")
+            setattr(twin.get_submodule(parent), own, stage.with_learnable(learnable))
+        twin.learnable = learnable
+        return twin
+
+    def _stages(self) -> dict[str, Learnable]:
+        """Stages whose parameters have the model's form, by name."""
+        in_front = {f"front.{name}": self.front.get_submodule(name) for name in self.front.LEARNT}
+        behind = {name: part for name, part in self.named_children() if isinstance(part, Learnable)}
+        return {name: part for name, part in {**in_front, **behind}.items() if isinstance(part, Learnable)}
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return f"fs={self.fs}, hop={self.hop}, learnable={self.learnable!r}"
+
+    @property
+    def _step(self) -> int:
+        """Samples from one frame to the next."""
+        return FS // 1000 * self.hop
+
+    def _sound(self, x: Tensor) -> Tensor:
+        """Sound in the computing type; a warning if it cannot be in pascal."""
+        x = as_signal(x, self.dtype)
+        if readable(x) and x.numel():
+            peak = x.detach().abs().max().item()
+            if LOUDEST < peak < math.inf:
+                warnings.warn(
+                    f"the sound must be in pascal, but has a peak of {peak:.3g}: "
+                    f"{pascal2spl(peak):.0f} dB SPL. Samples times tamt.spl.full_scale_pascal(level of a full-scale "
+                    "sine in dB SPL), or times tamt.spl.calibrate(recording, level), are in pascal",
+                    stacklevel=3,
+                )
+        return x
+
+    def _whole(self, x: Tensor) -> Any:
+        """Loudness of a sound."""
+        x = self._sound(x)
+        specific = self._specific(nn.functional.pad(self._rows(x), (REACH, REACH)))
+        loudness, _ = self._over_time(specific, None)
+        return self._shaped(loudness, x)
+
+    def _chunk(self, x: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Any, tuple[Tensor, ...]]:
+        """Loudness in the frames that a chunk of sound completes, and the state after it."""
+        x = self._sound(x)
+        lead, before = x.shape[:-1], None
+        if state is None:
+            x = nn.functional.pad(x, (REACH, 0))
+        else:
+            past, *kept = check_state(state, 1 + len(self._kept(lead)))
+            if past.dim() != x.dim() or past.shape[:-1] != lead or past.shape[-1] >= 2 * REACH:
+                sizes = ", ".join(map(str, (*lead, f"0..{2 * REACH - 1}")))
+                raise ValueError(f"state[0] must have shape ({sizes}) for this sound, got {tuple(past.shape)}")
+            for i, (part, shape) in enumerate(zip(kept, self._kept(lead), strict=True), 1):
+                if part.shape != torch.Size(shape):
+                    raise ValueError(
+                        f"state[{i}] must have shape {tuple(shape)} for this sound, got {tuple(part.shape)}"
+                    )
+            check_same_kind({f"state[{i}]": part for i, part in enumerate(state)}, x, "the sound's")
+            x = torch.cat((past, x), -1)
+        rows = self._rows(x)
+        if state is not None:
+            before = tuple(part.reshape((*rows.shape[:2], *part.shape[len(lead) :])) for part in kept)
+        specific = self._specific(rows)
+        loudness, after = self._over_time(specific, before)
+        # A copy: a view would keep all of the chunk, and change with it.
+        past = x[..., specific.shape[2] * self._step :].clone(memory_format=torch.contiguous_format)
+        after = tuple(part.reshape(shape) for part, shape in zip(after, self._kept(lead), strict=True))
+        return self._shaped(loudness, x), (past, *after)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """Sound as rows (R, E, T) of E ears; a ValueError for another shape."""
+        raise NotImplementedError
+
+    def _over_time(self, specific: Tensor, before: tuple[Tensor, ...] | None) -> tuple[Any, tuple[Tensor, ...]]:
+        """Loudness, of rows, in all frames of specific loudness (R, E, S, N), and the state after them."""
+        raise NotImplementedError
+
+    def _kept(self, lead: torch.Size) -> tuple[tuple[int, ...], ...]:
+        """Shapes of what a stream keeps beside the sound."""
+        raise NotImplementedError
+
+    def _shaped(self, loudness: Any, x: Tensor) -> Any:
+        """Results of rows in the dimensions that the sound has."""
+        raise NotImplementedError
+
+    def _frames(self, x: Tensor) -> int:
+        """Whole frames of sound (..., T) with :data:`REACH` samples on either side."""
+        return max(0, (x.shape[-1] - 2 * REACH) // self._step + 1)
+
+    def _specific(self, x: Tensor) -> Tensor:
+        """Specific loudness (R, E, S, N) of sound (R, E, T) with :data:`REACH` samples on either side."""
+        frames, step = self._frames(x), self._step
+        if not frames:
+            return x.new_zeros(*x.shape[:2], 0, CHANNELS)
+        past = 2 * REACH - WINDOW
+        heard, _ = self.ear.stream(x[..., past:], (x[..., :past],))
+
+        def analysed(rows: slice, part: slice) -> Tensor:
+            return self.specific(self.front(heard[rows, :, part.start * step : (part.stop - 1) * step + WINDOW]))
+
+        return self._in_parts(analysed, heard, frames)
+
+    def _in_parts(self, function: Callable[[slice, slice], Tensor], x: Tensor, frames: int) -> Tensor:
+        """``function`` of slices of rows and frames, of as many at a time as memory is to hold.
+
+        One call does all where autograd or a compiler watches, who want it whole.
+        """
+        rows, ears = x.shape[:2]
+        whole = slice(0, rows), slice(0, frames)
+        learns = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.parameters()))
+        if learns or torch.compiler.is_compiling() or transformed():
+            return function(*whole)
+        most = ROWS[x.device.type != "cpu"] // ears
+        result: Tensor | None = None
+        for row in range(0, rows, most):
+            some = slice(row, min(row + most, rows))
+            step = most // (some.stop - some.start)
+            for frame in range(0, frames, step):
+                part = slice(frame, min(frame + step, frames))
+                found = function(some, part)
+                if result is None:
+                    if found.shape[:3] == (rows, ears, frames):
+                        return found
+                    result = found.new_empty(rows, ears, frames, *found.shape[3:])
+                result[some, :, part] = found
+        return function(*whole) if result is None else result
