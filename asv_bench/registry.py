@@ -628,6 +628,20 @@ _MODULES = (
             Limit(
                 "the same: training step over forward", "roex.RoexTraining.track_training_over_forward", ("float32",), 5
             ),
+            Limit(
+                "Moore2016ExcitationPattern.excitation, float32: time over real time, stereo frames of 1 ms with all "
+                "bins",
+                "roex.RoexStereo.track_time_over_real_time",
+                ("float32",),
+                at_least(6),
+            ),
+            Limit("the same: peak memory, MB", "roex.RoexStereo.track_peak_memory", ("float32",), 40),
+            Limit(
+                "the same: training step over forward",
+                "roex.RoexStereoTraining.track_training_over_forward",
+                ("float32",),
+                4,
+            ),
         ),
         rows=tuple(
             Row(f"100 frames, {kind}", "roex.Roex", "roex.RoexTraining", (kind,), "cpu") for kind in ("grid", "any")
