@@ -212,7 +212,7 @@ def _in_blocks(x: Tensor, attack: float, release: float, state: Tensor) -> Tenso
         else:
             some = _lanes(x, length, count, moved)
             ends[moved], slopes[moved] = _walk(some, start.flatten()[moved], some, attack, release, counted)
-            y[:, moved] = some
+            y.index_copy_(1, moved, some)
     return _joined(y.view(length, *shape), x.shape[1])
 
 
