@@ -53,7 +53,8 @@ def attack_release(
     -----
     From a value on that is NaN or infinite, a channel is NaN.
 
-    Gradients are those of the branches that were taken: the recursion is piecewise linear in ``x`` and ``state``.
+    Gradients are those of the branches that were taken: the recursion is piecewise linear in ``x`` and ``state``. What
+    fades out, of either, is 0 instead of a subnormal number.
     """
     if not x.dim():
         raise ValueError("x must have shape (..., T, ...), got ()")

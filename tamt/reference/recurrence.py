@@ -52,7 +52,7 @@ def definition(x: Tensor, attack: Tensor, release: Tensor, state: Tensor) -> tup
     rising = fixed[0] > _before(_plain(*fixed), fixed[3])
     gain = torch.where(rising, attack, release)
     kept = 1 - gain
-    y = gain * x + pad((kept[:, :1] * state[:, None]), (0, 0, 0, x.shape[1] - 1))
+    y = gain * x + pad(kept[:, :1] * state[:, None], (0, 0, 0, x.shape[1] - 1))
     step = 1
     while step < x.shape[1]:
         y = y + kept * pad(y, (0, 0, step, 0))[:, :-step]
@@ -103,8 +103,8 @@ def _blocks(x: Tensor, memory: int) -> tuple[int, int]:
     return -(-frames // length), length
 
 
-def _cut(x: Tensor, count: int, length: int, value: float = 0.0) -> Tensor:
-    """``x`` (B, T, C) as (length, B, count, C), frames first, with ``value`` behind the last."""
+def _cut(x: Tensor, count: int, length: int) -> Tensor:
+    """``x`` (B, T, C) as (length, B, count, C), frames first, with zeros behind the last."""
     rows, frames, channels = x.shape
     whole = frames // length
     cut = x.new_empty(length, rows, count, channels)
@@ -116,7 +116,7 @@ def _cut(x: Tensor, count: int, length: int, value: float = 0.0) -> Tensor:
     if whole < count:
         rest = frames - whole * length
         cut[:rest, :, whole].copy_(x[:, whole * length :].movedim(1, 0))
-        cut[rest:, :, whole] = value
+        cut[rest:, :, whole] = 0
     return cut
 
 
