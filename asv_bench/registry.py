@@ -140,7 +140,7 @@ def components(frames: int) -> Inputs:
 
 def burst(size: int, *lead: int) -> Tensor:
     """Noise of 60 dB SPL and a silence in which its loudness decays."""
-    return nn.functional.pad(signal(500, *lead, level=0.02), (0, 2048 + 2048 * size))
+    return nn.functional.pad(signal(500, *lead, level=0.02), (0, 2048 + 1024 * size))
 
 
 def excitation(channels: int, *lead: int) -> Tensor:
@@ -733,7 +733,7 @@ _MODULES = (
             limit=2e-4,
             error=lambda actual, expected: relative_error(actual.specific.mT, expected.specific.mT),
         ),
-        small={"hop": 64},
+        small={"hop": 32},
         complex=True,
     ),
     Module(
@@ -749,7 +749,7 @@ _MODULES = (
             limit=2e-4,
             error=lambda actual, expected: relative_error(actual.specific.mT, expected.specific.mT),
         ),
-        small={"hop": 64},
+        small={"hop": 32},
         complex=True,
         variants={"documents": {"front_end": "documents", "hop": 32}},
     ),
