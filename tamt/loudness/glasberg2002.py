@@ -65,7 +65,7 @@ class Glasberg2002Loudness(LoudnessMeter):
         take :math:`1 - (1 - a)^\mathrm{hop}` for their coefficients.
     high : {'1997', '2007'}
         Loudness above 100 dB, see :class:`Glasberg2002SpecificLoudness`: a tone of 1 kHz at 120 dB SPL has 560 sone
-        by that of 1997, and 337 by that of ISO 532-2.
+        by that of 1997, and 306 by that of ISO 532-2.
     learnable : bool or 'relative'
         Whether the stages from specific loudness on are learnable, and the excitation of ``'published'``, see there.
     dtype : torch.float32 or torch.float64, optional
