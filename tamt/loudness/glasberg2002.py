@@ -38,12 +38,14 @@ class Loudness(NamedTuple):
     peak: Tensor
 
 
-class Glasberg2002Loudness(LoudnessMeter):
+class Glasberg2002Loudness(LoudnessMeter[Loudness]):
     r"""Loudness of a sound that both ears hear alike over time, after Glasberg and Moore (2002).
 
     Sound passes the outer and middle ear (:class:`OuterMiddleEar`); its spectrum in every frame causes an excitation,
     that a specific loudness (:class:`Glasberg2002SpecificLoudness`), whose sum over channels a quarter of a Cam apart,
     for two ears, is the instantaneous loudness. One :class:`AttackRelease` makes it short-term, and a second long-term.
+
+    It takes sound pressure in pascal (..., T), and gives a :class:`Loudness`.
 
     Frame i is centred on sample ``32 hop i`` of the sound, with silence before and after it. There are
     ``T // (32 hop) + 1``: to see the loudness decay, append silence.
@@ -142,44 +144,6 @@ class Glasberg2002Loudness(LoudnessMeter):
         self.specific = Glasberg2002SpecificLoudness(self.front.fc, high, **common)
         self.short_term = AttackRelease(attack, release, **common)
         self.long_term = AttackRelease(slow_attack, slow_release, **common)
-
-    def forward(self, x: Tensor) -> Loudness:
-        """Loudness of a sound.
-
-        Parameters
-        ----------
-        x : Tensor (..., T)
-            Sound pressure in pascal.
-
-        Returns
-        -------
-        Loudness
-            Of S = T // (32 hop) + 1 frames.
-        """
-        return self._whole(x)
-
-    def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Loudness, tuple[Tensor, ...]]:
-        """Loudness in the frames that the next chunk of a sound completes.
-
-        A frame is complete when :attr:`latency` samples after its middle are known. So many zeros behind the sound
-        bring out its last frames; together they are those of one call.
-
-        Parameters
-        ----------
-        x : Tensor (..., T)
-            The chunk.
-        state : tuple of Tensor, optional
-            What the call for the chunk before returned; None starts from silence.
-
-        Returns
-        -------
-        loudness : Loudness
-            Of S frames, 0 or more; ``peak`` is the largest long-term loudness of these alone, 0 of none.
-        state : tuple of Tensor
-            The last samples of the sound (..., R), and the short-term and the long-term loudness (...) of the last
-            frame.
-        """
-        return self._chunk(x, state)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""

@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,8 @@ from tamt.loudness.specific_loudness import CHANNELS, SpecificLoudness
 from tamt.ops._checks import check_same_kind
 from tamt.spl import pascal2spl
 
-Self = TypeVar("Self", bound="LoudnessMeter")
+Self = TypeVar("Self", bound="LoudnessMeter[Any]")
+Result = TypeVar("Result", bound=tuple[Tensor, ...])
 
 REACH = 3072  # samples before and after a frame's middle that the ear's filter brings into its window
 LOUDEST = 200.0  # Pa, 140 dB SPL
@@ -38,8 +39,8 @@ def peak(loudness: Tensor) -> Tensor:
     return loudness.amax(-1) if loudness.shape[-1] else loudness.new_zeros(loudness.shape[:-1])
 
 
-class LoudnessMeter(nn.Module):
-    """A model of loudness for sound in pascal at 32 kHz.
+class LoudnessMeter(nn.Module, Generic[Result]):
+    """A model of loudness for sound in pascal at 32 kHz, whose results are named tuples.
 
     Parameters
     ----------
@@ -96,6 +97,70 @@ class LoudnessMeter(nn.Module):
         check_count("frames", frames, 0)
         return torch.arange(int(frames), dtype=torch.float64, device="cpu") * (self.hop / 1000)
 
+    def forward(self, x: Tensor) -> Result:
+        """Loudness of a sound.
+
+        Parameters
+        ----------
+        x : Tensor
+            Sound pressure in pascal, in a shape of those that the class takes, of T samples.
+
+        Returns
+        -------
+        named tuple of Tensor
+            Of S = T // (32 hop) + 1 frames.
+        """
+        x = self._sound(x)
+        specific = self._specific(nn.functional.pad(self._rows(x), (REACH, REACH)))
+        loudness, _ = self._over_time(specific, None)
+        return self._shaped(loudness, x)
+
+    def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Result, tuple[Tensor, ...]]:
+        """Loudness in the frames that the next chunk of a sound completes.
+
+        A frame is complete when :attr:`latency` samples after its middle are known. So many zeros behind the sound
+        bring out its last frames; together they are those of one call.
+
+        Parameters
+        ----------
+        x : Tensor
+            The chunk, of any number of samples.
+        state : tuple of Tensor, optional
+            What the call for the chunk before returned; None starts from silence.
+
+        Returns
+        -------
+        loudness : named tuple of Tensor
+            Of S frames, 0 or more; ``peak`` is the largest long-term loudness of these alone, 0 of none.
+        state : tuple of Tensor
+            The last samples of the sound, and what the recursions hold after the last frame.
+        """
+        x = self._sound(x)
+        lead, before = x.shape[:-1], None
+        if state is None:
+            x = nn.functional.pad(x, (REACH, 0))
+        else:
+            past, *kept = check_state(state, 1 + len(self._kept(lead)))
+            if past.dim() != x.dim() or past.shape[:-1] != lead or past.shape[-1] >= 2 * REACH:
+                sizes = ", ".join(map(str, (*lead, f"0..{2 * REACH - 1}")))
+                raise ValueError(f"state[0] must have shape ({sizes}) for this sound, got {tuple(past.shape)}")
+            for i, (part, shape) in enumerate(zip(kept, self._kept(lead), strict=True), 1):
+                if part.shape != torch.Size(shape):
+                    raise ValueError(
+                        f"state[{i}] must have shape {tuple(shape)} for this sound, got {tuple(part.shape)}"
+                    )
+            check_same_kind({f"state[{i}]": part for i, part in enumerate(state)}, x, "the sound's")
+            x = torch.cat((past, x), -1)
+        rows = self._rows(x)
+        if state is not None:
+            before = tuple(part.reshape((*rows.shape[:2], *part.shape[len(lead) :])) for part in kept)
+        specific = self._specific(rows)
+        loudness, after = self._over_time(specific, before)
+        # A copy: a view would keep all of the chunk, and change with it.
+        past = x[..., specific.shape[2] * self._step :].clone(memory_format=torch.contiguous_format)
+        after = tuple(part.reshape(shape) for part, shape in zip(after, self._kept(lead), strict=True))
+        return self._shaped(loudness, x), (past, *after)
+
     def design(self) -> dict[str, Tensor]:
         """What the model has learnt or was told: ``design()`` of its stages, by their names."""
         return {
@@ -143,46 +208,11 @@ class LoudnessMeter(nn.Module):
                 )
         return x
 
-    def _whole(self, x: Tensor) -> Any:
-        """Loudness of a sound."""
-        x = self._sound(x)
-        specific = self._specific(nn.functional.pad(self._rows(x), (REACH, REACH)))
-        loudness, _ = self._over_time(specific, None)
-        return self._shaped(loudness, x)
-
-    def _chunk(self, x: Tensor, state: tuple[Tensor, ...] | None) -> tuple[Any, tuple[Tensor, ...]]:
-        """Loudness in the frames that a chunk of sound completes, and the state after it."""
-        x = self._sound(x)
-        lead, before = x.shape[:-1], None
-        if state is None:
-            x = nn.functional.pad(x, (REACH, 0))
-        else:
-            past, *kept = check_state(state, 1 + len(self._kept(lead)))
-            if past.dim() != x.dim() or past.shape[:-1] != lead or past.shape[-1] >= 2 * REACH:
-                sizes = ", ".join(map(str, (*lead, f"0..{2 * REACH - 1}")))
-                raise ValueError(f"state[0] must have shape ({sizes}) for this sound, got {tuple(past.shape)}")
-            for i, (part, shape) in enumerate(zip(kept, self._kept(lead), strict=True), 1):
-                if part.shape != torch.Size(shape):
-                    raise ValueError(
-                        f"state[{i}] must have shape {tuple(shape)} for this sound, got {tuple(part.shape)}"
-                    )
-            check_same_kind({f"state[{i}]": part for i, part in enumerate(state)}, x, "the sound's")
-            x = torch.cat((past, x), -1)
-        rows = self._rows(x)
-        if state is not None:
-            before = tuple(part.reshape((*rows.shape[:2], *part.shape[len(lead) :])) for part in kept)
-        specific = self._specific(rows)
-        loudness, after = self._over_time(specific, before)
-        # A copy: a view would keep all of the chunk, and change with it.
-        past = x[..., specific.shape[2] * self._step :].clone(memory_format=torch.contiguous_format)
-        after = tuple(part.reshape(shape) for part, shape in zip(after, self._kept(lead), strict=True))
-        return self._shaped(loudness, x), (past, *after)
-
     def _rows(self, x: Tensor) -> Tensor:
         """Sound as rows (R, E, T) of E ears; a ValueError for another shape."""
         raise NotImplementedError
 
-    def _over_time(self, specific: Tensor, before: tuple[Tensor, ...] | None) -> tuple[Any, tuple[Tensor, ...]]:
+    def _over_time(self, specific: Tensor, before: tuple[Tensor, ...] | None) -> tuple[Result, tuple[Tensor, ...]]:
         """Loudness, of rows, in all frames of specific loudness (R, E, S, N), and the state after them."""
         raise NotImplementedError
 
@@ -190,7 +220,7 @@ class LoudnessMeter(nn.Module):
         """Shapes of what a stream keeps beside the sound."""
         raise NotImplementedError
 
-    def _shaped(self, loudness: Any, x: Tensor) -> Any:
+    def _shaped(self, loudness: Result, x: Tensor) -> Result:
         """Results of rows in the dimensions that the sound has."""
         raise NotImplementedError
 
@@ -237,6 +267,6 @@ class LoudnessMeter(nn.Module):
         return function(*whole) if result is None else result
 
 
-def _settle(meter: LoudnessMeter, _: object) -> None:
+def _settle(meter: LoudnessMeter[Any], _: object) -> None:
     """The ear, which has no state, where a state was assigned to the stages."""
     move_constants(meter, meter.specific._like)

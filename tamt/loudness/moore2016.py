@@ -41,7 +41,7 @@ class BinauralLoudness(NamedTuple):
     peak: Tensor
 
 
-class Moore2016Loudness(LoudnessMeter):
+class Moore2016Loudness(LoudnessMeter[BinauralLoudness]):
     r"""Loudness of sound in both ears over time, after Moore et al. (2016), the model of ISO 532-3.
 
     Sound passes the outer and middle ear (:class:`OuterMiddleEar`). Every ``hop`` ms its spectrum
@@ -49,6 +49,9 @@ class Moore2016Loudness(LoudnessMeter):
     loudness (:class:`Moore2016SpecificLoudness`), which an :class:`AttackRelease` makes short-term. The ears inhibit
     each other (:class:`BinauralInhibition`). Channels, a quarter of a Cam apart, add up to the short-term loudness of
     each ear, which another :class:`AttackRelease` makes long-term. Both ears add up.
+
+    It takes sound pressure in pascal at the left and the right ear (..., 2, T), or what both ears hear, (..., 1, T) or
+    (T,), and gives a :class:`BinauralLoudness`.
 
     Frame i is centred on sample ``32 hop i`` of the sound, with silence before and after it. There are
     ``T // (32 hop) + 1``: to see the loudness decay, append silence.
@@ -143,44 +146,6 @@ class Moore2016Loudness(LoudnessMeter):
         self.short_term = AttackRelease(attack, release, dim=-2, **common)
         self.inhibition = BinauralInhibition(**common)
         self.long_term = AttackRelease(slow_attack, slow_release, **common)
-
-    def forward(self, x: Tensor) -> BinauralLoudness:
-        """Loudness of a sound.
-
-        Parameters
-        ----------
-        x : Tensor (..., 2, T), (..., 1, T) or (T,)
-            Sound pressure in pascal at the left and the right ear, or the one that both ears hear.
-
-        Returns
-        -------
-        BinauralLoudness
-            Of S = T // (32 hop) + 1 frames.
-        """
-        return self._whole(x)
-
-    def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[BinauralLoudness, tuple[Tensor, ...]]:
-        """Loudness in the frames that the next chunk of a sound completes.
-
-        A frame is complete when :attr:`latency` samples after its middle are known. So many zeros behind the sound
-        bring out its last frames; together they are those of one call.
-
-        Parameters
-        ----------
-        x : Tensor (..., 2, T), (..., 1, T) or (T,)
-            The chunk.
-        state : tuple of Tensor, optional
-            What the call for the chunk before returned; None starts from silence.
-
-        Returns
-        -------
-        loudness : BinauralLoudness
-            Of S frames, 0 or more; ``peak`` is the largest long-term loudness of these alone, 0 of none.
-        state : tuple of Tensor
-            The last samples of the sound (..., R), and of the last frame the short-term specific loudness (..., 150)
-            and the long-term loudness (...); ``...`` are the dimensions of the sound but time.
-        """
-        return self._chunk(x, state)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
