@@ -90,7 +90,7 @@ class Module:
     frames: bool = False
     typed: bool = True  # whether it has a type to compute in, and not that of its input
     quick_to_compile: bool = False  # whether tests of every run have Inductor compile it
-    part_of: str = ""  # another module, whose compilation is its own
+    compiled_with: str = ""  # another module, whose compilation will do in tests of every run
     complex: bool = False  # whether it computes with complex numbers where its input has none
     limits: tuple[Limit, ...] = ()
     rows: tuple[Row, ...] = ()
@@ -661,7 +661,7 @@ _MODULES = (
             {"length": 1000, "batch": 1},
         ),
         variants={"a slow attack": {"attack": 0.02, "release": 0.3}},
-        part_of="Moore2016Loudness",
+        compiled_with="Moore2016Loudness",
         limits=(
             Limit(
                 "AttackRelease, 2 x 10 s at 1 ms x 150, float32, s",
@@ -691,7 +691,7 @@ _MODULES = (
             {"length": 10, "batch": 1, "channels": 15},
         ),
         frames=True,
-        part_of="Moore2016Loudness",
+        compiled_with="Moore2016Loudness",
     ),
     Module(
         "Glasberg2002SpecificLoudness",
@@ -706,7 +706,7 @@ _MODULES = (
             {"length": 10, "batch": 1, "channels": 15},
         ),
         frames=True,
-        part_of="Glasberg2002Loudness",
+        compiled_with="Moore2016Loudness",
     ),
     Module(
         "BinauralInhibition",
@@ -723,7 +723,7 @@ _MODULES = (
                 ("channels", "time"): "every channel inhibits all within 18 Cam: pairs, as the definition has it."
             },
         ),
-        part_of="Moore2016Loudness",
+        compiled_with="Moore2016Loudness",
     ),
     Module(
         "Moore2016Loudness",
@@ -756,6 +756,7 @@ _MODULES = (
         ),
         small={"hop": 32},
         complex=True,
+        compiled_with="Moore2016Loudness",
         variants={"documents": {"front_end": "documents", "hop": 32}},
     ),
 )
