@@ -507,7 +507,7 @@ def compilations() -> Iterator[Any]:
             quick = (
                 whole
                 and not case.options
-                and not case.module.part_of
+                and not case.module.compiled_with
                 and case.module.quick_to_compile == (backend == "inductor")
             )
             yield pytest.param(
