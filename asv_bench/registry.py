@@ -411,8 +411,8 @@ _MODULES = (
         Growth(
             as_ever,
             lambda length, batch, channels: (signal(length, batch),),
-            {"length": 32000, "batch": 1, "channels": 0},
-            {"length": 32000, "batch": 1},
+            {"length": 8000, "batch": 1, "channels": 0},
+            {"length": 8000, "batch": 1},
             reasons={("length", "time"): PAGES, ("batch", "time"): PAGES},
         ),
         small={"fs": 1000},
@@ -627,6 +627,20 @@ _MODULES = (
             Limit("the same: peak memory, MB", "roex.Roex.track_peak_memory", ("float32",), 100),
             Limit(
                 "the same: training step over forward", "roex.RoexTraining.track_training_over_forward", ("float32",), 5
+            ),
+            Limit(
+                "Moore2016ExcitationPattern.excitation, float32: time over real time, stereo frames of 1 ms with all "
+                "bins",
+                "roex.RoexStereo.track_time_over_real_time",
+                ("float32",),
+                at_least(4),
+            ),
+            Limit("the same: peak memory, MB", "roex.RoexStereo.track_peak_memory", ("float32",), 40),
+            Limit(
+                "the same: training step over forward",
+                "roex.RoexStereoTraining.track_training_over_forward",
+                ("float32",),
+                4,
             ),
         ),
         rows=tuple(

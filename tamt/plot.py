@@ -18,11 +18,12 @@ from .scales import erb2fc, fc2erb
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["cochleagram", "components", "filter_responses", "io_functions", "level_map"]
+__all__ = ["cochleagram", "components", "filter_responses", "io_functions", "level_map", "loudness"]
 
 _TICKS_HZ = (20, 50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000)
 _SILENCE_DB = -240.0
@@ -382,6 +383,85 @@ def io_functions(levels: ArrayLike, output: ArrayLike, fc: ArrayLike, title: str
     return figure
 
 
+def loudness(
+    short_term: ArrayLike,
+    long_term: ArrayLike,
+    times: ArrayLike,
+    specific: ArrayLike,
+    fc: ArrayLike,
+    specific_times: ArrayLike | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw loudness over time, and below it specific loudness, on an axis of equal distances per Cam.
+
+    Of more frames than a picture can show neighbours are joined: the curves by the largest value, specific loudness by
+    the average.
+
+    Parameters
+    ----------
+    short_term, long_term : array_like
+        Loudness in sone, shape ``(S,)``, as :class:`~tamt.Moore2016Loudness` and :class:`~tamt.Glasberg2002Loudness`
+        give it.
+    times : array_like
+        Middle of each frame in seconds, shape ``(S,)``: ``model.times(S)``.
+    specific : array_like
+        Specific loudness in sone/Cam, shape ``(S, N)``, or ``(E, S, N)`` for one or two ears, which are drawn one below
+        the other.
+    fc : array_like
+        Frequencies of its channels in Hz in rising order, shape ``(N,)``: ``model.specific.fc``.
+    specific_times : array_like, optional
+        Middle of each frame of ``specific``, where these are others than ``times``.
+    title : str, optional
+        Text above the picture.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        Arrays whose shapes do not fit together.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    seconds, centres, curves = _array(times), _array(fc), {"short-term": short_term, "long-term": long_term}
+    middles = seconds if specific_times is None else _array(specific_times)
+    image = np.asarray(_array(specific), dtype=np.float64)
+    image = image[None] if image.ndim == 2 else image
+    ears = min(len(image), 2)
+    _expect_shape("specific", image, (ears, len(middles), len(centres)))
+    drawn = {name: _array(curve) for name, curve in curves.items()}
+    for name, curve in drawn.items():
+        _expect_shape(name.replace("-", "_"), curve, seconds.shape)
+    _, seconds, _, heights = _thin(seconds, seconds, None, np.stack(list(drawn.values())))
+    image, middles, _, _ = _thin(image.swapaxes(1, 2), middles, None, None)
+    edges, borders, top = _edges(middles), _erb_edges(centres), image.max(initial=0.0) or 1.0
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 2.6 + 3.2 * ears), dpi=150, layout="constrained")
+        over_time, *panels = figure.subplots(1 + ears, 1, sharex=True, height_ratios=[2.2, *[3.2] * ears])
+        for name, height, colour in zip(drawn, heights, ("#9db4d6", _WAVE), strict=True):
+            over_time.plot(seconds, height, color=colour, linewidth=1.3, label=name, marker="." * (len(seconds) == 1))
+        over_time.set(ylim=(0.0, 1.08 * heights.max(initial=0.0) or 1.0), ylabel="Loudness (sone)")
+        over_time.grid(color="#e3e5e8", linewidth=0.7)
+        over_time.set_axisbelow(True)
+        over_time.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0, frameon=False, ncols=2)
+        for ear, axes in enumerate(panels):
+            mesh = _draw_image(axes, edges, borders, image[ear], (0.0, top))
+            if ears > 1:
+                _name_panel(axes, ("left ear", "right ear")[ear])
+        panels[-1].set_xlabel("Time (s)")
+        if len(middles):
+            panels[-1].set_xlim(edges[0], edges[-1])
+        bar = figure.colorbar(mesh, ax=panels, label="Specific loudness (sone/Cam)", pad=0.012, aspect=24 * ears)
+        bar.outline.set_visible(False)
+        figure.align_ylabels()
+        if title:
+            figure.suptitle(_heading(title, 8.7), x=0.012, ha="left", fontsize=_TITLE_SIZE)
+    return figure
+
+
 def _draw_levels(
     level: NDArray,
     times: NDArray,
@@ -407,24 +487,13 @@ def _draw_levels(
             shared = panels[0] if panels else None
             axes = figure.add_subplot(grid[row + len(heights) - 1], sharex=shared)
             panels.append(axes)
-            image = axes.pcolormesh(
-                edges,
-                borders,
-                level[channel],
-                cmap="magma",
-                vmin=bottom,
-                vmax=top,
-                rasterized=True,
-            )
-            _erb_axis(axes, "y", borders[0], borders[-1])
+            image = _draw_image(axes, edges, borders, level[channel], (bottom, top))
             axes.tick_params(labelbottom=channel == count - 1)
             if low is not None and high is not None:
                 limit = 1.08 * max(-low.min(initial=0.0), high.max(initial=0.0)) or 1.0
                 _draw_waveform(figure.add_subplot(grid[row], sharex=axes), edges, low[channel], high[channel], limit)
             if count > 1:
-                box = {"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 3}
-                name = f"channel {channel + 1}"
-                axes.text(0.01, 0.96, name, transform=axes.transAxes, color="white", va="top", bbox=box)
+                _name_panel(axes, f"channel {channel + 1}")
         panels[-1].set_xlabel("Time (s)")
         bar = figure.colorbar(image, ax=panels, label=_drawable(label), pad=0.012, aspect=24 * count)
         bar.outline.set_visible(False)
@@ -432,6 +501,19 @@ def _draw_levels(
         if title:
             figure.suptitle(_heading(title, 8.7), x=0.012, ha="left", fontsize=_TITLE_SIZE)
     return figure
+
+
+def _draw_image(axes: Axes, edges: NDArray, borders: NDArray, values: NDArray, limits: tuple[float, float]) -> QuadMesh:
+    """Draw values (F, N) over time and frequency, coloured between two limits."""
+    image = axes.pcolormesh(edges, borders, values, cmap="magma", vmin=limits[0], vmax=limits[1], rasterized=True)
+    _erb_axis(axes, "y", borders[0], borders[-1])
+    return image
+
+
+def _name_panel(axes: Axes, name: str) -> None:
+    """Write a name into the corner of an image."""
+    box = {"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 3}
+    axes.text(0.01, 0.96, name, transform=axes.transAxes, color="white", va="top", bbox=box)
 
 
 def _heading(title: str, inches: float) -> str:

@@ -182,6 +182,45 @@ def test_components_of_silence(components):
     assert frame.get_xlim() == pytest.approx((-26, 45))
 
 
+@pytest.mark.parametrize(("ears", "names"), [(1, []), (2, ["left ear", "right ear"])])
+def test_loudness(ears, names):
+    times, specific = 0.01 * np.arange(30), torch.rand(ears, 30, 4, requires_grad=True)
+    short_term = torch.arange(30.0)
+    given = specific[0] if ears == 1 else specific
+    curves, *images = drawn(plot.loudness(short_term, short_term / 2, times, given, FC, title="Loud"))
+    for line, scale, name in zip(curves.lines, (1, 0.5), ("short-term", "long-term"), strict=True):
+        np.testing.assert_allclose(line.get_xydata(), np.stack((times, scale * short_term), 1))
+        assert line.get_label() == name
+    assert curves.get_ylabel() == "Loudness (sone)"
+    assert curves.get_ylim() == pytest.approx((0, 1.08 * 29))
+    for axes, values in zip(images, specific, strict=True):
+        image = axes.collections[0]
+        np.testing.assert_allclose(image.get_array(), values.detach().T)
+        assert image.get_clim() == pytest.approx((0, specific.max().item()))
+        assert axes.get_xlim() == pytest.approx((-0.005, 0.295))
+    assert [text.get_text() for axes in images for text in axes.texts] == names
+    assert curves.figure.axes[-1].get_ylabel() == "Specific loudness (sone/Cam)"
+
+
+def test_loudness_joins_curves_by_their_largest_value_and_images_by_their_mean():
+    rng, times = np.random.default_rng(0), np.arange(4000.0)
+    short_term, long_term = rng.uniform(size=(2, 4000))
+    specific = rng.uniform(size=(8000, 4))
+    own_times = np.arange(8000.0) / 2
+    curves, image = drawn(plot.loudness(short_term, long_term, times, specific, FC, own_times))
+    for line, values in zip(curves.lines, (short_term, long_term), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), values.reshape(2000, 2).max(1))
+        np.testing.assert_allclose(line.get_xdata(), 0.5 + 2 * np.arange(2000))
+    np.testing.assert_allclose(image.collections[0].get_array(), specific.reshape(2000, 4, 4).mean(1).T)
+
+
+def test_loudness_of_silence_and_of_one_frame():
+    curves, image = drawn(plot.loudness([0], [0], [0], np.zeros((1, 4)), FC))
+    assert image.collections[0].get_clim() == (0, 1)
+    assert curves.get_ylim() == (0, 1)
+    assert [line.get_marker() for line in curves.lines] == [".", "."]
+
+
 def test_io_functions():
     levels = torch.arange(-180.0, -19.0, 10.0)
     bent = torch.where(levels < -100, levels + 40, 0.25 * levels - 35)
@@ -236,6 +275,13 @@ def test_wrong_shapes_are_refused():
         plot.components(np.ones((3, 4)), np.ones((3, 4)), np.arange(5))
     with pytest.raises(ValueError, match=r"levels has the shape \(1, 3, 5\), but has to have \(1, 3, 4\)"):
         plot.components(np.ones((3, 4)), np.ones((3, 5)), np.arange(3))
+    short, wrong = np.ones(3), np.ones(5)
+    with pytest.raises(ValueError, match=r"long_term has the shape \(5,\), but has to have \(3,\)"):
+        plot.loudness(short, wrong, short, np.ones((3, 4)), FC)
+    for ears, given, wanted in ((1, 5, 3), (2, 5, 3), (3, 3, 3)):
+        shapes = rf"\({ears}, {given}, 4\), but has to have \({min(ears, 2)}, {wanted}, 4\)"
+        with pytest.raises(ValueError, match=f"specific has the shape {shapes}"):
+            plot.loudness(short, short, short, np.ones((ears, given, 4)), FC)
 
 
 NOTHING = np.zeros((4, 2))
@@ -244,6 +290,7 @@ PICTURES = {
     "cochleagram": lambda title: plot.cochleagram(NOTHING, [0, 1], FC, title=title, reference=title),
     "level_map": lambda title: plot.level_map(NOTHING.T, [0, 1], FC, title=title, label=title),
     "components": lambda title: plot.components(NOTHING.T, NOTHING.T, [0, 1], title=title),
+    "loudness": lambda title: plot.loudness([0, 1], [0, 1], [0, 1], NOTHING.T, FC, title=title),
     "io_functions": lambda title: plot.io_functions([-20, 0], [[-20, -10]], [500], title=title),
 }
 
@@ -287,6 +334,7 @@ def test_pictures_of_no_frames():
     assert len(drawn(plot.cochleagram(np.zeros((2, 4, 0)), [], FC, waveform=(nothing, nothing)))) == 4
     assert len(drawn(plot.cochleagram(np.zeros((4, 0)), [], FC))) == 1
     assert len(drawn(plot.level_map(levels, [], FC))) == 2
+    assert len(drawn(plot.loudness([], [], [], levels, FC))) == 3
     over_time, frame, *_ = drawn(plot.components(levels, levels, []))
     assert len(over_time.lines) == 0
     assert len(over_time.collections[0].get_offsets()) == 0

@@ -266,6 +266,22 @@ def test_a_state_that_is_not_finite(readable: bool) -> None:
         assert torch.equal(y, clean)
 
 
+@pytest.mark.parametrize("lanes", [reference.LANES, 1])
+def test_what_fades_out_does_not_end_among_subnormal_numbers(lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With which processors are slow; the gradient, which fades backwards, neither."""
+    monkeypatch.setattr(reference, "LANES", lanes)
+    x, a, r, state = (t.requires_grad_() for t in operands(1, 2000, 4, attack=0.1, release=0.2, dtype=torch.float32))
+    with torch.no_grad():
+        x[:, 100:] = 0
+    y, last = ops.attack_release_rows(x, a, r, state)
+    (of_x,) = torch.autograd.grad(last.sum(), x)
+    for decayed in (y.detach(), of_x):
+        subnormal = (decayed != 0) & (decayed.abs() < torch.finfo(torch.float32).tiny)
+        assert subnormal.sum(1).max() <= 2 * reference.FLUSHED
+        assert decayed.any()
+        assert (decayed == 0).any()
+
+
 @both_types
 def test_silence(dtype: torch.dtype) -> None:
     given = [t.requires_grad_() for t in operands(2, 100, 3, dtype=dtype)]
@@ -416,8 +432,9 @@ def test_errors() -> None:
         attack_release(x, 0.1, 0.1, state=torch.zeros(5))
     with pytest.raises(TypeError, match=re.escape("state must have x's type and device, torch.float32 on cpu, got")):
         attack_release(x, 0.1, 0.1, state=torch.zeros(2).double())
-    with pytest.raises(IndexError, match="Dimension out of range"):
-        attack_release(x, 0.1, 0.1, dim=2)
+    for dim in (2, -3):
+        with pytest.raises(ValueError, match=re.escape(f"dim must lie in [-2, 2) for (2, 5), got {dim}")):
+            attack_release(x, 0.1, 0.1, dim=dim)
     message = "x, attack, release and state must have the shapes (B, T, C), (), () and (B, C), got (2, 5)"
     with pytest.raises(ValueError, match=re.escape(message)):
         ops.attack_release_rows(x, torch.tensor(0.1), torch.tensor(0.1), x)

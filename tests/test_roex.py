@@ -271,6 +271,99 @@ def test_shared_and_given_to_each_row(lead: tuple[int, ...]) -> None:
         assert_close(a.reshape(1, -1), e.reshape(1, -1), 1e-11)
 
 
+def grid(rows: int, step: float) -> tuple[Tensor, Tensor]:
+    """Bins up to 15 kHz: levels from -20 to 110 dB as noise of another level in every row, and as single tones."""
+    f = step * torch.arange(1, int(15000 / step) + 1, dtype=torch.float64)
+    level = -20 + 110 * torch.rand(rows, 1).double() + 20 * torch.rand(rows, len(f)).double()
+    tones = torch.rand(rows // 2, len(f)).argsort(1)[:, :2]
+    level[::2] = torch.full_like(level[::2], -math.inf).scatter_(1, tones, level[::2].gather(1, tones))
+    return f, 10 ** (level / 10)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance", "faint"), [(torch.float32, 2e-5, 1e-14), (torch.float64, 1e-12, 1e-20)])
+def test_sums_of_gaussians_are_exponentials(
+    dtype: torch.dtype, tolerance: float, faint: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Excitation in every channel relative to itself, gradients relative to the largest of a row."""
+    f, intensity = grid(72, 31.25)
+    centre = (10 ** ((1.75 + 0.25 * torch.arange(150, dtype=torch.float64)) / 21.366) - 1) / 0.004368
+    f, fc, p = f.to(dtype), centre.to(dtype), roex_slope(centre).to(dtype)
+    weights, factor = ops.roex_weights(f.double(), 10).to(dtype), torch.tensor(0.35, dtype=dtype)
+    intensity = intensity.to(dtype)
+    grad = torch.rand(72, 150, dtype=dtype)
+    wide = [t.double() for t in (f, intensity, weights, factor, fc, p)]
+    expected = reference.shared_definition(*wide, P1000, 1024.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(reference, "_sums_of_pairs", None)
+        patch.setattr(reference, "_backward_of_shared", None)
+        given = intensity.clone().requires_grad_(), factor.clone().requires_grad_()
+        out = ops.roex_shared_rows(f, given[0], weights, given[1], fc, p, P1000, 1024.0)
+        gradients = torch.autograd.grad(out, given, grad)
+    error = (out.detach().double() - expected).abs()
+    assert 0.05 < (expected < 1e-9).double().mean() < 0.5
+    assert (error <= tolerance * expected + faint).all()
+
+    given = wide[1].requires_grad_(), wide[3].requires_grad_()
+    monkeypatch.setattr(reference, "FEWEST", 1000)
+    pairs = ops.roex_shared_rows(wide[0], given[0], *wide[2:3], given[1], *wide[4:], P1000, 1024.0)
+    assert_close(pairs.detach(), expected, 1e-12)
+    of_i, of_factor = torch.autograd.grad(pairs, given, grad.double())
+    assert_within(gradients[1], of_factor, tolerance * of_factor.abs())
+    heard = intensity > 0
+    largest = of_i.abs().amax(1, keepdim=True)
+    assert ((gradients[0] - of_i).abs() / largest)[heard].max() < tolerance
+    # What is silent far from all sound has a steepness of which float32 has few digits: noise alone.
+    assert ((gradients[0] - of_i).abs() / largest)[1::2].max() < tolerance
+
+
+def test_rows_of_which_some_are_pairs() -> None:
+    """Out of range of the Gaussians, of NaN and inf, silent, padded, in no order: as if rows had their frequencies."""
+    freqs, _ = components(40)
+    _, levels = components(3, 70, 40)
+    levels[0, 3] = 160 + torch.rand(40)
+    levels[1, 5] = -math.inf
+    levels[1, 6:8] -= 800
+    levels[2, 7, 8], levels[2, 8, 10], levels[2, 9, 2] = math.nan, math.inf, math.nan
+    fc, p = channels()
+    known = torch.ones(3, 70, 1, dtype=torch.bool)
+    known[2, 7:9] = False
+    weights = torch.where(known, torch.randn(3, 70, 12).double(), 0.0)
+    results = []
+    for f in (freqs, freqs.expand(levels.shape)):
+        given = [t.detach().clone().requires_grad_() for t in (levels, torch.tensor(0.35).double(), f)]
+        out = roex(given[2], given[0], fc, p, given[1], P1000, 4)
+        assert torch.equal(out.isnan().all(-1), ~known[..., 0])
+        assert torch.equal(out.isnan().any(-1), ~known[..., 0])
+        results.append((out.detach()[known[..., 0]], *torch.autograd.grad(out, given, weights)))
+        given[2].requires_grad_(False)
+        out = roex(given[2], given[0], fc, p, given[1], P1000, 4)
+        results[-1] += torch.autograd.grad(out, given[:2], weights)
+    one, each = results
+    assert_within(one[0], each[0], 1e-9)
+    assert not one[1][..., 2::7].any()
+    for a, e in zip(one[1:], (*each[1:3], each[3].sum((0, 1)), *each[4:]), strict=True):
+        assert_close(a.reshape(1, -1), e.reshape(1, -1), 1e-9)
+
+
+@pytest.mark.parametrize("count", [1, 70])
+def test_shared_operator_takes_what_is_there(count: int) -> None:
+    """Channels or components that are none, slopes that leave no Gaussians, frequencies that are none."""
+    f, intensity = grid(count + count % 2, 500.0)
+    f, intensity = f, intensity[:count]
+    fc, p = channels()
+    weights, factor = ops.roex_weights(f, 4), torch.tensor(0.35, dtype=torch.float64)
+    for slope in (p / 100, 40 * p, p):
+        given = f, intensity, weights, factor, fc, slope, P1000, 16.0
+        assert_close(ops.roex_shared_rows(*given), reference.shared_definition(*given), 1e-11)
+    assert ops.roex_shared_rows(f, intensity, weights, factor, fc[:0], p[:0], P1000, 16.0).shape == (count, 0)
+    assert not ops.roex_shared_rows(f[:0], intensity[:, :0], weights[:0, :0], factor, fc, p, P1000, 16.0).any()
+    for wrong in (math.nan, 2e5):
+        f[3] = wrong
+        assert ops.roex_shared_rows(f, intensity, weights, factor, fc, p, P1000, 16.0).isnan().all()
+    with pytest.raises(ValueError, match=re.escape("the shapes (C,), (R, C), (C, C) and (), got (30,), (")):
+        ops.roex_shared_rows(f, intensity[:, 1:], weights, factor, fc, p, P1000, 16.0)
+
+
 def test_frequencies_of_a_row_that_is_read() -> None:
     """Weights that were made before are used, and padding has none that matter."""
     freqs, _ = components(40)
@@ -438,15 +531,21 @@ def test_opcheck(again: bool) -> None:
     if again:
         f, intensity = (t.requires_grad_() for t in recurring(count, length))
     fc, p = channels()
+    factor = torch.tensor(0.35, dtype=torch.float64, requires_grad=True)
     level_grad = torch.randn(count, length, dtype=torch.float64, requires_grad=True)
     grad = torch.randn(count, 12, dtype=torch.float64, requires_grad=True)
     for operator, given in (
         (ops.roex_level_rows, (f, intensity, 16.0)),
         (ops.roex_excitation_rows, (f, intensity, steepness, fc, p, 16.0)),
+        (ops.roex_shared_rows, (f[0], intensity, ops.roex_weights(f[0]), factor, fc, p, P1000, 16.0)),
+        (
+            ops.roex_shared_backward,
+            (grad, f[0], intensity, ops.roex_weights(f[0]), factor, fc, p, P1000, 16.0, again),
+        ),
         (ops.roex_level_backward, (level_grad, f, intensity, 16.0)),
         (ops.roex_excitation_backward, (grad, f, intensity, steepness, fc, p, 16.0)),
     ):
-        more = () if again else ("test_aot_dispatch_dynamic",)
+        more = () if again or operator == ops.roex_shared_backward else ("test_aot_dispatch_dynamic",)
         torch.library.opcheck(operator, given, test_utils=QUICK + more)
 
 

@@ -284,6 +284,8 @@ def _broadcast(rank: int, store: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     try:
         for name, case in CASES.items():
+            if not case.module.learnable:
+                continue  # there is nothing to broadcast
             module = case.make().requires_grad_(False)
             if rank == 0:
                 module.load_state_dict(changed(module))

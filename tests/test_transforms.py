@@ -130,6 +130,13 @@ def of_roex(name: str) -> Case:
     f, intensity, steepness = 500 + 3000 * random(2, 4).sigmoid(), random(2, 4).exp(), 1 + 0.2 * random(2, 4).tanh()
     fc = torch.tensor([600.0, 1000.0, 1800.0], dtype=torch.float64)
     grads = {"level": random(2, 4), "excitation": random(2, 3)}
+    shared = [f[0], intensity, 0.3 * random(4, 4).exp(), random().sigmoid()]
+    rest = fc, fc / 30, 30.2, 8.0
+
+    def shared_backward(*tensors: Tensor) -> tuple[Tensor, ...]:
+        *found, of_factor = roex.roex_shared_backward(*tensors, *rest, True)
+        return *found, of_factor[None]
+
     return {
         "level": (after(roex.roex_level_rows, 8.0), [f, intensity]),
         "level_backward": (after(roex.roex_level_backward, 8.0), [grads["level"], f, intensity]),
@@ -138,6 +145,8 @@ def of_roex(name: str) -> Case:
             after(roex.roex_excitation_backward, fc, fc / 30, 8.0),
             [grads["excitation"], f, intensity, steepness],
         ),
+        "shared": (after(roex.roex_shared_rows, *rest), shared),
+        "shared_backward": (shared_backward, [grads["excitation"], *shared]),
     }[name]
 
 
@@ -236,7 +245,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "compaction_backward": lambda: of_compaction(True),
     **{
         f"roex_{name}": lambda name=name: of_roex(name)
-        for name in ("level", "level_backward", "excitation", "excitation_backward")
+        for name in ("level", "level_backward", "excitation", "excitation_backward", "shared", "shared_backward")
     },
     "attack_release": lambda: of_attack_release(False),
     "attack_release_backward": lambda: of_attack_release(True),

@@ -29,6 +29,8 @@ class Construction(Load):
 
     def setup(self, device: str, name: str, kind: str) -> None:
         self.device, self.module, self.learnable = device, MODULES[name], kind == "learnable"
+        if self.learnable and not self.module.learnable:
+            raise NotImplementedError(f"{name} learns nothing")
         given = self.module.inputs(20)
         found = [t.cpu() for t in results(self.new()(*(t.to(device) for t in given)))]
         expected = results(self.module.build(self.learnable)(*given))

@@ -1,4 +1,4 @@
-"""AttackRelease: forward, training step, memory, error, growth with the frames, and time over a loop over frames."""
+"""AttackRelease: forward, training step, memory, error, growth with the frames, and the time over a loop's."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def exact(signals: Tensor, constants: tuple[float, float]) -> Tensor:
 
 def frame_by_frame(signals: Tensor, constants: tuple[float, float]) -> Tensor:
     """What a few lines of torch do, of time along the second dimension."""
-    attack, release = constants
+    attack, release = (signals.new_tensor(constant) for constant in constants)
     state = torch.zeros_like(signals[:, 0])
     frames = []
     for value in signals.unbind(1):

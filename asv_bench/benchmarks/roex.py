@@ -1,6 +1,6 @@
 """Moore2016ExcitationPattern: forward, training, real time, memory, error, and a composition with all pairs in memory.
 
-Frames are 1 ms apart. Their components lie on the grid of Moore2016Spectrum, or anywhere.
+Frames are 1 ms apart. Their components lie on the grid of Moore2016Spectrum, or anywhere, or are all of the grid.
 """
 
 from __future__ import annotations
@@ -100,6 +100,53 @@ class RoexTraining(_Load):
     def setup(self, device: str, dtype: str, kind: str) -> None:
         super().setup(device, dtype, kind)
         self.ready(self.freqs.requires_grad_(), self.levels.requires_grad_(), *self.module.parameters())
+
+    time_training_step = timing("training_step")
+    track_training_over_forward = over("forward", "training_step")
+    track_peak_memory = peak("training_step", "MB")
+
+
+class _Stereo(Load):
+    """Both ears' intensities on all bins of Moore2016Spectrum, which the frames share."""
+
+    params = (DEVICES, list(DTYPES))
+    param_names = ("device", "dtype")
+    learnable = False
+
+    def setup(self, device: str, dtype: str) -> None:
+        frames = {"cpu": 1000, "cuda": 16000}[device]
+        self.device, self.seconds, generator = device, 1e-3 * frames, torch.Generator().manual_seed(0)
+        self.freqs = STEP * torch.arange(1, BINS + 1, dtype=DTYPES[dtype], device=device)
+        levels = 60 * torch.rand(2, frames, BINS, generator=generator, dtype=torch.float64)
+        self.intensity = (10 ** (levels / 10)).to(device, DTYPES[dtype])
+        self.module = Moore2016ExcitationPattern(learnable=self.learnable, dtype=DTYPES[dtype], device=device)
+        require(self.error(), LIMITS[dtype], f"roex {device} {dtype} stereo")
+
+    def result(self) -> Tensor:
+        return self.module.excitation(self.freqs, self.intensity)
+
+    def error(self) -> float:
+        """Largest difference to the definition in float64, over the first frames."""
+        levels = 10 * torch.log10(self.intensity[0, :8].double())
+        expected = all_pairs(self.freqs.double().expand(levels.shape), levels, self.module)
+        return largest_difference(10 * torch.log10(self.forward()[0, :8].double()), expected)
+
+
+class RoexStereo(_Stereo):
+    time_forward = timing("forward")
+    track_time_over_real_time = tracked("real_time", "x")
+    track_peak_memory = peak("forward", "MB")
+    track_error = tracked("error", "dB")
+
+
+class RoexStereoTraining(_Stereo):
+    """Forward and backward to intensities and the factor."""
+
+    learnable = True
+
+    def setup(self, device: str, dtype: str) -> None:
+        super().setup(device, dtype)
+        self.ready(self.intensity.requires_grad_(), *self.module.parameters())
 
     time_training_step = timing("training_step")
     track_training_over_forward = over("forward", "training_step")

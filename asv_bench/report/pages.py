@@ -111,7 +111,7 @@ def construction_table(cpu: Results) -> str:
         )
         compiled = figure(cpu, "modules.Compilation.track_compile_time", "cpu", name)
         graphs = figure(cpu, "modules.Compilation.track_graphs", "cpu", name)
-        cells = [seconds(value) for value in (*built, compiled) if value is not None]
+        cells = ["" if value is None else seconds(value) for value in (*built, compiled)]
         rows.append([name, *cells, f"{graphs:.0f}"])
     head = ("module", "construction", "learnable", "compilation", "graphs for five lengths")
     ratio = figure(cpu, "importing.Import.track_time_over_torch")

@@ -112,9 +112,9 @@ def analysis_of(
             samples += len(piece)
             whole = len(piece) // hop
             hops = x[:, : whole * hop].unflatten(-1, (whole, hop))
-            frames += _packed(values)
-            low += _packed(hops.amin(-1))
-            high += _packed(hops.amax(-1))
+            frames += packed(values)
+            low += packed(hops.amin(-1))
+            high += packed(hops.amax(-1))
         if samples < length:
             raise CommandError(
                 f"holds {sound.frames} samples, which makes {samples} at {fs:g} Hz; a frame takes {length}"
@@ -122,9 +122,9 @@ def analysis_of(
         analysis = Analysis(
             fc=fc.numpy(),
             times=cochleagram.times(1 + (samples - length) // hop).numpy(),
-            frames=_unpacked(frames, sound.channels, len(fc)),
-            low=_of_frames(np.min, _unpacked(low, sound.channels), length // hop),
-            high=_of_frames(np.max, _unpacked(high, sound.channels), length // hop),
+            frames=unpacked(frames, sound.channels, len(fc)),
+            low=_of_frames(np.min, unpacked(low, sound.channels), length // hop),
+            high=_of_frames(np.max, unpacked(high, sound.channels), length // hop),
             fs=fs,
             source_fs=sound.samplerate,
             cochleagram=cochleagram,
@@ -136,12 +136,13 @@ def analysis_of(
     return analysis
 
 
-def _packed(values: Tensor) -> bytes:
+def packed(values: Tensor) -> bytes:
     """Values of frames, the last axis, frame by frame in float32."""
     return values.movedim(-1, 0).cpu().numpy().tobytes()
 
 
-def _unpacked(frames: bytearray, *shape: int) -> NDArray:
+def unpacked(frames: bytearray, *shape: int) -> NDArray:
+    """Values of all frames, of that shape each: (*shape, M)."""
     return np.ascontiguousarray(np.moveaxis(np.frombuffer(frames, dtype=np.float32).reshape(-1, *shape), 0, -1))
 
 

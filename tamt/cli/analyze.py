@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,8 +17,9 @@ from tamt.spl import stapes_velocity
 
 from .. import plot
 from .analysis import Design, analysis_of, centre_frequencies, moore2016, multiresolution, samples_of
-from .console import CommandError, reason, require, say, shown
-from .files import inputs, made_folder, replacing, result_names
+from .batch import Done, each_file
+from .console import CommandError, require, shown
+from .files import made_folder, replacing
 from .options import FILTERBANKS, HEARD, settle
 from .sound import opened
 
@@ -34,34 +33,15 @@ _MOST_PANELS = 4
 def analyze_files(arguments: argparse.Namespace) -> int:
     """Analyse every file, say what came of it, and give the exit status: 1 if anything could not be analysed."""
     require("soundfile", "soxr", "tqdm", *(["matplotlib"] if arguments.plot else []))
-    from tqdm import tqdm
-
     settle(arguments)
     analyze_file = _filter_file if arguments.analysis in FILTERBANKS else _spectra_file
     out = made_folder(arguments.out)
-    files, problems, notes = inputs(arguments.files)
-    for path, problem in [*problems, *notes]:
-        say(f"tamt: {shown(path)}: {problem}", error=True)
-    failed = len(problems)
-    at_a_terminal = sys.stderr is not None and sys.stderr.isatty()
-    names = result_names(files)
-    for path, name in zip(tqdm(files, unit="file", disable=not at_a_terminal), names, strict=True):
+
+    def work(path: Path, name: str) -> Done:
         npz, png = out / f"{name}.npz", out / f"{name}.png" if arguments.plot else None
-        try:
-            start = time.perf_counter()
-            seconds = analyze_file(path, npz, png, arguments)
-            duration = time.perf_counter() - start
-        # Whatever it is, it is this file's, and the others can go on.
-        except Exception as error:
-            failed += 1
-            say(f"tamt: {shown(path)}: {reason(error)}", error=True, write=tqdm.write)
-        else:
-            results = ", ".join(shown(result) for result in (npz, png) if result)
-            took = f"{seconds:.2f} s of sound in {duration:.2f} s"
-            say(f"{shown(path)}: {took}: {results}", write=tqdm.write)
-    if failed:
-        say(f"tamt: {failed} of {len(files) + len(problems)} inputs could not be analysed", error=True)
-    return 1 if failed else 0
+        return Done(analyze_file(path, npz, png, arguments), [result for result in (npz, png) if result])
+
+    return each_file(arguments.files, work)
 
 
 def _filter_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Namespace) -> float:

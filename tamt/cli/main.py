@@ -20,6 +20,7 @@ from .analyze import analyze_files
 from .console import CommandError, OutputError, reason, say
 from .demo import run_demo
 from .files import no_drafts_left_by_signals
+from .loudness import CALIBRATOR_DB, FIELDS, LOUDNESS_MODELS, LOUDNESS_NOTES, loudness_of_files
 from .options import DETECTORS, EXCITATIONS, FILTERBANKS, HEARD, NOTES, SPECTRA
 from .sound import HIGHEST_RATE, LOWEST_RATE
 
@@ -61,7 +62,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tamt", description="Auditory filterbanks: demonstration and sound analysis.")
+    parser = argparse.ArgumentParser(
+        prog="tamt", description="Auditory filterbanks and loudness: demonstration and sound analysis."
+    )
     parser.add_argument("--version", action="version", version=f"tamt {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -81,14 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=NOTES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_files_and_device(analyze)
     option = analyze.add_argument
-    option(
-        "files",
-        nargs="+",
-        type=_input,
-        metavar="FILE",
-        help="sound file of any kind that soundfile reads, or folder, for the sound files in and below it",
-    )
     # No default here: argparse would then let it pass beside one of the others.
     kind = analyze.add_mutually_exclusive_group().add_argument
     kind("--filterbank", choices=sorted(FILTERBANKS), help="default: gammatone")
@@ -105,7 +102,6 @@ def _parser() -> argparse.ArgumentParser:
     option(
         "--field", choices=HEARD, help="of an excitation: where the sound was before the ear, see below (default: free)"
     )
-    option("--out", type=Path, required=True, metavar="DIR", help="folder for the results; made if there is none")
     option(
         "--fs",
         type=_rate,
@@ -154,15 +150,60 @@ def _parser() -> argparse.ArgumentParser:
         metavar="P",
         help="of a compression: the least mean that it knows, greater than 0 (default: 1e-10)",
     )
-    option("--no-plot", dest="plot", action="store_false", help="no pictures, which take most of the time")
-    option("--device", type=_device, default=torch.device("cpu"), help="torch device, such as cuda (default: cpu)")
     analyze.set_defaults(command=analyze_files)
+
+    loudness = commands.add_parser(
+        "loudness",
+        help="write the loudness of sound files over time, in sone and phon",
+        description="Find short-term and long-term loudness of sound files by a model of hearing, and write them as\n"
+        "numbers and as a picture.",
+        epilog=LOUDNESS_NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_files_and_device(loudness)
+    option = loudness.add_argument
+    calibration = loudness.add_mutually_exclusive_group(required=True).add_argument
+    calibration("--full-scale-db", type=_sound_level, metavar="DB", help="dB SPL of a full-scale sine, 0 to 200")
+    calibration("--calibration", type=_input, metavar="FILE", help="recording of a calibrator's tone, see below")
+    option(
+        "--calibration-db",
+        type=_sound_level,
+        metavar="DB",
+        help=f"level of that tone in dB SPL, 0 to 200 (default: {CALIBRATOR_DB:g})",
+    )
+    option("--model", choices=tuple(LOUDNESS_MODELS), default="moore2016", help="see below (default: moore2016)")
+    option("--field", choices=FIELDS, default="free", help="where the sound was, see below (default: free)")
+    option("--channel", type=_count, metavar="N", help="hear channel N of every file, 1 is the first, with both ears")
+    option(
+        "--hop",
+        type=_seconds,
+        default=0.001,
+        metavar="S",
+        help="seconds from one frame to the next, whole milliseconds up to 0.064 (default: 0.001, as the models have "
+        "it; 0.01 has a tenth of the frames)",
+    )
+    loudness.set_defaults(command=loudness_of_files)
 
     info = commands.add_parser(
         "info", help="print versions and devices", description="Print versions, devices and the backend of each device."
     )
     info.set_defaults(command=_info)
     return parser
+
+
+def _add_files_and_device(parser: argparse.ArgumentParser) -> None:
+    """Add what the commands that go through sound files have in common."""
+    option = parser.add_argument
+    option(
+        "files",
+        nargs="+",
+        type=_input,
+        metavar="FILE",
+        help="sound file of any kind that soundfile reads, or folder, for the sound files in and below it",
+    )
+    option("--out", type=Path, required=True, metavar="DIR", help="folder for the results; made if there is none")
+    option("--no-plot", dest="plot", action="store_false", help="no pictures, which take time")
+    option("--device", type=_device, default=torch.device("cpu"), help="torch device, such as cuda (default: cpu)")
 
 
 def _positive(text: str) -> float:

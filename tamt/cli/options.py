@@ -159,9 +159,15 @@ def settle(arguments: argparse.Namespace) -> None:
         if floor_given and arguments.compression == "none":
             raise CommandError("--floor does nothing without a --compression of db, log or a number")
     elif arguments.hop is not None:
-        milliseconds = 1000 * arguments.hop
-        if round(milliseconds) < 1 or abs(milliseconds - round(milliseconds)) > 1e-6:
-            raise CommandError(f"--hop is {milliseconds:g} ms, but has to be whole ones for {arguments.analysis}")
+        whole_milliseconds(arguments.hop, arguments.analysis)
+
+
+def whole_milliseconds(hop: float, analysis: str) -> int:
+    """Milliseconds of a hop that was given in seconds; a CommandError if they are not whole ones."""
+    milliseconds = 1000 * hop
+    if round(milliseconds) < 1 or abs(milliseconds - round(milliseconds)) > 1e-6:
+        raise CommandError(f"--hop is {milliseconds:g} ms, but has to be whole ones for {analysis}")
+    return round(milliseconds)
 
 
 def _settle_filters(arguments: argparse.Namespace) -> None:

@@ -115,10 +115,10 @@ class Moore2016Loudness(LoudnessMeter):
     >>> tone = tamt.spl.full_scale_pascal(60) * torch.sin(2 * math.pi * 1000 * time)
     >>> model = tamt.Moore2016Loudness()
     >>> round(model(tone).peak.item(), 2)
-    3.61
+    3.73
     >>> loudness = model(torch.stack((tone, 0 * tone)))
     >>> round(loudness.peak.item(), 2), loudness.long_term.shape
-    (2.41, torch.Size([251]))
+    (2.49, torch.Size([251]))
     """
 
     def __init__(

@@ -53,13 +53,16 @@ def attack_release(
     -----
     From a value on that is NaN or infinite, a channel is NaN.
 
-    Gradients are those of the branches that were taken: the recursion is piecewise linear in ``x`` and ``state``.
+    Gradients are those of the branches that were taken: the recursion is piecewise linear in ``x`` and ``state``. What
+    fades out, of either, is 0 instead of a subnormal number.
     """
     if not x.dim():
         raise ValueError("x must have shape (..., T, ...), got ()")
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x must be float32 or float64, got {x.dtype}")
-    dim = torch._prims_common.canonicalize_dim(x.dim(), dim)
+    if not -x.dim() <= dim < x.dim():
+        raise ValueError(f"dim must lie in [{-x.dim()}, {x.dim()}) for {tuple(x.shape)}, got {dim}")
+    dim %= x.dim()
     constants = {
         name: torch.full((), given, dtype=x.dtype, device=x.device) if isinstance(given, int | float) else given
         for name, given in {"attack": attack, "release": release}.items()

@@ -14,9 +14,10 @@ Pairs of which one frequency is more than ``ratio`` times the other do not count
 (N,); results are (R, C) and (R, N).
 
 Where all rows have the same frequencies the first is a product with one matrix. On the CPU ``roex_shared`` does all of
-it: ``f`` is (C,) there, ``weights`` is that matrix and ``factor`` () what the steepness follows the level by. It holds
-blocks of rows beside its operands and results, forward and backward. Elsewhere the second operator is given the one row
-of frequencies as many (``expand``); the kernels get a copy of it for each row.
+it: ``f`` is (C,) there, ``weights`` is that matrix, ``factor`` () is what the steepness follows the level by, and
+padding and rows of NaN are as for :func:`roex_power`. It holds blocks of rows beside its operands and results, forward
+and backward. Elsewhere the second operator is given the one row of frequencies as many (``expand``); the kernels get a
+copy of it for each row.
 """
 
 from __future__ import annotations
@@ -31,9 +32,8 @@ from tamt.ops._checks import check_same_kind
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.product import product
 from tamt.reference import roex as reference
-from tamt.shared.roex import REFERENCE_LEVEL, level_per_erb, octaves_as_ratio, power_weights
+from tamt.shared.roex import HIGHEST, REFERENCE_LEVEL, level_per_erb, octaves_as_ratio, power_weights
 
-HIGHEST = 1e5  # Hz
 FLOOR = 1e-12  # excitation of silence
 
 
@@ -80,7 +80,7 @@ def roex(
     """
     known = levels < math.inf
     # Padding may hold anything, which must not reach the gradient of the power either.
-    intensity = (10 ** (levels.masked_fill(~known, 0) / 10)).masked_fill(~known, math.nan)
+    intensity = torch.exp(math.log(10) / 10 * levels.masked_fill(~known, 0)).masked_fill(~known, math.nan)
     power = _power(freqs, intensity, fc, p, factor, p1000, limit, weights, "levels")
     return 10 * torch.log10(power + FLOOR)
 
@@ -142,8 +142,13 @@ def _power(
         wrong = freqs.detach()[freqs > HIGHEST]
         if wrong.numel():
             raise ValueError(f"freqs must not exceed {HIGHEST:g} Hz, got {wrong[0].item():g} Hz")
-    ratio = octaves_as_ratio(limit)
-    shared = freqs.dim() < intensity.dim()
+    ratio, shape = octaves_as_ratio(limit), (*intensity.shape[:-1], fc.shape[0])
+    shared, fc, p = freqs.dim() < intensity.dim(), fc.detach(), p.detach()
+    if shared:
+        weights = roex_weights(freqs, limit) if weights is None else weights
+        if freqs.device.type == "cpu":
+            rows = intensity.flatten(0, -2)
+            return roex_shared_rows(freqs, rows, weights, factor, fc, p, p1000, ratio).reshape(shape)
     f, given = (t[None] if t.dim() == 1 else t.flatten(0, -2) for t in (freqs, intensity))
     heard = (f > 0) & (f <= HIGHEST)
     valid = heard & (given < math.inf)
@@ -151,17 +156,11 @@ def _power(
     # Padding stands above all others: components in rising frequency stay so.
     f = torch.where(heard if shared else valid, f, HIGHEST)
     given = torch.where(valid, given, 0.0)
-    fc, p = fc.detach(), p.detach()
-    if shared:
-        weights = roex_weights(freqs, limit) if weights is None else weights
-    if shared and f.device.type == "cpu":
-        total = roex_shared_rows(f[0], given, weights, factor, fc, p, p1000, ratio)
-    else:
-        power = product(given, weights) if shared else roex_level_rows(f, given, ratio)
-        level = torch.where(valid, level_per_erb(power), REFERENCE_LEVEL)
-        steepness = 1 - factor / p1000 * (level - REFERENCE_LEVEL)
-        total = roex_excitation_rows(f.expand(given.shape), given, steepness, fc, p, ratio)
-    return total.masked_fill(unknown.any(1, keepdim=True), math.nan).reshape(*intensity.shape[:-1], fc.shape[0])
+    power = product(given, weights) if weights is not None else roex_level_rows(f, given, ratio)
+    level = torch.where(valid, level_per_erb(power), REFERENCE_LEVEL)
+    steepness = 1 - factor / p1000 * (level - REFERENCE_LEVEL)
+    total = roex_excitation_rows(f.expand(given.shape), given, steepness, fc, p, ratio)
+    return total.masked_fill(unknown.any(1, keepdim=True), math.nan).reshape(shape)
 
 
 def roex_weights(freqs: Tensor, limit: float = math.inf) -> Tensor:

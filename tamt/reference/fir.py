@@ -63,7 +63,7 @@ def overlap_save(x: Tensor, taps: Tensor, past: Tensor) -> Tensor:
             for group in row_groups:
                 seen = block_spectra(x[:, signals], past[:, signals], group, size)
                 for part in group.channels:
-                    product = seen[:, :, :, None] * by_signal(responses[part], seen)
+                    product = seen[:, :, :, None] * by_signal(responses[part], seen.shape[2])
                     new = torch.fft.irfft(product, size)[..., memory:].flatten(2, 3)
                     put_new(new, group, target[group.rows, part])
     return y
@@ -79,20 +79,22 @@ def fir_backward(
     memory, size, samples = past.shape[2], fitting_length(taps.shape[1], x.shape[2]), in_work(x)
     for signals, channels in fans(x.shape[1], taps.shape[0], samples // size):
         responses, grad = torch.fft.rfft(taps[channels], size), grad_y[:, channels]
+        count = signals.stop - signals.start
         correlation = torch.zeros_like(responses)
         for row_groups in groups(grad.shape, size - memory, size, samples):
             for group in reversed(row_groups):
                 # Conjugates throughout, as torch would make a copy of a conjugated factor.
-                seen = block_spectra(x[:, signals], past[:, signals], group, size)
-                reached = torch.zeros_like(seen)
+                seen = block_spectra(x[:, signals], past[:, signals], group, size) if need_taps else None
+                reached = None
                 for part in group.channels:
                     given = torch.fft.rfft(grad_blocks(grad[group.rows, part], group, memory, size))
-                    given = by_signal(given.conj_physical_(), seen)
+                    given = by_signal(given.conj_physical_(), count)
                     if need_x:
-                        reached += (given * by_signal(responses[part], seen)).sum(3)
-                    if need_taps:
+                        products = (given * by_signal(responses[part], count)).sum(3)
+                        reached = products if reached is None else reached.add_(products)
+                    if seen is not None:
                         correlation[part] += given.mul_(seen[:, :, :, None]).sum((0, 1)).flatten(0, 1)
-                if need_x:
+                if reached is not None:
                     blocks = torch.fft.irfft(reached.conj_physical_(), size)
                     add_overlapping(blocks, group, grad_x[:, signals], carry[:, signals])
         if need_taps:
@@ -123,6 +125,6 @@ def fans(signals: int, channels: int, blocks: int) -> Iterator[tuple[slice, slic
         yield slice(first, end), slice(first * fan, end * fan)
 
 
-def by_signal(channels: Tensor, seen: Tensor) -> Tensor:
-    """Spectra (..., C, K) as (..., S, C / S, K) for signals of which ``seen`` (R, G, S, K) are the spectra."""
-    return channels.unflatten(-2, (seen.shape[2], channels.shape[-2] // seen.shape[2]))
+def by_signal(channels: Tensor, signals: int) -> Tensor:
+    """Spectra (..., C, K) as (..., S, C / S, K) for S signals."""
+    return channels.unflatten(-2, (signals, channels.shape[-2] // signals))

@@ -21,6 +21,7 @@ LANES = 1 << 14  # that a step moves: so many lie in the cache, and few calls ar
 LEAST_BLOCKS = 8  # fewer gain nothing, as starts have to be found and slopes counted
 TILE = 256  # lanes that are turned at a time from frames side by side to lanes side by side, or frames back
 LONGER = 4  # times longer may blocks be that forget their start, as two walks will do, and slopes are nothing
+FLUSHED = 64  # frames after which what has become subnormal is made 0: processors take ten times longer over it
 CLOSE = 4  # rounding errors within which a block has to begin where the one before has ended
 
 
@@ -51,7 +52,7 @@ def definition(x: Tensor, attack: Tensor, release: Tensor, state: Tensor) -> tup
     rising = fixed[0] > _before(_plain(*fixed), fixed[3])
     gain = torch.where(rising, attack, release)
     kept = 1 - gain
-    y = gain * x + pad((kept[:, :1] * state[:, None]), (0, 0, 0, x.shape[1] - 1))
+    y = gain * x + pad(kept[:, :1] * state[:, None], (0, 0, 0, x.shape[1] - 1))
     step = 1
     while step < x.shape[1]:
         y = y + kept * pad(y, (0, 0, step, 0))[:, :-step]
@@ -86,8 +87,8 @@ def _constants(x: Tensor, attack: Tensor, release: Tensor) -> tuple[float, float
 
 def _memory(x: Tensor, attack: float, release: float) -> int:
     """Frames after which nothing is left of a state."""
-    kept = 1 - min(attack, release)
-    return math.ceil(math.log(torch.finfo(x.dtype).eps) / math.log(kept)) if 0 < kept < 1 else x.shape[1]
+    slower = min(attack, release)
+    return math.ceil(math.log(torch.finfo(x.dtype).eps) / math.log1p(-slower)) if slower < 1 else 1
 
 
 def _blocks(x: Tensor, memory: int) -> tuple[int, int]:
@@ -102,8 +103,8 @@ def _blocks(x: Tensor, memory: int) -> tuple[int, int]:
     return -(-frames // length), length
 
 
-def _cut(x: Tensor, count: int, length: int, value: float = 0.0) -> Tensor:
-    """``x`` (B, T, C) as (length, B, count, C), frames first, with ``value`` behind the last."""
+def _cut(x: Tensor, count: int, length: int) -> Tensor:
+    """``x`` (B, T, C) as (length, B, count, C), frames first, with zeros behind the last."""
     rows, frames, channels = x.shape
     whole = frames // length
     cut = x.new_empty(length, rows, count, channels)
@@ -115,7 +116,7 @@ def _cut(x: Tensor, count: int, length: int, value: float = 0.0) -> Tensor:
     if whole < count:
         rest = frames - whole * length
         cut[:rest, :, whole].copy_(x[:, whole * length :].movedim(1, 0))
-        cut[rest:, :, whole] = value
+        cut[rest:, :, whole] = 0
     return cut
 
 
@@ -137,15 +138,17 @@ def _joined(cut: Tensor, frames: int) -> Tensor:
 def _walk(x: Tensor, start: Tensor, y: Tensor | None, attack: float, release: float, count: bool) -> tuple[Tensor, ...]:
     """From a first state ``start`` (...) through frames ``x`` (L, ...), to be written to ``y`` (L, ...) if it is given.
 
-    Returns the last state and, if they are to be counted, the slope of each over the first state.
+    Returns the last state and its slope over the first: if steps are not counted, that of a fall all the way, which
+    is right in silence and next to nothing where ``x`` is long.
     """
     rising = attack >= release
     # With the larger constant on the positive side of the difference, its leaky rectification is both branches.
     large, small = (attack, release) if rising else (release, attack)
     state, difference, balance = start.clone(), torch.empty_like(start), torch.zeros_like(start)
     ratio, gain = small / large, large if rising else -large
+    tiny = torch.finfo(x.dtype).tiny
     rectify, add, sub = torch.nn.functional.leaky_relu_, torch.add, torch.sub  # names take a tenth of the time
-    for value, after in zip(x.unbind(0), repeat(state) if y is None else y.unbind(0), strict=False):
+    for i, (value, after) in enumerate(zip(x.unbind(0), repeat(state) if y is None else y.unbind(0), strict=False), 1):
         if rising:
             sub(value, state, out=difference)
         else:
@@ -154,10 +157,12 @@ def _walk(x: Tensor, start: Tensor, y: Tensor | None, attack: float, release: fl
         state = add(state, difference, alpha=gain, out=after)
         if count:
             balance.add_(difference.sign_())
+        if i % FLUSHED == 0:
+            torch.hardshrink(state, tiny, out=state)
     if not count:
-        return state, balance
+        return state, balance.fill_((1 - release) ** len(x))
     # Steps of the larger constant less those of the other one; of a tie half belongs to each.
-    logs = [math.log(max(1 - constant, torch.finfo(x.dtype).tiny)) / 2 for constant in (large, small)]
+    logs = [math.log(max(1 - constant, tiny)) / 2 for constant in (large, small)]
     return state, balance.mul_(logs[0] - logs[1]).add_(len(x) * (logs[0] + logs[1])).exp_()
 
 
@@ -188,31 +193,29 @@ def _in_blocks(x: Tensor, attack: float, release: float, state: Tensor) -> Tenso
         return y
     counted = count > 1 and length < memory
     cut = _cut(x, count, length)
-    shape, given = cut.shape[1:], cut.flatten(1)
+    shape, given, digits = cut.shape[1:], cut.flatten(1), torch.finfo(x.dtype)
     y = torch.empty_like(given) if counted else given
     start = state[:, None].repeat(1, count, 1)
-    if count > 1 and not counted:
-        # The end of the block before, from whatever state, is the start of blocks that forget.
-        ends, _ = _walk(given, start.flatten(), None, attack, release, False)
-        start[:, 1:] = ends.view(shape)[:, :-1]
-    ends, slopes = _walk(given, start.flatten(), y, attack, release, counted)
+    # Blocks that forget are walked through for their ends first, and then in place.
+    written = counted or count == 1
+    ends, slopes = _walk(given, start.flatten(), y if written else None, attack, release, counted)
     # After each walk at least one more block is final, the first that was not.
-    for _ in range(count - 1):
+    for _ in range(count):
         reached = ends.view(shape)[:, :-1]
-        moves = reached - start[:, 1:]
-        if counted:
-            moves = _scan(moves, slopes.view(shape)[:, :-1].clone())
-        settled = (moves.abs() <= CLOSE * torch.finfo(x.dtype).eps * reached.abs()) | start[:, 1:].isnan()
-        if settled.all():
+        moves = _scan(reached - start[:, 1:], slopes.view(shape)[:, :-1].clone())
+        near = moves.abs() <= reached.abs().mul_(CLOSE * digits.eps).add_(digits.tiny)
+        settled = near | start[:, 1:].isnan()
+        if written and settled.all():
             break
         start[:, 1:] += moves.masked_fill_(settled, 0)
         moved = pad(~settled, (0, 0, 1, 0)).flatten().nonzero().flatten()
-        if counted and 2 * len(moved) > settled.numel():
+        if not written or (counted and 2 * len(moved) > settled.numel()):
             ends, slopes = _walk(given, start.flatten(), y, attack, release, counted)
+            written = True
         else:
             some = _lanes(x, length, count, moved)
             ends[moved], slopes[moved] = _walk(some, start.flatten()[moved], some, attack, release, counted)
-            y[:, moved] = some
+            y.index_copy_(1, moved, some)
     return _joined(y.view(length, *shape), x.shape[1])
 
 
@@ -222,12 +225,15 @@ def _walk_back(grad: Tensor, gain: Tensor, carry: Tensor, slopes: Tensor | None,
     If it is to be kept, the gradient of ``y`` takes the place of ``grad``. ``slopes`` (...) are multiplied by those of
     what leaves over what comes.
     """
-    carry, total = carry.clone(), torch.empty_like(carry)
-    for given, a in zip(reversed(grad.unbind(0)), reversed(gain.unbind(0)), strict=True):
+    carry, total, tiny = carry.clone(), torch.empty_like(carry), torch.finfo(grad.dtype).tiny
+    for i, (given, a) in enumerate(zip(reversed(grad.unbind(0)), reversed(gain.unbind(0)), strict=True), 1):
         of_y = torch.add(given, carry, out=given if keep else total)
         torch.addcmul(of_y, a, of_y, value=-1, out=carry)
         if slopes is not None:
             torch.addcmul(slopes, a, slopes, value=-1, out=slopes)
+        if i % FLUSHED == 0:
+            for decaying in (carry,) if slopes is None else (carry, slopes):
+                torch.hardshrink(decaying, tiny, out=decaying)
     return carry
 
 

@@ -27,6 +27,7 @@ from tamt._memo import Store, bits
 from tamt.reference.roex_gaussians import Gaussians
 from tamt.shared.roex import (
     ERB_PER_HZ,
+    HIGHEST,
     LEAST_SLOPE,
     REFERENCE_LEVEL,
     apart,
@@ -67,8 +68,18 @@ def shared_definition(
     f: Tensor, intensity: Tensor, weights: Tensor, factor: Tensor, fc: Tensor, p: Tensor, p1000: float, ratio: float
 ) -> Tensor:
     """Power sums (R, N) of the channels over components of frequencies (C,), all pairs at once."""
+    heard = _heard(f)
+    valid = heard & (intensity < math.inf)
+    unknown = (~valid & ~(f <= 0)).any(1, keepdim=True)
+    f, intensity = torch.where(heard, f, HIGHEST), torch.where(valid, intensity, 0.0)
     steepness = 1 - factor / p1000 * (level_per_erb(intensity @ weights) - REFERENCE_LEVEL)
-    return excitation_definition(f.expand(intensity.shape), intensity, steepness, fc, p, ratio)
+    power = excitation_definition(f.expand(intensity.shape), intensity, steepness, fc, p, ratio)
+    return power.masked_fill(unknown, math.nan)
+
+
+def _heard(f: Tensor) -> Tensor:
+    """Whether frequencies are those of components."""
+    return (f > 0) & (f <= HIGHEST)
 
 
 def _steep(steepness: Tensor, p: Tensor, most: float) -> bool:
@@ -240,7 +251,19 @@ class _Weights(NamedTuple):
         return sum(matrix.nbytes for matrix in self.matrices)
 
 
+class _Shared(NamedTuple):
+    """Matrices of channels and components whose frequencies all rows share."""
+
+    gaussians: Gaussians
+    upper: Tensor  # weights (N, C) of components that are not below the channels
+
+    @property
+    def nbytes(self) -> int:
+        return self.gaussians.nbytes + self.upper.nbytes
+
+
 _KEPT: Store[_Weights] = Store(KEPT_BYTES)
+_SHARED: Store[_Shared] = Store(KEPT_BYTES)
 
 
 def _weights(f: Tensor, ratio: float) -> Tensor:
@@ -474,17 +497,6 @@ def _above(f: Tensor, fc: Tensor, p: Tensor, ratio: float, most: float) -> tuple
     return slope, v, e
 
 
-class _Shared(NamedTuple):
-    """Matrices of channels and components whose frequencies all rows share."""
-
-    gaussians: Gaussians
-    upper: Tensor  # weights (N, C) of components that are not below the channels
-
-    @property
-    def nbytes(self) -> int:
-        return self.gaussians.nbytes + self.upper.nbytes
-
-
 def _matrices(f: Tensor, fc: Tensor, p: Tensor, ratio: float, rows: int) -> _Shared | None:
     """Those of rising frequencies (C,), if that many rows are worth them. Only a CPU is asked for its data."""
     if f.device.type != "cpu" or rows < FEWEST or not f.numel():
@@ -494,13 +506,8 @@ def _matrices(f: Tensor, fc: Tensor, p: Tensor, ratio: float, rows: int) -> _Sha
         _, v, e = _above(f, fc, p, ratio, last_exponent(f.dtype, small=False))
         return _Shared(Gaussians(f, fc, p, ratio), e.addcmul_(v, e, value=-1))
 
-    found = _KEPT.get(("gaussians", ratio, *bits(f, fc, p)), compute)
+    found = _SHARED.get((ratio, *bits(f, fc, p)), compute)
     return found if found.gaussians.fits else None
-
-
-def _some(fit: Tensor, intensity: Tensor, steepness: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of intensities and steepnesses (C, R) that are fit."""
-    return (intensity, steepness) if bool(fit.all()) else (intensity[:, fit], steepness[:, fit])
 
 
 def _excitation_of_shared(
@@ -512,26 +519,26 @@ def _excitation_of_shared(
     if matrices is None:
         return _sums_of_pairs(f, intensity, steepness, fc, p, ratio)
     power = intensity.new_empty(intensity.shape[0], fc.shape[0])
-    for r in range(0, intensity.shape[0], ROWS):
-        own, steep = (t[r : r + ROWS].t().contiguous() for t in (intensity, steepness))
-        power[r : r + ROWS] = _sums_of_block(matrices, f, own, steep, fc, p, ratio)
+    for rows in _blocks(intensity.shape[0]):
+        own, steep = (t[rows].t().clone(memory_format=torch.contiguous_format) for t in (intensity, steepness))
+        power[rows] = _sums_of_block(matrices, f, own, steep, fc, p, ratio)
     return power
 
 
 def _sums_of_block(
     matrices: _Shared, f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float
 ) -> Tensor:
-    """Power sums (R, N) for intensities and steepnesses (C, R), these of components that are silent of no account."""
-    gaussians, at = matrices.gaussians, steepness.masked_fill(intensity == 0, 1)
-    fit = gaussians.fitting(intensity, at)
-    own, at = _some(fit, intensity, at)
-    found = gaussians.sums(own, at).addmm_(matrices.upper, own).t()
-    if found.shape[0] == fit.shape[0]:
-        return found
-    power = found.new_empty(fit.shape[0], found.shape[1])
-    power[fit] = found
-    rest = [t[:, ~fit].t() for t in (intensity, steepness)]
-    power[~fit] = _sums_of_pairs(f, *rest, fc, p, ratio)
+    """Power sums (R, N) for intensities and steepnesses (C, R). Changes the steepnesses."""
+    gaussians = matrices.gaussians
+    steepness.masked_fill_(intensity == 0, 1)  # of no account
+    fit = gaussians.fitting(intensity, steepness)
+    if bool(fit.all()):
+        return gaussians.sums(intensity, steepness).addmm_(matrices.upper, intensity).t()
+    power = intensity.new_empty(fit.shape[0], fc.shape[0])
+    power[~fit] = _sums_of_pairs(f, intensity[:, ~fit].t(), steepness[:, ~fit].t(), fc, p, ratio)
+    if bool(fit.any()):
+        own = intensity[:, fit]
+        power[fit] = gaussians.sums(own, steepness[:, fit]).addmm_(matrices.upper, own).t()
     return power
 
 
@@ -546,22 +553,72 @@ def _sums_of_pairs(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, 
     return power
 
 
+class _Components:
+    """Components of frequencies ``f`` (C,) that all rows share, with the matrix of their power per ERB.
+
+    On a CPU they are in rising order; padding stands above all others.
+    """
+
+    def __init__(self, f: Tensor, weights: Tensor) -> None:
+        heard = _heard(f)
+        self.order, self.weights = None, weights
+        self.broken = (~heard & ~(f <= 0)).any()
+        self.f = torch.where(heard, f, HIGHEST)
+        if f.device.type == "cpu":
+            self.order, (self.f,) = _shared_in_order(self.f)
+        if self.order is not None:
+            heard, self.weights = heard[self.order], weights[self.order][:, self.order]
+        self.padding = ~heard[:, None]
+        self.full = f.device.type == "cpu" and bool(heard.all())
+
+    def block(self, intensity: Tensor) -> tuple[Tensor, Tensor]:
+        """Intensities (C, R) of some rows (R, C), and rows (R,) whose results are not known, 0 here."""
+        rows = intensity if self.order is None else intensity[:, self.order]
+        own = rows.t().clone(memory_format=torch.contiguous_format)
+        if not self.full:
+            own.masked_fill_(self.padding, 0)
+        unknown = ~(own.amax(0) < math.inf) | self.broken
+        if own.device.type != "cpu" or bool(unknown.any()):
+            own.masked_fill_(unknown, 0)
+        return own, unknown
+
+    def power(self, intensity: Tensor) -> Tensor:
+        """Power per ERB (C, R)."""
+        return self.weights.t() @ intensity
+
+    def put_back(self, values: Tensor, dim: int) -> Tensor:
+        """Values of components where they come from."""
+        return values if self.order is None else torch.empty_like(values).index_copy_(dim, self.order, values)
+
+
+def _blocks(rows: int) -> Iterator[slice]:
+    return (slice(r, min(r + ROWS, rows)) for r in range(0, rows, ROWS))
+
+
 def shared_excitation(
     f: Tensor, intensity: Tensor, weights: Tensor, factor: Tensor, fc: Tensor, p: Tensor, p1000: float, ratio: float
 ) -> Tensor:
     """Power sums (R, N) of the channels over components of frequencies (C,)."""
-    _, (f, intensity, weights) = _weighed_in_order(f, intensity, weights)
+    power = intensity.new_zeros(intensity.shape[0], fc.shape[0])
+    if not intensity.numel():
+        return power
+    components = _Components(f, weights)
+    f = components.f
     matrices = _matrices(f, fc, p, ratio, intensity.shape[0])
-    power = intensity.new_empty(intensity.shape[0], fc.shape[0])
-    for r in range(0, intensity.shape[0], ROWS):
-        own = intensity[r : r + ROWS]
-        level = level_per_erb(weights.t() @ own.t())
-        steepness = level.sub_(REFERENCE_LEVEL).mul_(-factor / p1000).add_(1)
+    for rows in _blocks(intensity.shape[0]):
+        own, unknown = components.block(intensity[rows])
+        steepness = _steepness(level_per_erb(components.power(own)), factor, p1000)
         if matrices is None:
-            power[r : r + ROWS] = excitation(f.expand(own.shape), own, steepness.t(), fc, p, ratio)
+            found = excitation(f.expand(own.shape[::-1]), own.t(), steepness.t(), fc, p, ratio)
         else:
-            power[r : r + ROWS] = _sums_of_block(matrices, f, own.t().contiguous(), steepness, fc, p, ratio)
+            found = _sums_of_block(matrices, f, own, steepness, fc, p, ratio)
+        power[rows] = found.masked_fill_(unknown[:, None], math.nan)
     return power
+
+
+def _steepness(level: Tensor, factor: Tensor, p1000: float) -> Tensor:
+    """Of a level per ERB, which becomes it."""
+    return level.sub_(REFERENCE_LEVEL).mul_(-factor / p1000).add_(1)
 
 
 def shared_excitation_backward(
@@ -577,36 +634,36 @@ def shared_excitation_backward(
     need_f: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of frequencies, intensities, weights and the factor; of the first and third if needed."""
-    order, (f, intensity, weights) = _weighed_in_order(f, intensity, weights)
-    matrices = None if need_f else _matrices(f, fc, p, ratio, intensity.shape[0])
     grad_f, grad_w = (torch.zeros_like(t) if need_f else t.new_zeros(0) for t in (f, weights))
-    grad_i, grad_factor = intensity.new_empty(intensity.shape), torch.zeros_like(factor)
-    for r in range(0, intensity.shape[0], ROWS):
-        rows = slice(r, r + ROWS)
-        own, g = intensity[rows].t().contiguous(), grad[rows]
-        power = weights.t() @ own
-        level = level_per_erb(power).sub_(REFERENCE_LEVEL)
-        steepness = level.mul(-factor / p1000).add_(1)
+    grad_i, grad_factor = intensity.new_zeros(intensity.shape), torch.zeros_like(factor)
+    if not intensity.numel():
+        return grad_f, grad_i, grad_w, grad_factor
+    components = _Components(f, weights)
+    f = components.f
+    matrices = None if need_f else _matrices(f, fc, p, ratio, intensity.shape[0])
+    for rows in _blocks(intensity.shape[0]):
+        own, unknown = components.block(intensity[rows])
+        g = grad[rows].masked_fill(unknown[:, None], 0)
+        power = components.power(own)
+        level = level_per_erb(power)
+        steepness = _steepness(level.clone(), factor, p1000)
         if matrices is None:
-            given = f.expand(own.shape[::-1]), own.t(), steepness.t(), fc, p, ratio
-            of_f, *found = excitation_backward(g, *given)
-            of_i, of_s = (t.t() for t in found)
+            of_f, of_i, of_s = excitation_backward(g, f.expand(own.shape[::-1]), own.t(), steepness.t(), fc, p, ratio)
+            of_i, of_s = of_i.t(), of_s.t()
             if need_f:
                 grad_f += of_f.sum(0)
         else:
             of_i, of_s = _gradients_of_block(matrices, g, f, own, steepness, fc, p, ratio)
-        grad_factor -= (of_s * level).sum() / p1000
-        # Silence has a steepness that does not change.
-        of_power = of_s * (-10 / math.log(10) * factor / p1000) / power
-        of_power.masked_fill_(power < torch.finfo(torch.float32).tiny, 0)
-        grad_i[rows] = (of_i + weights @ of_power).t()
+        grad_factor -= level.sub_(REFERENCE_LEVEL).mul_(of_s).sum() / p1000
+        of_power = of_s.mul(-10 / math.log(10) * factor / p1000).div_(power)
+        of_power.masked_fill_(power < torch.finfo(torch.float32).tiny, 0)  # the level of silence does not change
         if need_f:
             grad_w.addmm_(own, of_power.t())
-    if order is not None:
-        grad_i = _shared_back(order, grad_i)
-        if need_f:
-            grad_f = torch.empty_like(grad_f).index_copy_(0, order, grad_f)
-            grad_w = _shared_back(order, torch.empty_like(grad_w).index_copy_(0, order, grad_w))
+        of_i = torch.addmm(of_i, components.weights, of_power).masked_fill_(components.padding, 0)
+        grad_i[rows] = components.put_back(of_i, 0).t()
+    if need_f:
+        grad_f = components.put_back(grad_f.masked_fill_(components.padding[:, 0], 0), 0)
+        grad_w = components.put_back(components.put_back(grad_w, 0), 1)
     return grad_f, grad_i, grad_w, grad_factor
 
 
@@ -620,27 +677,25 @@ def _gradients_of_block(
     p: Tensor,
     ratio: float,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients (C, R) of intensities and steepnesses (C, R), given those of power sums (R, N)."""
+    """Gradients (C, R) of intensities and steepnesses (C, R), given those of power sums (R, N).
+
+    Changes the steepnesses.
+    """
     fit = matrices.gaussians.fitting(intensity, steepness)
-    all_fit = bool(fit.all())
-    g = (grad if all_fit else grad[fit]).t().contiguous()
-    of_i, of_s = matrices.gaussians.gradients(g, *_some(fit, intensity, steepness))
-    of_i.addmm_(matrices.upper.t(), g)
-    if all_fit:
-        return of_i, of_s
+
+    def of_fitting(grad: Tensor, intensity: Tensor, steepness: Tensor) -> tuple[Tensor, Tensor]:
+        g = grad.t().contiguous()
+        of_i, of_s = matrices.gaussians.gradients(g, intensity, steepness)
+        return of_i.addmm_(matrices.upper.t(), g), of_s
+
+    if bool(fit.all()):
+        return of_fitting(grad, intensity, steepness)
     grad_i, grad_s = torch.empty_like(intensity), torch.empty_like(intensity)
-    grad_i[:, fit], grad_s[:, fit] = of_i, of_s
     _, of_i, of_s = _backward_of_shared(grad[~fit], f, steepness[:, ~fit].t(), fc, p, ratio)
     grad_i[:, ~fit], grad_s[:, ~fit] = of_i.t(), of_s.t() * intensity[:, ~fit]
+    if bool(fit.any()):
+        grad_i[:, fit], grad_s[:, fit] = of_fitting(grad[fit], intensity[:, fit], steepness[:, fit])
     return grad_i, grad_s
-
-
-def _weighed_in_order(f: Tensor, intensity: Tensor, weights: Tensor) -> tuple[Tensor | None, list[Tensor]]:
-    """:func:`_shared_in_order` of intensities (R, C) and their weights (C, C), for a CPU."""
-    if f.device.type != "cpu":
-        return None, [f, intensity, weights]
-    order, (f, intensity, weights) = _shared_in_order(f, intensity, weights)
-    return order, [f, intensity, weights if order is None else weights[order]]
 
 
 def _backward_of_shared(

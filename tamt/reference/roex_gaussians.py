@@ -24,6 +24,7 @@ take a CPU a hundred times longer; excitation that small is 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -125,72 +126,77 @@ class Gaussians:
 
     def fitting(self, intensity: Tensor, steepness: Tensor) -> Tensor:
         """Whether the steepnesses of a row are ones that there are nodes for (R,)."""
-        inside = (steepness.amin(0) >= LEAST) & (steepness.amax(0) <= MOST)
-        return inside & (intensity.amin(0) >= 0) & (intensity.amax(0) < math.inf)
-
-    def _taken(self, part: _Part, group: _Group, t: tuple[Tensor, Tensor]) -> slice:
-        """The nodes of a group that count for the least and largest t."""
-        last = group.first + group.steps.shape[0]
-        low, high = math.floor(float(t[0]) - part.reach), math.ceil(float(t[1]) + self.width.reach) + 1
-        return slice(max(low, group.first) - group.first, max(0, min(high, last) - group.first))
-
-    def _exponentials(
-        self, buffer: Tensor, group: _Group, nodes: slice, d: Tensor, log: Tensor | None, tiny: float
-    ) -> Tensor:
-        """``exp(log) g_k(t)`` (K, c, R) of some nodes but for what is in the matrix; ``d = t - middle``."""
-        steps = group.steps[nodes, None, None]
-        spread = -1 / (2 * self.width.sigma**2)
-        start = torch.mul(d, d).mul_(spread) if log is None else torch.addcmul(log, d, d, value=spread)
-        v = buffer[: steps.shape[0] * d.numel()].view(steps.shape[0], *d.shape)
-        return torch.addcmul(start, steps, d, out=v).clamp_min_(math.log(tiny)).exp_()
-
-    def _buffer(self, like: Tensor) -> Tensor:
-        most = max((g.steps.shape[0] for part in self.parts for g in part.groups), default=0)
-        return like.new_empty(most * COMPONENTS * like.shape[1])
+        return (steepness.amin(0) >= LEAST) & (steepness.amax(0) <= MOST) & (intensity.amin(0) >= 0)
 
     def sums(self, intensity: Tensor, steepness: Tensor) -> Tensor:
-        """Power sums (N, R) of the channels over the components below them."""
+        """Power sums (N, R) of the channels over the components below them. Changes ``steepness``."""
         tiny = self.width.tiny
         sums = intensity.new_zeros(self.count, intensity.shape[1])
-        t, buffer = steepness / self.spacing, self._buffer(intensity)
+        t, log = steepness.mul_(1 / self.spacing), intensity.clamp_min(tiny**1.5).log_()
+        work, heard = _Work(self, t), intensity.amax(1).tolist()
         for part in self.parts:
-            own = intensity[part.columns]
-            if not bool(own.any()):
+            if not any(heard[part.columns]):
                 continue
-            log, at = own.clamp_min(tiny**1.5).log_(), t[part.columns]
-            ends = torch.aminmax(at)
-            for group in part.groups:
-                nodes = self._taken(part, group, ends)
-                if nodes.start >= nodes.stop:
-                    continue
-                g = self._exponentials(buffer, group, nodes, at - group.middle, log, tiny)
-                matrix = group.matrix[:, nodes.start * own.shape[0] : nodes.stop * own.shape[0]]
-                sums[part.channels].addmm_(matrix, g.flatten(0, 1))
+            for group, nodes in work.groups(part):
+                g = work.exponentials(group, nodes, t[part.columns], log[part.columns], tiny)
+                sums[part.channels].addmm_(group.matrix[:, nodes], g.flatten(0, 1))
         # What exponents that stopped leave where there is nothing.
         return torch.threshold_(sums, 1e4 * tiny, 0)
 
     def gradients(self, grad: Tensor, intensity: Tensor, steepness: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients (C, R) of intensities and steepnesses, given those of the sums (N, R)."""
+        """Gradients (C, R) of intensities and steepnesses, given those of the sums (N, R). Changes ``steepness``."""
         sigma, _, tiny = self.width
         grad_i, grad_s = torch.zeros_like(intensity), torch.zeros_like(intensity)
-        t, buffers = steepness / self.spacing, [self._buffer(intensity) for _ in range(2)]
+        if not self.parts:
+            return grad_i, grad_s
         # In proportion to each row's largest, so that products are normal numbers too.
-        largest = grad.abs().amax(0).clamp_min(torch.finfo(grad.dtype).tiny) if self.count else grad.new_ones(())
-        grad = grad / largest
+        largest = grad.abs().amax(0).clamp_min_(torch.finfo(grad.dtype).tiny)
+        grad, t = grad / largest, steepness.mul_(1 / self.spacing)
+        work = _Work(self, t)
         for part in self.parts:
             at, g = t[part.columns], grad[part.channels]
-            ends = torch.aminmax(at)
-            for group in part.groups:
-                nodes = self._taken(part, group, ends)
-                if nodes.start >= nodes.stop:
-                    continue
-                d = at - group.middle
-                e = self._exponentials(buffers[0], group, nodes, d, None, tiny ** (2 / 3))
-                matrix = group.matrix[:, nodes.start * at.shape[0] : nodes.stop * at.shape[0]]
-                received = buffers[1][: e.numel()].view(-1, at.shape[1])
-                e.mul_(torch.mm(matrix.t(), g, out=received).view_as(e))
-                steps = group.steps[nodes]
-                total, moment = (torch.stack((torch.ones_like(steps), steps)) @ e.flatten(1)).view(2, *d.shape)
+            for group, nodes in work.groups(part):
+                e = work.exponentials(group, nodes, at, None, tiny ** (2 / 3))
+                received = work.spare[: e.numel()].view(-1, at.shape[1])
+                e.mul_(torch.mm(group.matrix[:, nodes].t(), g, out=received).view_as(e))
+                steps = group.steps[nodes.start // at.shape[0] : nodes.stop // at.shape[0]]
+                total, moment = (torch.stack((torch.ones_like(steps), steps)) @ e.flatten(1)).view(2, *at.shape)
                 grad_i[part.columns] += total
-                grad_s[part.columns] += moment.addcmul_(d, total, value=-1 / sigma**2)
+                grad_s[part.columns] += moment.addcmul_(work.d[: at.shape[0]], total, value=-1 / sigma**2)
         return grad_i.mul_(largest), grad_s.mul_(intensity).mul_(largest / self.spacing)
+
+
+class _Work:
+    """Temporaries of a walk over the parts for some rows, and the nodes that count for their t (C, R)."""
+
+    def __init__(self, gaussians: Gaussians, t: Tensor) -> None:
+        rows = t.shape[1]
+        most = max((g.steps.shape[0] for part in gaussians.parts for g in part.groups), default=0)
+        self.width = gaussians.width
+        self.low, self.high = t.amin(1).tolist(), t.amax(1).tolist()
+        self.d, self.start = t.new_empty(COMPONENTS, rows), t.new_empty(COMPONENTS, rows)
+        self.terms, self.spare = (t.new_empty(most * COMPONENTS * rows) for _ in range(2))
+
+    def groups(self, part: _Part) -> Iterator[tuple[_Group, slice]]:
+        """Groups of nodes with some that count, and the columns of their matrix that belong to these."""
+        count = part.columns.stop - part.columns.start
+        first = math.floor(min(self.low[part.columns]) - part.reach)
+        last = math.ceil(max(self.high[part.columns]) + self.width.reach)
+        for group in part.groups:
+            start = max(0, first - group.first)
+            stop = min(last + 1 - group.first, group.steps.shape[0])
+            if start < stop:
+                yield group, slice(start * count, stop * count)
+
+    def exponentials(self, group: _Group, nodes: slice, t: Tensor, log: Tensor | None, tiny: float) -> Tensor:
+        """``exp(log) g_k(t)`` (K, c, R) of some nodes, but for what is in their matrix."""
+        count = t.shape[0]
+        steps = group.steps[nodes.start // count : nodes.stop // count, None, None]
+        d, start = torch.sub(t, group.middle, out=self.d[:count]), self.start[:count]
+        spread = -1 / (2 * self.width.sigma**2)
+        if log is None:
+            torch.mul(d, d, out=start).mul_(spread)
+        else:
+            torch.addcmul(log, d, d, value=spread, out=start)
+        v = self.terms[: steps.shape[0] * d.numel()].view(steps.shape[0], *d.shape)
+        return torch.addcmul(start, steps, d, out=v).clamp_min_(math.log(tiny)).exp_()

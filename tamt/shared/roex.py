@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tamt.scales import ERB_AT_0, ERB_GROWTH
 
+HIGHEST = 1e5  # Hz
 LEAST_SLOPE = 0.1  # of a filter's low-frequency side
 REFERENCE_LEVEL = 51.0  # dB per ERB, where both sides of a filter are equally steep
 ERB_PER_HZ = ERB_AT_0 * ERB_GROWTH

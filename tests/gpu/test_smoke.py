@@ -183,6 +183,17 @@ def of_excitation(shape: Shape) -> Case:
     return Case(function, [f, intensity, steepness, fc, fc / 30], 3, 1e-3)
 
 
+def of_shared(shape: Shape) -> Case:
+    f, intensity = spectrum(shape)
+    weights, fc = roex.roex_weights(f[0]), torch.logspace(1.8, 4, 20 * shape.channels + 1, dtype=torch.float64)
+    factor = torch.tensor(0.35, dtype=torch.float64)
+
+    def function(*tensors: Tensor) -> Tensor:
+        return roex.roex_shared_rows(*tensors, 30.2, math.inf)
+
+    return Case(function, [f[0], intensity, weights, factor, fc, fc / 30], 4, 1e-3)
+
+
 def of_spreading(shape: Shape) -> Case:
     slopes = torch.tensor([27.0, 24.0, 0.4, 0.1, 51.0], dtype=torch.float64)
     levels = 50 + 10 * random(7 * shape.rows, 30 * shape.channels + 1)
@@ -279,6 +290,7 @@ CASES: dict[str, Callable[[Shape], Case]] = {
     "fullest": of_fullest,
     "roex_level": of_level,
     "roex_excitation": of_excitation,
+    "roex_shared": of_shared,
     "spreading": of_spreading,
     "attack_release": lambda shape: of_attack_release(False, shape),
     "attack_release of single channels": lambda shape: of_attack_release(True, shape),
