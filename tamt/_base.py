@@ -237,8 +237,13 @@ def _settle(module: Base, _: object) -> None:
     like = next(iter(own or state), None)
     if like is None:
         return  # a part of a module that has one
+    move_constants(module, like)
+    module._loaded()
+
+
+def move_constants(module: nn.Module, like: Tensor) -> None:
+    """Put constants of a module, and of parts of it that have no state, where ``like`` is, in its type."""
     for part in module.modules():
         if isinstance(part, Base) and (part is module or not part.state_dict()):
             for name in part._constants:
                 part._buffers[name] = part._restored(name, like.device, like.real.dtype)
-    module._loaded()

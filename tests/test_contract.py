@@ -502,7 +502,12 @@ def compilations() -> Iterator[Any]:
     for name, case, learnable in combinations():
         for backend in ("aot_eager", "inductor"):
             whole = learnable == case.forms[:2][-1]
-            quick = whole and not case.options and case.module.quick_to_compile == (backend == "inductor")
+            quick = (
+                whole
+                and not case.options
+                and not case.module.part_of
+                and case.module.quick_to_compile == (backend == "inductor")
+            )
             yield pytest.param(
                 case, learnable, backend, marks=() if quick else pytest.mark.slow, id=f"{name}-{backend}"
             )

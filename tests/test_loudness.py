@@ -320,6 +320,16 @@ def test_wrong_options(make: Any, options: dict[str, Any], message: str) -> None
         make(**options)
 
 
+def test_high_levels() -> None:
+    """1 kHz at 120 dB SPL by both laws; below 100 dB they are one."""
+    for high, sone in (("1997", 560.4), ("2007", 305.69)):
+        model = tamt.Glasberg2002Loudness(high=high, hop=32, dtype=torch.float64)
+        assert model(tone(120)).instantaneous[4].item() == pytest.approx(sone, rel=2e-3)
+        assert model(tone(40)).instantaneous[4].item() == pytest.approx(1, rel=1e-6)
+    with pytest.raises(ValueError, match="high must be one of '1997', '2007', got '2002'"):
+        tamt.Glasberg2002SpecificLoudness(high="2002")
+
+
 def test_wrong_options_of_one_model() -> None:
     with pytest.raises(ValueError, match="version must be one of '2018', '2016', got '2020'"):
         tamt.Moore2016Loudness(version="2020")

@@ -189,6 +189,18 @@ def roex(device: Device, bandwidth: float) -> dict[str, Any]:
     return {"value": device.seconds(without_gradient(module, freqs, levels))}
 
 
+def loudness(device: Device, bandwidth: float) -> dict[str, Any]:
+    batch, ears, length = device.size((16, 2, 320000), (1, 1, 20))
+    model, exact = tamt.Moore2016Loudness(device=device.name), tamt.Moore2016Loudness(dtype=torch.float64)
+    x = 0.02 * torch.randn(batch, ears, length, generator=torch.Generator().manual_seed(0))
+    part = x[:1, :, :3200]
+    expected = without_gradient(exact, part.double())().long_term
+    found = device.result(lambda: without_gradient(model, part.to(device.name))().long_term).double().cpu()
+    require(((found - expected).abs().max() / expected.max()).item(), 2e-4, "Moore2016Loudness")
+    seconds = device.seconds(without_gradient(model, x.to(device.name)))
+    return {"value": seconds, "times_real_time": batch * length / 32000 / seconds}
+
+
 def spreading(device: Device, bandwidth: float) -> dict[str, Any]:
     levels = spreading_bench.excitation((device.size(1000000, 2),), "float32", device.name)
     module = tamt.ExcitationPattern(device=device.name)
@@ -250,6 +262,7 @@ FIGURES = {
     "FastDRNL over the same composition of torch": Figure("times faster", 2, fast_drnl, least=True),
     "Moore2016Spectrum, 16 stereo x 10 s": Figure("times real time", 5000, moore2016_spectrum, least=True, scaled=True),
     "Moore2016ExcitationPattern, 16000 frames of 950": Figure("s", 12e-3, roex, scaled=True),
+    "Moore2016Loudness, 16 stereo x 10 s": Figure("s", 40e-3, loudness, scaled=True),
     "ExcitationPattern, 1000000 frames": Figure("s", 8e-3, spreading, scaled=True),
     "gammatone 1 x 1 s x 30, launch to launch": Figure("s", 200e-6, eager),
     "gammatone 1 x 1 s x 30, launch to launch, CUDA graph": Figure("s", 60e-6, graph),

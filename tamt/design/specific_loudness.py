@@ -89,6 +89,9 @@ GLASBERG2002 = Law(
     exponent=0.5,
 )
 
+# From 100 dB up: the square root of 1997, or the power that ANSI S3.4-2007 and ISO 532-2 have since.
+GLASBERG2002_HIGH = {"1997": GLASBERG2002, "2007": GLASBERG2002._replace(divisor=1.0707, exponent=0.2)}
+
 
 def constants(law: Law, fc: Tensor) -> Constants:
     """Constants for channels at ``fc`` (N,) in Hz, on the CPU."""

@@ -63,6 +63,9 @@ class Glasberg2002Loudness(LoudnessMeter):
     hop : int, optional
         Milliseconds from one frame to the next, up to 64 and by default 1; ``'documents'`` has 32 alone. The recursions
         take :math:`1 - (1 - a)^\mathrm{hop}` for their coefficients.
+    high : {'1997', '2007'}
+        Loudness above 100 dB, see :class:`Glasberg2002SpecificLoudness`: a tone of 1 kHz at 120 dB SPL has 560 sone
+        by that of 1997, and 306 by that of ISO 532-2.
     learnable : bool or 'relative'
         Whether the stages from specific loudness on are learnable, and the excitation of ``'published'``, see there.
     dtype : torch.float32 or torch.float64, optional
@@ -118,6 +121,7 @@ class Glasberg2002Loudness(LoudnessMeter):
         fs: float = 32000,
         field: str = "free",
         hop: int | None = None,
+        high: str = "1997",
         learnable: Form = False,
         dtype: torch.dtype | None = None,
         *,
@@ -135,7 +139,7 @@ class Glasberg2002Loudness(LoudnessMeter):
             self.front = ComponentsFrontEnd(self.hop, False, **common)
         else:
             self.front = BandsFrontEnd(self.dtype, device)
-        self.specific = Glasberg2002SpecificLoudness(self.front.fc, **common)
+        self.specific = Glasberg2002SpecificLoudness(self.front.fc, high, **common)
         self.short_term = AttackRelease(attack, release, **common)
         self.long_term = AttackRelease(slow_attack, slow_release, **common)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tamt._arguments import as_signal, check_count, check_sampling_rate, check_state
+from tamt._base import move_constants
 from tamt._learnable import Form, Learnable, check_learnable
 from tamt._memo import readable, transformed
 from tamt.ear import OuterMiddleEar
@@ -68,6 +69,7 @@ class LoudnessMeter(nn.Module):
         self.hop = int(hop)
         self.learnable = learnable
         self.ear = OuterMiddleEar(FS, field, dtype, device=device)
+        self.register_load_state_dict_post_hook(_settle)
 
     @property
     def field(self) -> str:
@@ -233,3 +235,8 @@ class LoudnessMeter(nn.Module):
                     result = found.new_empty(rows, ears, frames, *found.shape[3:])
                 result[some, :, part] = found
         return function(*whole) if result is None else result
+
+
+def _settle(meter: LoudnessMeter, _: object) -> None:
+    """The ear, which has no state, where a state was assigned to the stages."""
+    move_constants(meter, meter.specific._like)

@@ -10,7 +10,7 @@ from torch import Tensor
 from tamt._arguments import check_floating, vector
 from tamt._base import DESIGN
 from tamt._learnable import Form, Learnable
-from tamt.design.specific_loudness import GLASBERG2002, MOORE2016, Law, constants
+from tamt.design.specific_loudness import GLASBERG2002_HIGH, MOORE2016, Law, constants
 from tamt.scales import erbrate2f
 
 CHANNELS = 150
@@ -27,9 +27,9 @@ def channels() -> Tensor:
 class SpecificLoudness(Learnable):
     """What the models of specific loudness share."""
 
-    LAW: Law
-
     COMPUTES_IN = torch.float32
+
+    law: Law
 
     C: Tensor
     A: Tensor
@@ -52,7 +52,7 @@ class SpecificLoudness(Learnable):
             found = f"got {wrong[0].item():g}" if wrong.numel() else "got none"
             raise ValueError(f"fc must hold frequencies of at least {LOWEST:g} Hz, {found}")
         self.register_constant("fc", fc)
-        self.register_state(constants(self.LAW, fc)._asdict(), levels=("threshold",))
+        self.register_state(constants(self.law, fc)._asdict(), levels=("threshold",))
 
     def forward(self, excitation: Tensor) -> Tensor:
         """Specific loudness of excitation.
@@ -73,14 +73,14 @@ class SpecificLoudness(Learnable):
             raise ValueError(f"excitation must have shape (..., {self.fc.shape[0]}), got {tuple(excitation.shape)}")
         e, alpha = excitation.to(self._held_type), self.alpha
         at_threshold = 10 ** (self.threshold / 10)
-        gain = 10 ** (self.LAW.thresholds[-1] / 10) / at_threshold
+        gain = 10 ** (self.law.thresholds[-1] / 10) / at_threshold
         # A difference of powers would lose the digits of what is far below threshold.
         core = self.A**alpha * torch.expm1(alpha * torch.log1p(gain * e / self.A))
         # The least number keeps second derivatives finite where there is no excitation; the core is 0 there.
         part = (2 * e / (e + at_threshold)).clamp_min(torch.finfo(e.dtype).tiny)
         below = torch.where(e > at_threshold, 1.0, part**1.5)
-        most = (e.clamp_min(self.LAW.most) / self.LAW.divisor) ** self.LAW.exponent
-        return self.C * torch.where(e >= self.LAW.most, most, below * core)
+        most = (e.clamp_min(self.law.most) / self.law.divisor) ** self.law.exponent
+        return self.C * torch.where(e >= self.law.most, most, below * core)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
@@ -147,7 +147,7 @@ class Moore2016SpecificLoudness(SpecificLoudness):
     tensor(0.3121)
     """
 
-    LAW = MOORE2016
+    law = MOORE2016
 
 
 class Glasberg2002SpecificLoudness(SpecificLoudness):
@@ -156,10 +156,13 @@ class Glasberg2002SpecificLoudness(SpecificLoudness):
     As that of :class:`Moore2016SpecificLoudness`, but with a square root at high levels, thresholds from 1 kHz up of
     3.73 dB, and smooth curves through the tables:
 
-    .. math:: N = C\, (E / 1.04 \cdot 10^6)^{0.5} \qquad E \ge 10^{10}
+    .. math:: N = C\, (E / 1.04 \cdot 10^6)^{0.5} \qquad E > 10^{10}
 
     Parameters
     ----------
+    high : {'1997', '2007'}
+        What holds above :math:`10^{10}`, 100 dB: the square root, or :math:`C\, (E / 1.0707)^{0.2}` as ISO 532-2 has
+        it.
     fc, learnable, dtype, device
         As for :class:`Moore2016SpecificLoudness`.
 
@@ -187,4 +190,20 @@ class Glasberg2002SpecificLoudness(SpecificLoudness):
     torch.Size([3, 150])
     """
 
-    LAW = GLASBERG2002
+    def __init__(
+        self,
+        fc: Any = None,
+        high: str = "1997",
+        learnable: Form = False,
+        dtype: torch.dtype | None = None,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if high not in GLASBERG2002_HIGH:
+            raise ValueError(f"high must be one of {', '.join(map(repr, GLASBERG2002_HIGH))}, got {high!r}")
+        self.high, self.law = high, GLASBERG2002_HIGH[high]
+        super().__init__(fc, learnable, dtype, device=device)
+
+    def extra_repr(self) -> str:
+        """Arguments, for ``print``."""
+        return f"high={self.high!r}, {super().extra_repr()}"

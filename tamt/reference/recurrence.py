@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tamt.shared.nonfinite import on_cpu
+from tamt.shared.nonfinite import finite, on_cpu
 
 LANES = 1 << 14  # that a step moves: so many lie in the cache, and few calls are needed
 LEAST_BLOCKS = 8  # fewer gain nothing, as starts have to be found and slopes counted
@@ -283,11 +283,13 @@ def attack_release_backward(
     of_x = gain.mul_(of_y)
     of_attack = of_release = x.new_empty(0)
     if need_attack:
-        # What is not finite has no part in a loss of what came before it.
         step = torch.empty_like(of_y)
         torch.sub(x[:, 0], state, out=step[:, 0])
         torch.sub(x[:, 1:], y[:, :-1], out=step[:, 1:])
-        step.nan_to_num_(0.0, 0.0, 0.0).mul_(of_y)
+        # What is not finite, and so is the last then, has no part in a loss of what came before it.
+        if not (on_cpu(x) and finite(y[:, -1], state)):
+            step.nan_to_num_(0.0, 0.0, 0.0)
+        step.mul_(of_y)
         of_attack = torch.where(rising, step, 0).sum()
         of_release = step.masked_fill_(rising, 0).sum()
     found = of_x, of_attack, of_release, of_state
