@@ -83,7 +83,7 @@ def moore2016(device: str, dtype: str, sound: Tensor) -> Work:
         return partial(by_port, library("tvl2018"), wide, taps)
 
     return Work(
-        f"stereo {sound.shape[-1] / FS:g} s at 32 kHz, a frame per ms",
+        f"stereo {sound.shape[-1] / FS:g} s at 32 kHz",
         exact(sound).peak.item(),
         difference,
         LIMIT,
