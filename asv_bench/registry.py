@@ -692,6 +692,7 @@ _MODULES = (
         ),
         frames=True,
         compiled_with="Moore2016Loudness",
+        rows=(Row("2 x 1000", "loudness.Stage", "loudness.Stage", ("specific loudness",)),),
     ),
     Module(
         "Glasberg2002SpecificLoudness",
@@ -724,6 +725,7 @@ _MODULES = (
             },
         ),
         compiled_with="Moore2016Loudness",
+        rows=(Row("2 x 1000", "loudness.Stage", "loudness.Stage", ("inhibition",)),),
     ),
     Module(
         "Moore2016Loudness",
@@ -740,6 +742,35 @@ _MODULES = (
         ),
         small={"hop": 32},
         complex=True,
+        limits=(
+            Limit(
+                "Moore2016Loudness, stereo 1 s, frames of 1 ms, float32: time over real time",
+                "loudness.Loudness.track_time_over_real_time",
+                ("stereo 1 s", "float32", "moore2016", "1"),
+                at_least(1.5),
+            ),
+            Limit(
+                "the same, frames of 10 ms",
+                "loudness.Loudness.track_time_over_real_time",
+                ("stereo 1 s", "float32", "moore2016", "10"),
+                at_least(12),
+            ),
+            Limit(
+                "the same, frames of 1 ms, learnable: training step over forward",
+                "loudness.LearnableLoudness.track_training_over_forward",
+                ("stereo 1 s", "float32", "moore2016", "1"),
+                4,
+            ),
+            Limit(
+                "stereo 60 s, frames of 1 ms: peak memory beside the results, MiB",
+                "loudness.LoudnessMemory.track_peak_memory",
+                ("stereo 60 s", "float32", "moore2016", "1"),
+                64,
+            ),
+        ),
+        rows=tuple(
+            Row("stereo 1 s", "loudness.Loudness", "loudness.Loudness", ("moore2016", hop)) for hop in ("1", "10")
+        ),
     ),
     Module(
         "Glasberg2002Loudness",
@@ -758,6 +789,10 @@ _MODULES = (
         complex=True,
         compiled_with="Moore2016Loudness",
         variants={"documents": {"front_end": "documents", "hop": 32}},
+        rows=tuple(
+            Row("stereo 1 s", "loudness.Loudness", "loudness.Loudness", key)
+            for key in (("glasberg2002", "1"), ("glasberg2002", "10"), ("documents", "1"))
+        ),
     ),
 )
 
