@@ -769,7 +769,14 @@ _MODULES = (
             ),
         ),
         rows=tuple(
-            Row("stereo 1 s", "loudness.Loudness", "loudness.Loudness", ("moore2016", hop)) for hop in ("1", "10")
+            Row(
+                f"stereo 1 s, frames of {hop} ms",
+                "loudness.Loudness",
+                "loudness.Loudness",
+                ("moore2016", hop),
+                "('cpu', 'stereo 1 s')",
+            )
+            for hop in ("1", "10")
         ),
     ),
     Module(
@@ -790,8 +797,12 @@ _MODULES = (
         compiled_with="Moore2016Loudness",
         variants={"documents": {"front_end": "documents", "hop": 32}},
         rows=tuple(
-            Row("stereo 1 s", "loudness.Loudness", "loudness.Loudness", key)
-            for key in (("glasberg2002", "1"), ("glasberg2002", "10"), ("documents", "1"))
+            Row(f"1 s, {name}", "loudness.Loudness", "loudness.Loudness", key, "('cpu', 'stereo 1 s')")
+            for name, key in {
+                "frames of 1 ms": ("glasberg2002", "1"),
+                "frames of 10 ms": ("glasberg2002", "10"),
+                "documents": ("documents", "1"),
+            }.items()
         ),
     ),
 )
