@@ -244,7 +244,9 @@ def _warn_unless_steady_sine(power: Tensor, crest: Tensor) -> None:
         levels = 10 * power[..., : _PARTS * part].unflatten(-1, (_PARTS, part)).mean(-1).log10()
         spread = levels.amax(-1) - levels.amin(-1)
         if (changing := spread > _STEADY_DB).any():
-            problem = f"the level changes by {spread[changing][0]:.3g} dB{_first_channel(changing)}"
+            by = spread[changing][0].item()
+            problem = f"the level changes by {by:.3g} dB" if by < math.inf else "a part is silent"
+            problem += _first_channel(changing)
     odd = (crest < _SINE_CREST[0]) | (crest > _SINE_CREST[1])
     if not problem and samples >= _PART and odd.any():
         problem = f"the peak is {crest[odd][0]:.3g} times the root mean square (a sine's is 1.41){_first_channel(odd)}"
@@ -256,8 +258,8 @@ def _warn_unless_steady_sine(power: Tensor, crest: Tensor) -> None:
 
 
 def _first_channel(found: Tensor) -> str:
-    """Where a mask (...) of channels is first true, in words; nothing of a single recording."""
-    if not found.dim():
+    """Where a mask (...) of channels is first true, in words; nothing of a single one."""
+    if found.numel() == 1:
         return ""
     index = found.nonzero()[0].tolist()
     return f" in channel {index[0] + 1} of {len(found)}" if len(index) == 1 else f" at index {tuple(index)}"
