@@ -387,12 +387,12 @@ def loudness(
     short_term: ArrayLike,
     long_term: ArrayLike,
     times: ArrayLike,
-    specific: ArrayLike,
-    fc: ArrayLike,
+    specific: ArrayLike | None = None,
+    fc: ArrayLike | None = None,
     specific_times: ArrayLike | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Draw loudness over time, and below it specific loudness, on an axis of equal distances per Cam.
+    """Draw loudness of a sound over time, and below it specific loudness, on an axis of equal distances per Cam.
 
     Of more frames than a picture can show neighbours are joined: the curves by the largest value, specific loudness by
     the average.
@@ -404,11 +404,11 @@ def loudness(
         give it.
     times : array_like
         Middle of each frame in seconds, shape ``(S,)``: ``model.times(S)``.
-    specific : array_like
+    specific : array_like, optional
         Specific loudness in sone/Cam, shape ``(S, N)``, or ``(E, S, N)`` for one or two ears, which are drawn one below
-        the other.
-    fc : array_like
-        Frequencies of its channels in Hz in rising order, shape ``(N,)``: ``model.specific.fc``.
+        the other. If not given, there are the curves alone.
+    fc : array_like, optional
+        With ``specific``: frequencies of its channels in Hz in rising order, shape ``(N,)``: ``model.specific.fc``.
     specific_times : array_like, optional
         Middle of each frame of ``specific``, where these are others than ``times``.
     title : str, optional
@@ -421,41 +421,50 @@ def loudness(
     Raises
     ------
     ValueError
-        Arrays whose shapes do not fit together.
+        Arrays whose shapes do not fit together, loudness of more than one sound, ``specific`` without ``fc``.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
-    seconds, centres, curves = _array(times), _array(fc), {"short-term": short_term, "long-term": long_term}
+    if (specific is None) != (fc is None):
+        raise ValueError("specific and fc, the frequencies of its channels, have to be given together")
+    seconds, drawn = _array(times), {"short-term": _array(short_term), "long-term": _array(long_term)}
+    for name, curve in zip(("short_term", "long_term"), drawn.values(), strict=True):
+        if curve.ndim > 1:
+            raise ValueError(
+                f"{name} has the shape {curve.shape}, but has to have (S,): one sound at a time, {name}[0]"
+            )
+        _expect_shape(name, curve, seconds.shape)
     middles = seconds if specific_times is None else _array(specific_times)
-    image = np.asarray(_array(specific), dtype=np.float64)
-    image = image[None] if image.ndim == 2 else image
-    ears = min(len(image), 2)
-    _expect_shape("specific", image, (ears, len(middles), len(centres)))
-    drawn = {name: _array(curve) for name, curve in curves.items()}
-    for name, curve in drawn.items():
-        _expect_shape(name.replace("-", "_"), curve, seconds.shape)
+    ears, image, centres = 0, np.zeros(0), np.zeros(0)
+    if specific is not None and fc is not None:
+        image, centres = np.asarray(_array(specific), dtype=np.float64), _array(fc)
+        image = image[None] if image.ndim == 2 else image
+        ears = min(len(image), 2)
+        _expect_shape("specific", image, (ears, len(middles), len(centres)))
+        image, middles, _, _ = _thin(image.swapaxes(1, 2), middles, None, None)
     _, seconds, _, heights = _thin(seconds, seconds, None, np.stack(list(drawn.values())))
-    image, middles, _, _ = _thin(image.swapaxes(1, 2), middles, None, None)
-    edges, borders, top = _edges(middles), _erb_edges(centres), image.max(initial=0.0) or 1.0
+    edges = _edges(middles if ears else seconds)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9, 2.6 + 3.2 * ears), dpi=150, layout="constrained")
-        over_time, *panels = figure.subplots(1 + ears, 1, sharex=True, height_ratios=[2.2, *[3.2] * ears])
+        panels = figure.subplots(1 + ears, 1, sharex=True, height_ratios=[2.2, *[3.2] * ears], squeeze=False)[:, 0]
+        over_time, images = panels[0], panels[1:]
         for name, height, colour in zip(drawn, heights, ("#9db4d6", _WAVE), strict=True):
             over_time.plot(seconds, height, color=colour, linewidth=1.3, label=name, marker="." * (len(seconds) == 1))
         over_time.set(ylim=(0.0, 1.08 * heights.max(initial=0.0) or 1.0), ylabel="Loudness (sone)")
         over_time.grid(color="#e3e5e8", linewidth=0.7)
         over_time.set_axisbelow(True)
         over_time.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0, frameon=False, ncols=2)
-        for ear, axes in enumerate(panels):
-            mesh = _draw_image(axes, edges, borders, image[ear], (0.0, top))
+        for ear, axes in enumerate(images):
+            mesh = _draw_image(axes, edges, _erb_edges(centres), image[ear], (0.0, image.max(initial=0.0) or 1.0))
             if ears > 1:
                 _name_panel(axes, ("left ear", "right ear")[ear])
         panels[-1].set_xlabel("Time (s)")
-        if len(middles):
+        if len(edges) > 1:
             panels[-1].set_xlim(edges[0], edges[-1])
-        bar = figure.colorbar(mesh, ax=panels, label="Specific loudness (sone/Cam)", pad=0.012, aspect=24 * ears)
-        bar.outline.set_visible(False)
+        if ears:
+            bar = figure.colorbar(mesh, ax=images, label="Specific loudness (sone/Cam)", pad=0.012, aspect=24 * ears)
+            bar.outline.set_visible(False)
         figure.align_ylabels()
         if title:
             figure.suptitle(_heading(title, 8.7), x=0.012, ha="left", fontsize=_TITLE_SIZE)

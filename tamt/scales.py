@@ -378,5 +378,8 @@ def _operand(name: str, value: FloatOrTensor, unit: str, least: float = 0.0) -> 
 
 def _real(name: str, value: float, allowed: str = "a real number") -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} is {value!r} of type {type(value).__name__}, but has to be {allowed}")
+        shown = repr(value)
+        # Tensors in a tuple would fill the screen.
+        given = f"{shown} of type" if len(shown) <= 60 else "of type"
+        raise TypeError(f"{name} is {given} {type(value).__name__}, but has to be {allowed}")
     return float(value)

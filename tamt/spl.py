@@ -17,11 +17,13 @@ sound in pascal, as ``db_max`` of a         ``pascal2spl(1 / sqrt(2))``, 90.97: 
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tamt._memo import readable
 from tamt.scales import FloatOrTensor, _operand
 
 __all__ = [
@@ -41,6 +43,12 @@ REFERENCE_PRESSURE = 20e-6  # Pa, root mean square at 0 dB SPL
 _STAPES_AT_0_DB = 1.2e-8
 
 _NOT_FLOATING = "recording must be floating, got {}: divide integers by their full scale, such as 32768 for int16"
+
+# What tells a calibrator's tone, 250 or 1000 Hz, from anything else. A sine's peak is 1.41 times its root mean square.
+_SINE_CREST = 1.3, 1.6
+_STEADY_DB = 1.0  # the most by which the levels of parts may differ
+_PARTS = 10
+_PART = 1000  # samples, a period of 250 Hz at the highest usual rates: less tells nothing
 
 STAPES_GAIN = _STAPES_AT_0_DB / (math.sqrt(2) * REFERENCE_PRESSURE)  # m/s per Pa, 4.24e-4
 
@@ -130,8 +138,8 @@ def calibrate(recording: Tensor | np.ndarray, level: FloatOrTensor) -> Tensor:
     Parameters
     ----------
     recording : Tensor (..., T) or array
-        The calibrator's tone alone, floating, in samples of any scale; as ``soundfile`` reads them, transposed if there
-        are several channels. A constant offset counts as sound.
+        The calibrator's tone alone, floating, in samples of any scale. Of several channels ``soundfile`` reads (T, C),
+        which is to be transposed. A constant offset counts as sound.
     level : float or Tensor (..., 1)
         Level of the tone in dB SPL, commonly 94 or 114.
 
@@ -144,9 +152,17 @@ def calibrate(recording: Tensor | np.ndarray, level: FloatOrTensor) -> Tensor:
     Raises
     ------
     ValueError
-        A recording without samples, with one that is not finite, or with a channel of zeros.
+        A recording without samples, with fewer samples than channels, with a sample that is not finite, or with a
+        channel of zeros.
     TypeError
         A recording that is not floating: integers have a full scale that they do not tell.
+
+    Warns
+    -----
+    UserWarning
+        A channel that is no steady sine (on the CPU, outside of ``torch.compile``): of 1000 samples or more whose peak
+        is not 1.3 to 1.6 times the root mean square, as of noise or a clipped tone; of 10000 or more whose tenths
+        differ in level by more than 1 dB, as where the tone begins late.
 
     See Also
     --------
@@ -171,15 +187,21 @@ def calibrate(recording: Tensor | np.ndarray, level: FloatOrTensor) -> Tensor:
         raise TypeError(_NOT_FLOATING.format(recording.dtype))
     if recording.dim() < 1 or recording.numel() == 0:
         raise ValueError(f"recording must have shape (..., T) with T >= 1, got {tuple(recording.shape)}")
+    if recording.dim() > 1 and recording.shape[-1] < recording.shape[-2]:
+        raise ValueError(
+            f"recording must have shape (..., T), got {tuple(recording.shape)}, which looks like (T, C): transpose it"
+        )
     x = recording.to(torch.promote_types(recording.dtype, torch.float32))
     peak = x.detach().abs().amax(-1, keepdim=True)
     if not peak.isfinite().all():
         raise ValueError("recording has samples that are not finite")
     if not peak.all():
-        silent = tuple((peak[..., 0] == 0).nonzero()[0].tolist())
-        raise ValueError(f"recording is silent{f' in channel {silent}' if silent else ''}: all of its samples are 0")
-    root_mean_square = peak * (x / peak).square().mean(-1, keepdim=True).sqrt()  # squares of 1e-30 would vanish
-    return spl2pascal(level) / root_mean_square
+        raise ValueError(f"recording is silent{_first_channel(peak[..., 0] == 0)}: all of its samples are 0")
+    power = (x / peak).square()  # squares of 1e-30 would vanish
+    relative = power.mean(-1, keepdim=True).sqrt()  # to the peak
+    if readable(x):
+        _warn_unless_steady_sine(power.detach(), 1 / relative[..., 0].detach())
+    return spl2pascal(level) / (peak * relative)
 
 
 def stapes_velocity(level: FloatOrTensor) -> FloatOrTensor:
@@ -212,6 +234,35 @@ def stapes_velocity(level: FloatOrTensor) -> FloatOrTensor:
     0.0012
     """
     return _STAPES_AT_0_DB * _factor(level)
+
+
+def _warn_unless_steady_sine(power: Tensor, crest: Tensor) -> None:
+    """Warn of a recording of a calibrator that has something else in it, by its squares (..., T) and crest factor."""
+    samples, problem = power.shape[-1], ""
+    if samples >= _PARTS * _PART:
+        part = samples // _PARTS
+        levels = 10 * power[..., : _PARTS * part].unflatten(-1, (_PARTS, part)).mean(-1).log10()
+        spread = levels.amax(-1) - levels.amin(-1)
+        if (changing := spread > _STEADY_DB).any():
+            by = spread[changing][0].item()
+            problem = f"the level changes by {by:.3g} dB" if by < math.inf else "a part is silent"
+            problem += _first_channel(changing)
+    odd = (crest < _SINE_CREST[0]) | (crest > _SINE_CREST[1])
+    if not problem and samples >= _PART and odd.any():
+        problem = f"the peak is {crest[odd][0]:.3g} times the root mean square (a sine's is 1.41){_first_channel(odd)}"
+    if problem:
+        warnings.warn(
+            f"recording is not a calibrator's steady tone alone: {problem}; what it calibrates may be wrong",
+            stacklevel=3,
+        )
+
+
+def _first_channel(found: Tensor) -> str:
+    """Where a mask (...) of channels is first true, in words; nothing of a single one."""
+    if found.numel() == 1:
+        return ""
+    index = found.nonzero()[0].tolist()
+    return f" in channel {index[0] + 1} of {len(found)}" if len(index) == 1 else f" at index {tuple(index)}"
 
 
 def _factor(level: FloatOrTensor) -> FloatOrTensor:

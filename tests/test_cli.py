@@ -396,7 +396,7 @@ def test_spectra_are_those_of_the_modules(capsys, tmp_path, out, analysis, chann
     options += [] if pictures else ["--no-plot"]
     status, printed, errors = run(capsys, "analyze", path, "--out", out, *analysis, "--full-scale-db", 80, *options)
     assert (status, errors) == (0, "")
-    assert "0.10 s of sound" in printed
+    assert re.search(r"0\.10 s of sound in [\d.]+ s, full scale 80 dB SPL: ", printed)
     assert files_in(out) == ["sound.npz", *pictures]
     assert all(is_picture(out / picture) for picture in pictures)
 
@@ -590,10 +590,11 @@ def test_analyze_resamples(capsys, tmp_path, out):
     path = tmp_path / "tone.wav"
     t = np.arange(fs // 2) / fs
     soundfile.write(path, 0.5 * np.sin(2 * np.pi * tone * t), fs, subtype="FLOAT")
-    status, _, _ = run(
+    status, printed, _ = run(
         capsys, "analyze", path, "--out", out, "--fs", 16000, "--flow", 100, "--fhigh", 7000, "--no-plot"
     )
     assert status == 0
+    assert " s, resampled from 44100 to 16000 Hz: " in printed
     result = np.load(out / "tone.npz")
     assert (result["fs"], result["source_fs"], result["hop"]) == (16000, 44100, 160)
     assert result["frames"].shape == (1, 64, 50)
@@ -612,7 +613,8 @@ def test_analyze_draws_no_more_channels_than_fit(capsys, tmp_path, out):
 
 
 def write_bad_files(folder):
-    (folder / "text.wav").write_text("this is no sound")
+    for name in ("text.wav", "notes.txt", "nameless"):
+        (folder / name).write_text("this is no sound")
     (folder / "phone.m4a").write_bytes(b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(100))
     for name, fs in (("slow.wav", 1), ("fast.wav", 2_000_000)):
         soundfile.write(folder / name, noise(0.1, 16000), fs)
@@ -626,6 +628,8 @@ def write_bad_files(folder):
     soundfile.write(folder / "huge.wav", np.full(1000, 1e30), 16000, subtype="FLOAT")
     return {
         "text.wav": "cannot be read as sound: Format not recognised; if",
+        "nameless": "cannot be read as sound: Format not recognised; if",
+        "notes.txt": "cannot be read as sound: Format not recognised",
         "phone.m4a": "ffmpeg -i IN.m4a OUT.wav makes it WAV",
         "headerless.raw": "cannot be read as sound: raw samples without a header",
         "slow.wav": "has a sampling rate of 1 Hz; it has to be from 1000 to 1000000 Hz",
@@ -652,6 +656,7 @@ def test_analyze_reports_bad_files_and_goes_on(capsys, tmp_path, out):
     assert len(lines) == len(reasons) + 1
     for name, reason in reasons.items():
         assert any(line.startswith(f"tamt: {tmp_path / name}: ") and reason in line for line in lines)
+    assert f"tamt: {tmp_path / 'notes.txt'}: {reasons['notes.txt']}" in lines
     assert lines[-1] == f"tamt: {len(reasons)} of {len(reasons) + 2} inputs could not be analysed"
 
 
@@ -742,7 +747,7 @@ def test_folders_mean_the_sound_files_in_and_below_them(capsys, tmp_path, out):
     notes = errors.splitlines()
     assert len(notes) == 5
     assert notes[0].startswith(f"tamt: {tmp_path / 'empty'}: there is no sound file in this folder: .8svx, .aif, ")
-    left_out = "left out 1 files of .m4a (soundfile does not read it; ffmpeg -i IN.m4a OUT.wav makes it WAV)"
+    left_out = "left out 1 file of .m4a (soundfile does not read it; ffmpeg -i IN.m4a OUT.wav makes it WAV)"
     assert notes[1:3] == [f"tamt: {tmp_path / name}: {left_out}" for name in ("corpus", "same")]
     assert notes[3].startswith(f"tamt: {folder / 'broken.wav'}: cannot be read as sound")
     assert notes[4] == "tamt: 2 of 6 inputs could not be analysed"

@@ -136,7 +136,9 @@ def test_a_calibrator_says_how_loud_files_were(capsys, tmp_path, out, calibrator
     options = ["--calibration", calibrator, "--calibration-db", 114, "--hop", "0.01", "--no-plot"]
     status, printed, errors = run(capsys, path, "--out", out, *options)
     assert (status, errors) == (0, "")
-    assert ", resampled from 44100 to 32000 Hz: " in printed.splitlines()[0]
+    said, line, *_ = printed.splitlines()
+    assert said == "calibration: a full-scale sine is 148.0 dB SPL"  # 114 and 34 dB
+    assert ", resampled from 44100 to 32000 Hz: " in line
     result = np.load(out / "tone.npz")
     assert result["source_fs"] == 44100
     level = sone2phon(result["short_term"][30].item())
@@ -156,11 +158,38 @@ def test_channels_are_calibrated_by_their_own_recordings(capsys, tmp_path, out):
     stereo, mono = write(tmp_path / "stereo.wav", sounds(2)), write(tmp_path / "mono.wav", sounds())
     status, printed, errors = run(capsys, stereo, mono, *options)
     assert status == 1
-    assert f"{mono}: has 1 channels, but the recording of --calibration has 2; one is for all files" in errors
+    assert f"{mono}: has 1 channel, but the recording of --calibration has 2; one is for all files" in errors
     np.testing.assert_allclose(np.load(out / "stereo.npz")["full_scale_pascal"], factors, rtol=1e-6)
-    assert len(printed.splitlines()) == 4  # the table has what could be had
+    assert len(printed.splitlines()) == 6  # the table has what could be had
+    assert printed.splitlines()[:2] == [
+        "calibration: a full-scale sine is 128.0 dB SPL in channel 1",
+        "calibration: a full-scale sine is 100.0 dB SPL in channel 2",
+    ]
     run(capsys, stereo, "--channel", 2, *options)
     np.testing.assert_allclose(np.load(out / "stereo.npz")["full_scale_pascal"], factors[1:], rtol=1e-6)
+
+
+def test_the_calibrator_among_the_files_is_left_out(capsys, tmp_path, out, calibrator):
+    write(tmp_path / "x.wav", sounds())
+    options = ["--calibration", calibrator, "--hop", "0.064", "--no-plot", "--out", out]
+    status, _, errors = run(capsys, tmp_path, *options)
+    assert (status, errors) == (0, f"tamt: {calibrator}: left out, as it is the recording of --calibration\n")
+    assert files_in(out) == ["x.csv", "x.npz"]
+    # Alone it is what was asked for.
+    status, _, errors = run(capsys, calibrator, *options)
+    assert (status, errors) == (0, "")
+    assert (out / "calibrator.csv").exists()
+
+
+def test_a_recording_that_is_no_steady_tone_is_doubted(capsys, tmp_path, out):
+    recording = np.concatenate((np.zeros(12000), tone(0.02)))
+    calibrator = write(tmp_path / "calibrator.wav", recording, 48000)
+    options = ["--calibration", calibrator, "--hop", "0.064", "--no-plot"]
+    status, printed, errors = run(capsys, write(tmp_path / "x.wav", sounds()), "--out", out, *options)
+    doubt = "recording is not a calibrator's steady tone alone: a part is silent; what it calibrates may be wrong"
+    assert status == 0
+    assert errors == f"tamt: {calibrator} (--calibration): {doubt}\n"
+    assert printed.startswith("calibration: a full-scale sine is 12")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +197,6 @@ def test_channels_are_calibrated_by_their_own_recordings(capsys, tmp_path, out):
     [
         (["--calibration-db", "94"], "--calibration-db does nothing without --calibration, the recording of a"),
         (["--hop", "0.0015"], "--hop is 1.5 ms, but has to be whole ones for tamt loudness"),
-        (["--hop", "0.065"], "hop must be at most 64 ms, the length of a frame, got 65 (--hop)"),
     ],
 )
 def test_options_that_do_not_go_together(capsys, out, options, problem):
@@ -184,7 +212,7 @@ def test_options_that_do_not_go_together(capsys, out, options, problem):
         ("missing.wav", "there is no such file"),
         ("text.wav", "cannot be read as sound: Format not recognised"),
         ("empty.wav", "holds no samples"),
-        ("silent.wav", "recording is silent in channel (1,): all of its samples are 0"),
+        ("silent.wav", "recording is silent in channel 2 of 2: all of its samples are 0"),
         ("nan.wav", "sample 1 of channel 2 is nan; samples have to be finite"),
     ],
 )
@@ -206,6 +234,7 @@ def test_recordings_that_cannot_calibrate(capsys, tmp_path, out, name, problem):
     [
         ([], "one of the arguments --full-scale-db --calibration is required"),
         (["--full-scale-db", "100", "--calibration", "y.wav"], "not allowed with argument"),
+        *((["--hop", hop], f"'{hop}' has to be at most 0.064 seconds") for hop in ("0.065", "10")),
         (["--full-scale-db", "201"], "'201' has to be a level from 0 to 200 dB SPL"),
         (["--calibration", ""], "a name must not be empty"),
         (["--full-scale-db", "100", "--model", "zwicker"], "invalid choice: 'zwicker' (choose from"),
@@ -265,14 +294,14 @@ def test_a_peak_that_no_sound_has_is_said(capsys, tmp_path, out, calibrator):
     common = [path, "--out", out, "--no-plot"]
     calibration = ["--calibration", calibrator, "--calibration-db", 114]
     for options, problem in (
-        (["--full-scale-db", 150], "447 Pa, 147 dB SPL by --full-scale-db"),
-        (calibration, "354 Pa, 145 dB SPL by --calibration"),
+        (["--full-scale-db", 150], "447 Pa, a peak level of 147 dB SPL, by --full-scale-db"),
+        (calibration, "354 Pa, a peak level of 145 dB SPL, by --calibration"),
         (["--full-scale-db", 140], None),
     ):
         status, printed, errors = run(capsys, *common, *options)
         assert status == 0
         assert errors == (f"tamt: {path}: has a peak of {problem}, which is more than sound has\n" if problem else "")
-        assert len(printed.splitlines()) == 4
+        assert len(printed.splitlines()) == 4 + ("--calibration" in options)
 
 
 def test_bars_at_a_terminal_show_files_and_seconds(tmp_path, out, monkeypatch):

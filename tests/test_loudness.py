@@ -242,6 +242,38 @@ def test_states_that_do_not_fit(make: Any) -> None:
         model.stream(x, (state[0].double(), *state[1:]))
 
 
+def test_times_of_frames_that_a_stream_gives() -> None:
+    model = tamt.Moore2016Loudness(hop=4)
+    assert torch.equal(model.times(10)[3:], model.times(7, start=3))
+    with pytest.raises(ValueError, match="start must be an integer of at least 0, got -1"):
+        model.times(7, -1)
+
+
+def test_stages_joined_by_hand_are_the_model() -> None:
+    """As docs/loudness.md has it."""
+    hop, reach = 4, 3072
+    model, x = tamt.Moore2016Loudness(hop=hop), 0.02 * torch.randn(2, 8000)
+    ear = tamt.OuterMiddleEar(32000, "free")
+    db_max = tamt.spl.pascal2spl(1 / math.sqrt(2))
+    spectrum = tamt.Moore2016Spectrum(32000, hop, db_max, joint_threshold=True)
+    pattern = tamt.Moore2016ExcitationPattern(spreading_limit_octaves=10)
+    specific_loudness, inhibition = tamt.Moore2016SpecificLoudness(), tamt.BinauralInhibition()
+    constants = [1 - (1 - a) ** hop for a in (0.045, 0.033, 0.01, 0.00133)]
+    short_term, long_term = tamt.AttackRelease(*constants[:2], dim=-2), tamt.AttackRelease(*constants[2:])
+
+    first = reach - 1024 + ear.delay  # where the 2048 samples of frame 0 begin
+    heard = ear(nn.functional.pad(x, (reach, reach)))[:, first:]
+    heard = nn.functional.pad(heard, (0, spectrum.hop))
+    freqs, intensity = spectrum.intensities(heard[None])
+    excitation = pattern.excitation(freqs, intensity)[:, 0]
+    specific = specific_loudness(excitation)
+    short = 0.25 * inhibition(short_term(specific)).sum(-1)
+    by_hand = long_term(short).sum(0)
+    expected = model(x).long_term
+    assert by_hand.shape == expected.shape
+    assert_within(by_hand, expected, 1e-5 * expected.max().item())
+
+
 def test_one_ear_stands_for_both() -> None:
     """A sound (T,) or (..., 1, T) has the loudness of the same in both ears, and half the work."""
     model, x = tamt.Moore2016Loudness(dtype=torch.float64, hop=8), 0.02 * torch.randn(3, 1, 2000, dtype=torch.float64)
@@ -296,7 +328,9 @@ def test_gradients_reach_the_sound_and_every_number() -> None:
 def test_sound_that_cannot_be_in_pascal() -> None:
     model, x = tamt.Moore2016Loudness(hop=64), torch.zeros(2, 100)
     x[0, 3] = 2.0**15
-    with pytest.warns(UserWarning, match="must be in pascal, but has a peak of 3.28e\\+04: 184 dB SPL.*calibrate"):
+    with pytest.warns(
+        UserWarning, match="must be in pascal, but has a peak of 3.28e\\+04: a peak level of 184 dB SPL.*calibrate"
+    ):
         model(x)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -202,6 +202,14 @@ def test_loudness(ears, names):
     assert curves.figure.axes[-1].get_ylabel() == "Specific loudness (sone/Cam)"
 
 
+def test_loudness_without_specific_loudness():
+    times, short_term = 0.01 * np.arange(30), torch.arange(30.0)
+    (curves,) = drawn(plot.loudness(short_term, short_term / 2, times))
+    np.testing.assert_array_equal(curves.lines[0].get_ydata(), short_term)
+    assert curves.get_xlim() == pytest.approx((-0.005, 0.295))
+    assert curves.get_xlabel() == "Time (s)"
+
+
 def test_loudness_joins_curves_by_their_largest_value_and_images_by_their_mean():
     rng, times = np.random.default_rng(0), np.arange(4000.0)
     short_term, long_term = rng.uniform(size=(2, 4000))
@@ -278,6 +286,13 @@ def test_wrong_shapes_are_refused():
     short, wrong = np.ones(3), np.ones(5)
     with pytest.raises(ValueError, match=r"long_term has the shape \(5,\), but has to have \(3,\)"):
         plot.loudness(short, wrong, short, np.ones((3, 4)), FC)
+    with pytest.raises(
+        ValueError, match=r"short_term has the shape \(2, 3\), but has to have \(S,\): one sound at a time"
+    ):
+        plot.loudness(np.ones((2, 3)), np.ones((2, 3)), short)
+    for own in ({"specific": np.ones((3, 4))}, {"fc": FC}):
+        with pytest.raises(ValueError, match="specific and fc, the frequencies of its channels, have to be given"):
+            plot.loudness(short, short, short, **own)
     for ears, given, wanted in ((1, 5, 3), (2, 5, 3), (3, 3, 3)):
         shapes = rf"\({ears}, {given}, 4\), but has to have \({min(ears, 2)}, {wanted}, 4\)"
         with pytest.raises(ValueError, match=f"specific has the shape {shapes}"):

@@ -178,6 +178,11 @@ def test_conversions_refuse(convert, value, error, message):
         convert(value)
 
 
+def test_long_values_are_not_repeated():
+    with pytest.raises(TypeError, match=r"^f is of type tuple, but has to be a tensor or a real number$"):
+        fc2erb((torch.arange(100.0),))
+
+
 def test_huge_erb_numbers_are_infinitely_high():
     assert erb2fc(1e6) == float("inf")
     assert erbrate2f(1e6) == float("inf")

@@ -178,15 +178,40 @@ def test_recordings_that_calibrate_nothing():
         spoilt[1, 7] = value
         with pytest.raises(ValueError, match="recording has samples that are not finite"):
             calibrate(spoilt, 94)
-    with pytest.raises(ValueError, match=r"recording is silent in channel \(1,\): all of its samples are 0"):
+    with pytest.raises(ValueError, match="recording is silent in channel 2 of 2: all of its samples are 0"):
         calibrate(torch.stack((tone[0], torch.zeros(48000))), 94)
     with pytest.raises(ValueError, match="recording is silent: all of its samples are 0"):
         calibrate(torch.zeros(100), 94)
+    with pytest.raises(ValueError, match=r"recording is silent at index \(0, 1\): all of its samples are 0"):
+        calibrate(torch.stack((tone[0], torch.zeros(48000)))[None], 94)
+    for array in (tone.T, tone[:1].T.numpy()):
+        with pytest.raises(ValueError, match=r"got \(48000, .\), which looks like \(T, C\): transpose it"):
+            calibrate(array, 94)
     for shape in ((), (0,), (2, 0)):
         with pytest.raises(ValueError, match=r"recording must have shape \(..., T\) with T >= 1, got \("):
             calibrate(torch.zeros(shape), 94)
     with pytest.raises(ValueError, match="level is nan dB SPL, but has to be finite"):
         calibrate(tone, math.nan)
+
+
+def test_recordings_that_are_no_steady_sine_are_doubted():
+    (tone,) = calibrator(0.5)
+    noise = torch.randn(48000, dtype=torch.float64)
+    late = torch.where(torch.arange(48000) < 24000, 0.0, tone)
+    doubts = {
+        "a part is silent": late,
+        "the level changes by 6.02 dB": torch.where(torch.arange(48000) < 24000, 0.5 * tone, tone),
+        "the peak is 1.0. times the root mean square": (100 * tone).clamp(-1, 1),
+        "the peak is [3-6].* times the root mean square": noise,
+    }
+    for problem, recording in doubts.items():
+        with pytest.warns(UserWarning, match=f"is not a calibrator's steady tone alone: {problem}"):
+            factor = calibrate(recording, 94)
+        assert pascal2spl((factor * recording).square().mean().sqrt()).item() == pytest.approx(94)
+    with pytest.warns(UserWarning, match="a sine's is 1.41\\) in channel 2 of 2; what it calibrates may be wrong"):
+        calibrate(torch.stack((tone, noise)), 94)
+    calibrate(tone + 0.01 * noise, 94)  # as a microphone hears it; warnings are errors
+    calibrate(noise[:500], 94)  # too short to tell
 
 
 def test_examples():

@@ -39,13 +39,14 @@ def analyze_files(arguments: argparse.Namespace) -> int:
 
     def work(path: Path, name: str) -> Done:
         npz, png = out / f"{name}.npz", out / f"{name}.png" if arguments.plot else None
-        return Done(analyze_file(path, npz, png, arguments), [result for result in (npz, png) if result])
+        seconds, remark = analyze_file(path, npz, png, arguments)
+        return Done(seconds, [result for result in (npz, png) if result], remark)
 
     return each_file(arguments.files, work)
 
 
-def _filter_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Namespace) -> float:
-    """Write the cochleagram of a sound file, and give its duration in seconds."""
+def _filter_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Namespace) -> tuple[float, str]:
+    """Write the cochleagram of a sound file, and give its duration in seconds and a remark."""
     chosen, title = FILTERBANKS[arguments.analysis], f"{shown(path.name)}: {arguments.analysis}"
     own: dict[str, Any] = {}
     full_scale = 1.0
@@ -94,11 +95,11 @@ def _filter_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Na
         **own,
     }
     _write(npz, png, arrays, draw)
-    return analysis.seconds
+    return analysis.seconds, _remark(analysis.source_fs, analysis.fs, arguments.full_scale_db)
 
 
-def _spectra_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Namespace) -> float:
-    """Write the spectrum or excitation pattern of a sound file, and give its duration in seconds."""
+def _spectra_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Namespace) -> tuple[float, str]:
+    """Write the spectrum or excitation pattern of a sound file, and give its duration in seconds and a remark."""
     with opened(path) as sound:
         moore = "moore2016" in (arguments.spectrum, arguments.excitation)
         found = (moore2016 if moore else multiresolution)(sound, arguments)
@@ -131,7 +132,13 @@ def _spectra_file(path: Path, npz: Path, png: Path | None, arguments: argparse.N
         **({"field": arguments.field} if arguments.excitation else {}),
     }
     _write(npz, png, arrays, draw)
-    return found.samples / SPECTRUM_FS
+    return found.samples / SPECTRUM_FS, _remark(source_fs, SPECTRUM_FS, full_scale)
+
+
+def _remark(source_fs: int, fs: float, full_scale_db: float | None) -> str:
+    """What was assumed of a file and done to it; nothing of one that was filtered as it is."""
+    resampling = [] if source_fs == fs else [f"resampled from {source_fs} to {fs:g} Hz"]
+    return ", ".join(resampling + ([] if full_scale_db is None else [f"full scale {full_scale_db:g} dB SPL"]))
 
 
 def _drawn_channels(channels: int) -> str:

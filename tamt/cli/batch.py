@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .console import reason, say, shown
-from .files import inputs, result_names
+from .files import inputs, is_one_file, result_names
 
 
 class Done(NamedTuple):
@@ -20,14 +20,19 @@ class Done(NamedTuple):
     remark: str = ""
 
 
-def each_file(arguments: Sequence[Path], work: Callable[[Path, str], Done]) -> int:
+def each_file(arguments: Sequence[Path], work: Callable[[Path, str], Done], calibration: Path | None = None) -> int:
     """Do the work for every sound file that the arguments stand for, and say what came of it.
 
-    ``work`` takes a file and the name of its results. The exit status is 1 if anything could not be analysed.
+    ``work`` takes a file and the name of its results. The recording of a calibrator among other files is left out. The
+    exit status is 1 if anything could not be analysed.
     """
     from tqdm import tqdm
 
     files, problems, notes = inputs(arguments)
+    if calibration is not None and len(files) > 1:
+        for path in [path for path in files if is_one_file(path, calibration)]:
+            files.remove(path)
+            notes.append((path, "left out, as it is the recording of --calibration"))
     for path, problem in [*problems, *notes]:
         say(f"tamt: {shown(path)}: {problem}", error=True)
     failed = len(problems)

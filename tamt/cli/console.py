@@ -42,6 +42,11 @@ def shown(name: Path | str) -> str:
     return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in str(name))
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things in words, of one or more."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def _escaped(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # Python's stand-in for a byte
         return f"\\x{ord(character) - 0xDC00:02x}"

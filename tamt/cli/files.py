@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .console import CommandError, shown
+from .console import CommandError, counted, shown
 from .sound import FFMPEG
 
 # What the files of a format are called, by soundfile's name of the format. MATLAB's are left out, as those that are
@@ -81,7 +81,7 @@ def inputs(arguments: Sequence[Path]) -> Inputs:
             there = f", but there is {others}" if foreign else ""
             problems.append((path, f"there is no sound file in this folder: {', '.join(sorted(extensions))}{there}"))
         elif foreign:
-            notes.append((path, f"left out {foreign.total()} files of {others}"))
+            notes.append((path, f"left out {counted(foreign.total(), 'file')} of {others}"))
     return Inputs(_distinct(files), problems, notes)
 
 
@@ -106,13 +106,14 @@ def _distinct(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         located = _located(path)
         others = alike[_folded(str(located))]
-        if not any(other == located or _is_one_file(other, located) for other in others):
+        if not any(other == located or is_one_file(other, located) for other in others):
             others.append(located)
             distinct.append(path)
     return distinct
 
 
-def _is_one_file(path: Path, other: Path) -> bool:
+def is_one_file(path: Path, other: Path) -> bool:
+    """Whether two names lead to the same file."""
     with suppress(OSError):
         return os.path.samefile(path, other)
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from tamt.spl import calibrate, full_scale_pascal, pascal2spl
 from .. import plot
 from .analysis import packed, unpacked
 from .batch import Done, complain, each_file, progress
-from .console import CommandError, require, say, shown
+from .console import CommandError, counted, require, say, shown
 from .files import made_folder, replacing
 from .options import HEARD, whole_milliseconds
 from .sound import blocks, opened, resampled
@@ -36,6 +37,7 @@ LOUDNESS_MODELS = {"moore2016": Moore2016Loudness, "glasberg2002": Glasberg2002L
 MOST_EARS = {"moore2016": 2, "glasberg2002": 1}  # channels of a sound
 FIELDS = tuple(field for field in HEARD if field != "none")
 CALIBRATOR_DB = 94.0
+LONGEST_HOP = 0.064  # seconds, the length of a frame
 
 # Samples of a channel at a time, at the rate of the models: some seconds, of which a progress bar can tell.
 _BLOCK = 1 << 17
@@ -46,6 +48,7 @@ LOUDNESS_NOTES = f"""\
 A file does not know how loud it was. Either --full-scale-db says it, or --calibration names the recording of a sound
 calibrator, made by the same microphone and gain, whose tone alone is in it; --calibration-db is the level of the tone.
 A recording of one channel is for all channels of the files, another one for files of as many channels, each by its own.
+What it says of full scale is printed, with a warning where it is no steady sine. Among the files it is left out.
 
 The models are moore2016 (tamt.Moore2016Loudness, the one of ISO 532-3) and glasberg2002 (tamt.Glasberg2002Loudness).
 moore2016 takes a file of two channels as the sound at the left and the right ear, and one of one channel as what both
@@ -54,7 +57,9 @@ ears hear. glasberg2002 takes one channel, which both ears hear. Of files with m
   --field diffuse  the sound where the head would be, from everywhere
   --field eardrum  the sound at the eardrum, or of earphones that are flat there
 Files of other rates than 32 kHz are resampled. Nothing behind the end of a file is heard: loudness decays for a second
-or two, which takes silence at its end to be seen.
+or two, which takes silence at its end to be seen. Before its start and behind its end there is silence: the edges of a
+sound that was cut from a longer one are clicks to the models, which raise the peak by some percent. Ramps of 20 ms, or
+N5 in place of the peak, avoid that.
 
 A folder stands for the sound files in it and in all folders below it. Each sound file NAME.EXT gives NAME.csv, NAME.npz
 and NAME.png; where several are called NAME, see tamt analyze --help. A table in the end has of the long-term loudness
@@ -96,10 +101,7 @@ def loudness_of_files(arguments: argparse.Namespace) -> int:
     if arguments.calibration_db is not None and arguments.calibration is None:
         raise CommandError("--calibration-db does nothing without --calibration, the recording of a calibrator's tone")
     hop = whole_milliseconds(arguments.hop, "tamt loudness")
-    try:
-        model = LOUDNESS_MODELS[arguments.model](field=arguments.field, hop=hop, device=arguments.device)
-    except ValueError as error:
-        raise CommandError(f"{error} (--hop)") from error
+    model = LOUDNESS_MODELS[arguments.model](field=arguments.field, hop=hop, device=arguments.device)
     pascal = _pascal(arguments)
     out = made_folder(arguments.out)
     rows: list[tuple[str, list[float]]] = []
@@ -108,14 +110,14 @@ def loudness_of_files(arguments: argparse.Namespace) -> int:
         results = [out / f"{name}.{kind}" for kind in ("csv", "npz", "png")[: 3 if arguments.plot else 2]]
         found = _loudness_of(path, model, pascal, arguments)
         if found.peak > LOUDEST:
-            level = f"{found.peak:.3g} Pa, {pascal2spl(found.peak):.0f} dB SPL"
+            level = f"{found.peak:.3g} Pa, a peak level of {pascal2spl(found.peak):.0f} dB SPL"
             told = "--full-scale-db" if arguments.calibration is None else "--calibration"
-            complain(path, f"has a peak of {level} by {told}, which is more than sound has")
+            complain(path, f"has a peak of {level}, by {told}, which is more than sound has")
         rows.append((shown(path), _write(path, results, found, model, arguments)))
         remark = "" if found.source_fs == model.fs else f"resampled from {found.source_fs} to {model.fs} Hz"
         return Done(found.samples / model.fs, results, remark)
 
-    status = each_file(arguments.files, work)
+    status = each_file(arguments.files, work, arguments.calibration)
     if rows:
         say(_table(rows, arguments.model))
     return status
@@ -132,9 +134,17 @@ def _pascal(arguments: argparse.Namespace) -> NDArray:
         if not pieces:
             raise CommandError("holds no samples")
         recording = torch.from_numpy(np.concatenate(pieces).T.astype(np.float64))
-        return calibrate(recording, level)[:, 0].numpy()
+        with warnings.catch_warnings(record=True) as doubts:
+            warnings.simplefilter("always")
+            pascal = calibrate(recording, level)[:, 0].numpy()
     except (CommandError, ValueError, OSError) as error:
         raise CommandError(f"{shown(arguments.calibration)} (--calibration): {error}") from error
+    for doubt in doubts:
+        say(f"tamt: {shown(arguments.calibration)} (--calibration): {doubt.message}", error=True)
+    for channel, peak in enumerate(pascal, 1):
+        place = f" in channel {channel}" if len(pascal) > 1 else ""
+        say(f"calibration: a full-scale sine is {pascal2spl(peak / math.sqrt(2)):.1f} dB SPL{place}")
+    return pascal
 
 
 @torch.no_grad()
@@ -149,8 +159,8 @@ def _loudness_of(
         chosen = _chosen_channels(sound, arguments)
         if len(pascal) not in (1, sound.channels):
             raise CommandError(
-                f"has {sound.channels} channels, but the recording of --calibration has {len(pascal)}; one is for all "
-                "files, and any other number for files of as many channels"
+                f"has {counted(sound.channels, 'channel')}, but the recording of --calibration has {len(pascal)}; one is "
+                "for all files, and any other number for files of as many channels"
             )
         factors = np.broadcast_to(pascal, sound.channels)[chosen]
         scale = torch.tensor(factors[:, None], dtype=model.dtype, device=arguments.device)

@@ -20,7 +20,7 @@ from .analyze import analyze_files
 from .console import CommandError, OutputError, reason, say
 from .demo import run_demo
 from .files import no_drafts_left_by_signals
-from .loudness import CALIBRATOR_DB, FIELDS, LOUDNESS_MODELS, LOUDNESS_NOTES, loudness_of_files
+from .loudness import CALIBRATOR_DB, FIELDS, LONGEST_HOP, LOUDNESS_MODELS, LOUDNESS_NOTES, loudness_of_files
 from .options import DETECTORS, EXCITATIONS, FILTERBANKS, HEARD, NOTES, SPECTRA
 from .sound import HIGHEST_RATE, LOWEST_RATE
 
@@ -176,11 +176,11 @@ def _parser() -> argparse.ArgumentParser:
     option("--channel", type=_count, metavar="N", help="hear channel N of every file, 1 is the first, with both ears")
     option(
         "--hop",
-        type=_seconds,
+        type=_hop_of_loudness,
         default=0.001,
         metavar="S",
-        help="seconds from one frame to the next, whole milliseconds up to 0.064 (default: 0.001, as the models have "
-        "it; 0.01 has a tenth of the frames)",
+        help=f"seconds from one frame to the next, whole milliseconds up to {LONGEST_HOP:g} (default: 0.001, as the "
+        "models have it; 0.01 has a tenth of the frames)",
     )
     loudness.set_defaults(command=loudness_of_files)
 
@@ -223,11 +223,15 @@ def _rate(text: str) -> float:
     return value
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, most: float = 1.0) -> float:
     value = _positive(text)
-    if value > 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} has to be at most 1 second")
+    if value > most:
+        raise argparse.ArgumentTypeError(f"{text!r} has to be at most {most:g} seconds")
     return value
+
+
+def _hop_of_loudness(text: str) -> float:
+    return _seconds(text, LONGEST_HOP)
 
 
 def _compression(text: str) -> str | float:

@@ -72,6 +72,11 @@ Moore2016ExcitationPattern) gives one per --hop, in whole milliseconds (the mode
 two ears, and a mono file goes to both; as they are then alike, C is 1. The sound is analysed piece by piece, but its
 results are in memory until they are written: a minute of one channel takes 9 MB with multires, and with moore2016 and
 hops of 10 ms up to 46 MB where it is full of components, as noise is.
+Frames of moore2016 are whole ones of 64 ms: the middle of the first is 0.032 s after the start of the file, and the
+last ends before the file does. Those of multires and glasberg2002 have their middles from 0 s on, and see outside of
+the file its reflection.
+Levels are those that each model works with, and are not to be compared: of a tone of 1 kHz and 60 dB SPL the excitation
+reaches 62 dB with glasberg2002, where overlapping bands add up, and 58 dB with moore2016.
 --excitation is that of the sound after the outer and the middle ear (tamt.OuterMiddleEar), whose delay is taken off:
   --field free     the file is sound where the head would be, in front of its source
   --field diffuse  sound where the head would be, from everywhere

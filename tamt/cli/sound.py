@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,6 +63,10 @@ def opened(path: Path) -> Iterator[SoundFile]:
 def _unreadable(path: Path, error: Exception) -> CommandError:
     # Without the prefix, which repeats the name.
     why = str(getattr(error, "error_string", error)).rstrip(".")
+    kind, _ = mimetypes.guess_type(path.name)
+    # Not for what its name says is a text or a picture.
+    if kind and not kind.startswith(("audio/", "video/", "application/octet-stream")):
+        return CommandError(f"cannot be read as sound: {why}")
     convert = FFMPEG.format(shown(path.suffix))
     return CommandError(f"cannot be read as sound: {why}; if it is sound of another kind, {convert} makes it WAV")
 

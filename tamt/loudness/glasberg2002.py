@@ -46,7 +46,8 @@ class Glasberg2002Loudness(LoudnessMeter[Loudness]):
     that a specific loudness (:class:`Glasberg2002SpecificLoudness`), whose sum over channels a quarter of a Cam apart,
     for two ears, is the instantaneous loudness. One :class:`AttackRelease` makes it short-term, and a second long-term.
 
-    It takes sound pressure in pascal (..., T), and gives a :class:`Loudness`.
+    It takes sound pressure in pascal (..., T), and gives a :class:`Loudness`. A tensor (2, T) is a batch of two sounds,
+    where :class:`Moore2016Loudness` takes it as the left and the right ear of one.
 
     Frame i is centred on sample ``32 hop i`` of the sound, with silence before and after it. There are
     ``T // (32 hop) + 1``: to see the loudness decay, append silence.
@@ -95,7 +96,8 @@ class Glasberg2002Loudness(LoudnessMeter[Loudness]):
     Warns
     -----
     UserWarning
-        The sound has a peak above 200 Pa, and so hardly is in pascal (on the CPU, outside of ``torch.compile``).
+        The sound has a peak above 200 Pa, a peak level of 140 dB SPL, and so hardly is in pascal (on the CPU, outside
+        of ``torch.compile``).
 
     Notes
     -----

@@ -25,7 +25,7 @@ Self = TypeVar("Self", bound="LoudnessMeter[Any]")
 Result = TypeVar("Result", bound=tuple[Tensor, ...])
 
 REACH = 3072  # samples before and after a frame's middle that the ear's filter brings into its window
-LOUDEST = 200.0  # Pa, 140 dB SPL
+LOUDEST = 200.0  # Pa, a peak level of 140 dB SPL
 ROWS = 2048, 65536  # spectra at a time without gradients, on the CPU and elsewhere
 
 
@@ -92,10 +92,14 @@ class LoudnessMeter(nn.Module, Generic[Result]):
         """Samples after the middle of a frame that it needs: those a stream waits for."""
         return REACH
 
-    def times(self, frames: int) -> Tensor:
-        """Middles of the first ``frames`` frames in seconds: (frames,), float64, on the CPU."""
+    def times(self, frames: int, start: int = 0) -> Tensor:
+        """Middles of ``frames`` frames in seconds: (frames,), float64, on the CPU.
+
+        They are the first of a sound, or come after ``start`` others, as those do that a stream has given before.
+        """
         check_count("frames", frames, 0)
-        return torch.arange(int(frames), dtype=torch.float64, device="cpu") * (self.hop / 1000)
+        check_count("start", start, 0)
+        return torch.arange(int(start), int(start) + int(frames), dtype=torch.float64, device="cpu") * (self.hop / 1000)
 
     def forward(self, x: Tensor) -> Result:
         """Loudness of a sound.
@@ -202,8 +206,9 @@ class LoudnessMeter(nn.Module, Generic[Result]):
             if LOUDEST < peak < math.inf:
                 warnings.warn(
                     f"the sound must be in pascal, but has a peak of {peak:.3g}: "
-                    f"{pascal2spl(peak):.0f} dB SPL. Samples times tamt.spl.full_scale_pascal(level of a full-scale "
-                    "sine in dB SPL), or times tamt.spl.calibrate(recording, level), are in pascal",
+                    f"a peak level of {pascal2spl(peak):.0f} dB SPL. Samples times "
+                    "tamt.spl.full_scale_pascal(level of a full-scale sine in dB SPL), or times "
+                    "tamt.spl.calibrate(recording, level), are in pascal",
                     stacklevel=3,
                 )
         return x
