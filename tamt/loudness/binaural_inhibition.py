@@ -12,6 +12,7 @@ from tamt.loudness.specific_loudness import STEP
 from tamt.ops.product import product
 
 REACH = 18.0  # Cam
+FINEST = 0.01  # Cam
 FAINTEST = 1e-13  # sone/Cam, so that there is a ratio
 LARGEST = 80.0  # ratio of the ears: what is above inhibits no more
 
@@ -49,12 +50,12 @@ class BinauralInhibition(Learnable):
     B : Tensor ()
         0.08 per Cam.
     theta : Tensor ()
-        1.5978.
+        1.5978; of a learnable module it has to stay above 0.
 
     Raises
     ------
     ValueError
-        ``step`` that is not above 0, input of another shape.
+        ``step`` outside of 0.01 ... 18 Cam, input of another shape.
     TypeError
         An input that is not floating, or an unsupported ``dtype``, also float64 on MPS.
 
@@ -88,8 +89,8 @@ class BinauralInhibition(Learnable):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(learnable, device, dtype)
-        if not 0 < step <= REACH:
-            raise ValueError(f"step must lie in (0, {REACH:g}] Cam, got {step}")
+        if not (isinstance(step, int | float) and FINEST <= step <= REACH):
+            raise ValueError(f"step must lie in [{FINEST:g}, {REACH:g}] Cam, got {step!r}")
         self.step = step
         reach = int(REACH / step + 1e-9)
         with DESIGN:
@@ -128,11 +129,12 @@ class BinauralInhibition(Learnable):
             # Equal, however smoothed. B has a gradient, of 0, as DistributedDataParallel wants of all.
             return self._inhibition(1 + 0 * self.B)
         smooth = product(specific, self._smoothing(specific.shape[-1])) + FAINTEST
-        return self._inhibition(smooth.flip(-3) / smooth)
+        # The larger ratios are left out before the division: their derivatives would be infinite.
+        return self._inhibition(torch.minimum(smooth.flip(-3), LARGEST * smooth) / smooth)
 
     def _inhibition(self, ratio: Tensor) -> Tensor:
         """Factors for the ratio of the other ear to this one."""
-        decay = torch.exp(-ratio.clamp_max(LARGEST))
+        decay = torch.exp(-ratio)
         return 2 / (1 + (2 * decay / (1 + decay.square())) ** self.theta)
 
     def _smoothing(self, channels: int) -> Tensor:

@@ -57,8 +57,7 @@ class ComponentsFrontEnd(nn.Module):
 
     def forward(self, heard: Tensor) -> Tensor:
         """Excitation (R, E, S, N) of sound (R, E, T) in all frames that are whole."""
-        # The spectrum counts, as AMT does, one frame less than there is room for.
-        freqs, intensity = self.spectrum.intensities(nn.functional.pad(heard, (0, self.spectrum.hop)))
+        freqs, intensity = self.spectrum.intensities(heard, last=True)
         return self.pattern.excitation(freqs, intensity).transpose(0, 1)
 
 

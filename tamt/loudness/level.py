@@ -11,7 +11,7 @@ from tamt._base import DESIGN
 from tamt.scales import FloatOrTensor, _operand
 
 # Loudness in sone of a steady tone of 1 kHz at 0, 0.5 ... 120 dB SPL, heard with both ears in a free field: the
-# models' own, in float64. tests/test_loudness_level.py computes them again.
+# models' own, in float64. tests/test_loudness.py computes them again.
 # fmt: off
 GROWTH = {
     "moore2016": (

@@ -25,7 +25,9 @@ Self = TypeVar("Self", bound="LoudnessMeter[Any]")
 Result = TypeVar("Result", bound=tuple[Tensor, ...])
 
 REACH = 3072  # samples before and after a frame's middle that the ear's filter brings into its window
+CALLED = 5  # calls from the user's to what forward calls
 LOUDEST = 200.0  # Pa, a peak level of 140 dB SPL
+FRAMES = 512  # of a sound at a time, at least
 ROWS = 2048, 65536  # spectra at a time without gradients, on the CPU and elsewhere
 
 
@@ -114,8 +116,8 @@ class LoudnessMeter(nn.Module, Generic[Result]):
         named tuple of Tensor
             Of S = T // (32 hop) + 1 frames.
         """
-        x = self._sound(x)
-        specific = self._specific(nn.functional.pad(self._rows(x), (REACH, REACH)))
+        x = self._sound(x, CALLED)
+        specific = self._specific(self._rows(x), REACH)
         loudness, _ = self._over_time(specific, None)
         return self._shaped(loudness, x)
 
@@ -139,7 +141,7 @@ class LoudnessMeter(nn.Module, Generic[Result]):
         state : tuple of Tensor
             The last samples of the sound, and what the recursions hold after the last frame.
         """
-        x = self._sound(x)
+        x = self._sound(x, 3)
         lead, before = x.shape[:-1], None
         if state is None:
             x = nn.functional.pad(x, (REACH, 0))
@@ -198,18 +200,18 @@ class LoudnessMeter(nn.Module, Generic[Result]):
         """Samples from one frame to the next."""
         return FS // 1000 * self.hop
 
-    def _sound(self, x: Tensor) -> Tensor:
-        """Sound in the computing type; a warning if it cannot be in pascal."""
+    def _sound(self, x: Tensor, depth: int) -> Tensor:
+        """Sound in the computing type; a warning if it cannot be in pascal, for a caller ``depth`` calls away."""
         x = as_signal(x, self.dtype)
         if readable(x) and x.numel():
-            peak = x.detach().abs().max().item()
-            if LOUDEST < peak < math.inf:
+            size = x.detach().abs()
+            if ((size > LOUDEST) & (size < math.inf)).any():
+                # One text, which Python shows once a place.
                 warnings.warn(
-                    f"the sound must be in pascal, but has a peak of {peak:.3g}: "
-                    f"a peak level of {pascal2spl(peak):.0f} dB SPL. Samples times "
-                    "tamt.spl.full_scale_pascal(level of a full-scale sine in dB SPL), or times "
-                    "tamt.spl.calibrate(recording, level), are in pascal",
-                    stacklevel=3,
+                    f"the sound must be in pascal, but has a peak above {LOUDEST:g} Pa, a peak level of "
+                    f"{pascal2spl(LOUDEST):.0f} dB SPL. Samples times tamt.spl.full_scale_pascal(level of a full-scale "
+                    "sine in dB SPL), or times tamt.spl.calibrate(recording, level), are in pascal",
+                    stacklevel=depth,
                 )
         return x
 
@@ -229,22 +231,28 @@ class LoudnessMeter(nn.Module, Generic[Result]):
         """Results of rows in the dimensions that the sound has."""
         raise NotImplementedError
 
-    def _frames(self, x: Tensor) -> int:
-        """Whole frames of sound (..., T) with :data:`REACH` samples on either side."""
-        return max(0, (x.shape[-1] - 2 * REACH) // self._step + 1)
+    def _specific(self, x: Tensor, silence: int = 0) -> Tensor:
+        """Specific loudness (R, E, S, N) of sound (R, E, T) between ``silence`` samples of silence.
 
-    def _specific(self, x: Tensor) -> Tensor:
-        """Specific loudness (R, E, S, N) of sound (R, E, T) with :data:`REACH` samples on either side."""
-        frames, step = self._frames(x), self._step
+        Frames are those that have :data:`REACH` samples on either side.
+        """
+        step, length = self._step, x.shape[-1] + 2 * silence
+        frames = max(0, (length - 2 * REACH) // step + 1)
         if not frames:
             return x.new_zeros(*x.shape[:2], 0, CHANNELS)
         past = 2 * REACH - WINDOW
-        heard, _ = self.ear.stream(x[..., past:], (x[..., :past],))
 
         def analysed(rows: slice, part: slice) -> Tensor:
-            return self.specific(self.front(heard[rows, :, part.start * step : (part.stop - 1) * step + WINDOW]))
+            first, last = part.start * step - silence, (part.stop - 1) * step + 2 * REACH - silence
+            if part == slice(0, frames):  # whose ends a compiler does not know
+                some = nn.functional.pad(x[rows], (silence, silence))[..., : last + silence]
+            else:
+                inside = slice(max(0, first), min(last, x.shape[-1]))
+                some = nn.functional.pad(x[rows, :, inside], (inside.start - first, last - inside.stop))
+            heard, _ = self.ear.stream(some[..., past:], (some[..., :past],))
+            return self.specific(self.front(heard))
 
-        return self._in_parts(analysed, heard, frames)
+        return self._in_parts(analysed, x, frames)
 
     def _in_parts(self, function: Callable[[slice, slice], Tensor], x: Tensor, frames: int) -> Tensor:
         """``function`` of slices of rows and frames, of as many at a time as memory is to hold.
@@ -257,10 +265,12 @@ class LoudnessMeter(nn.Module, Generic[Result]):
         if learns or torch.compiler.is_compiling() or transformed():
             return function(*whole)
         most = ROWS[x.device.type != "cpu"] // ears
+        # Parts of the sound overlap: many frames of few rows make little of that.
+        at_once = max(1, most // max(1, min(frames, FRAMES)))
         result: Tensor | None = None
-        for row in range(0, rows, most):
-            some = slice(row, min(row + most, rows))
-            step = most // (some.stop - some.start)
+        for row in range(0, rows, at_once):
+            some = slice(row, min(row + at_once, rows))
+            step = max(1, most // (some.stop - some.start))
             for frame in range(0, frames, step):
                 part = slice(frame, min(frame + step, frames))
                 found = function(some, part)

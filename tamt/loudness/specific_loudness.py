@@ -118,6 +118,7 @@ class Moore2016SpecificLoudness(SpecificLoudness):
     C : Tensor ()
         0.0631 sone/Cam.
     A, alpha : Tensor (N,)
+        Of a learnable module these and C have to stay above 0: outside of that results are no loudness.
     threshold : Tensor (N,)
         :math:`10 \log_{10} T` in dB, of which G follows: 3.63 dB from 500 Hz up, more below.
     fc : Tensor (N,)
@@ -153,7 +154,7 @@ class Moore2016SpecificLoudness(SpecificLoudness):
 class Glasberg2002SpecificLoudness(SpecificLoudness):
     r"""Specific loudness of Glasberg and Moore (2002), with the constants of ANSI S3.4-2007.
 
-    As that of :class:`Moore2016SpecificLoudness`, but with a square root at high levels, thresholds from 1 kHz up of
+    As that of :class:`Moore2016SpecificLoudness`, but with a square root at high levels, thresholds from 500 Hz up of
     3.73 dB, and smooth curves through the tables:
 
     .. math:: N = C\, (E / 1.04 \cdot 10^6)^{0.5} \qquad E > 10^{10}

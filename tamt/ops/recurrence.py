@@ -67,6 +67,9 @@ def attack_release(
         name: torch.full((), given, dtype=x.dtype, device=x.device) if isinstance(given, int | float) else given
         for name, given in {"attack": attack, "release": release}.items()
     }
+    for name, constant in constants.items():
+        if not isinstance(constant, Tensor):
+            raise TypeError(f"{name} must be a number or a tensor, got {type(constant).__name__}")
     check_same_kind(constants, x, "x's")
     for name, constant in constants.items():
         if constant.dim():

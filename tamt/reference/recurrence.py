@@ -47,7 +47,7 @@ def definition(x: Tensor, attack: Tensor, release: Tensor, state: Tensor) -> tup
     """
     if x.shape[1] == 0:
         return x.clone(), state.clone()
-    x = x + 0 * x  # infinity is NaN
+    x, state = x + 0 * x, state + 0 * state  # infinity is NaN
     fixed = [t.detach() for t in (x, attack, release, state)]
     rising = fixed[0] > _before(_plain(*fixed), fixed[3])
     gain = torch.where(rising, attack, release)

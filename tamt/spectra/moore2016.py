@@ -175,21 +175,28 @@ class Moore2016Spectrum(Learnable):
         left, right = torch.where(relevant, levels, -math.inf)
         return self._frequencies.clone(), left, right
 
-    def intensities(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+    def intensities(self, audio: Tensor, last: bool = False) -> tuple[Tensor, Tensor]:
         r"""All components of ``audio`` (B, E, N) as intensities, whose gradient is finite at silence.
 
         :meth:`Moore2016ExcitationPattern.excitation` takes them as they are. No logarithm is taken, but by learnable
         modules for the weights of their smooth thresholds.
+
+        Parameters
+        ----------
+        audio : Tensor (B, E, N)
+            Of E = 1 or 2 ears.
+        last : bool
+            Whether the last whole frame counts, which AMT leaves out.
 
         Returns
         -------
         freqs : Tensor (F,)
             In Hz, the same for all frames.
         intensity : Tensor (E, B, S, F)
-            :math:`10^{L/10}` of the levels L of :meth:`dense`, of the E = 1 or 2 ears and S = (N - 2048) // hop
-            frames; 0 where a component is not relevant.
+            :math:`10^{L/10}` of the levels L of :meth:`dense`; S = (N - 2048) // hop frames, or with the ``last`` one
+            more; 0 where a component is not relevant.
         """
-        intensity, threshold, peak = self._analysed(audio, one_ear=True)
+        intensity, threshold, peak = self._analysed(audio, (1, 2), last)
         relevant = _relevant(intensity, threshold)
         if self.learnable:
             levels = 10 * torch.log10(torch.where(relevant, intensity, 1.0))
@@ -205,19 +212,22 @@ class Moore2016Spectrum(Learnable):
             f"joint_threshold={self.joint_threshold}"
         )
 
-    def _analysed(self, audio: Tensor, one_ear: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Intensities (E, B, S, F) of E ears, what relevant ones are above, and the largest (E, B, S)."""
+    def _analysed(
+        self, audio: Tensor, ears: tuple[int, ...] = (2,), last: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Intensities (E, B, S, F), what relevant ones are above, and the largest (E, B, S); E is one of ``ears``."""
         audio = as_signal(audio, self._held_type)
-        if audio.dim() != 3 or audio.shape[1] not in ((1, 2) if one_ear else (2,)):
-            shapes = "(B, 1, N) or (B, 2, N)" if one_ear else "(B, 2, N)"
+        if audio.dim() != 3 or audio.shape[1] not in ears:
+            shapes = " or ".join(f"(B, {count}, N)" for count in ears)
             raise ValueError(f"audio must have shape {shapes}, got {tuple(audio.shape)}")
-        if audio.shape[2] < FRAME + self.hop:
-            raise ValueError(f"audio must have at least {FRAME + self.hop} samples, got {audio.shape[2]}")
-        self._up_to_date()
         # AMT counts one frame less than there is room for.
-        ears = audio[..., : audio.shape[2] - self.hop].transpose(0, 1)
+        unseen = 0 if last else self.hop
+        if audio.shape[2] < FRAME + unseen:
+            raise ValueError(f"audio must have at least {FRAME + unseen} samples, got {audio.shape[2]}")
+        self._up_to_date()
+        heard = audio[..., : audio.shape[2] - unseen].transpose(0, 1)
         weight = self._band_weights().flatten() * self._weight if self.learnable else self._weight
-        intensity = windowed_dft(ears, self._bands, self.hop, FRAME, weight=weight, tables=self._tables)
+        intensity = windowed_dft(heard, self._bands, self.hop, FRAME, weight=weight, tables=self._tables)
         intensity = self._or_nan(intensity)
         peak = (intensity if self.learnable else intensity.detach()).amax(-1)
         if self.joint_threshold:
