@@ -90,7 +90,7 @@ class Module:
     frames: bool = False
     typed: bool = True  # whether it has a type to compute in, and not that of its input
     quick_to_compile: bool = False  # whether tests of every run have Inductor compile it
-    part_of: str = ""  # another module, whose compilation is its own
+    compiled_with: str = ""  # another module, whose compilation will do in tests of every run
     complex: bool = False  # whether it computes with complex numbers where its input has none
     limits: tuple[Limit, ...] = ()
     rows: tuple[Row, ...] = ()
@@ -661,7 +661,7 @@ _MODULES = (
             {"length": 1000, "batch": 1},
         ),
         variants={"a slow attack": {"attack": 0.02, "release": 0.3}},
-        part_of="Moore2016Loudness",
+        compiled_with="Moore2016Loudness",
         limits=(
             Limit(
                 "AttackRelease, 2 x 10 s at 1 ms x 150, float32, s",
@@ -691,7 +691,8 @@ _MODULES = (
             {"length": 10, "batch": 1, "channels": 15},
         ),
         frames=True,
-        part_of="Moore2016Loudness",
+        compiled_with="Moore2016Loudness",
+        rows=(Row("2 x 1000", "loudness.Stage", "loudness.Stage", ("specific loudness",)),),
     ),
     Module(
         "Glasberg2002SpecificLoudness",
@@ -706,7 +707,7 @@ _MODULES = (
             {"length": 10, "batch": 1, "channels": 15},
         ),
         frames=True,
-        part_of="Glasberg2002Loudness",
+        compiled_with="Moore2016Loudness",
     ),
     Module(
         "BinauralInhibition",
@@ -723,7 +724,8 @@ _MODULES = (
                 ("channels", "time"): "every channel inhibits all within 18 Cam: pairs, as the definition has it."
             },
         ),
-        part_of="Moore2016Loudness",
+        compiled_with="Moore2016Loudness",
+        rows=(Row("2 x 1000", "loudness.Stage", "loudness.Stage", ("inhibition",)),),
     ),
     Module(
         "Moore2016Loudness",
@@ -740,6 +742,42 @@ _MODULES = (
         ),
         small={"hop": 32},
         complex=True,
+        limits=(
+            Limit(
+                "Moore2016Loudness, stereo 1 s, frames of 1 ms, float32: time over real time",
+                "loudness.Loudness.track_time_over_real_time",
+                ("stereo 1 s", "float32", "moore2016", "1"),
+                at_least(1.5),
+            ),
+            Limit(
+                "the same, frames of 10 ms",
+                "loudness.Loudness.track_time_over_real_time",
+                ("stereo 1 s", "float32", "moore2016", "10"),
+                at_least(12),
+            ),
+            Limit(
+                "the same, frames of 1 ms, learnable: training step over forward",
+                "loudness.LearnableLoudness.track_training_over_forward",
+                ("stereo 1 s", "float32", "moore2016", "1"),
+                4,
+            ),
+            Limit(
+                "stereo 60 s, frames of 1 ms: peak memory beside the results, MiB",
+                "loudness.LoudnessMemory.track_peak_memory",
+                ("stereo 60 s", "float32", "moore2016", "1"),
+                64,
+            ),
+        ),
+        rows=tuple(
+            Row(
+                f"stereo 1 s, frames of {hop} ms",
+                "loudness.Loudness",
+                "loudness.Loudness",
+                ("moore2016", hop),
+                "('cpu', 'stereo 1 s')",
+            )
+            for hop in ("1", "10")
+        ),
     ),
     Module(
         "Glasberg2002Loudness",
@@ -756,7 +794,16 @@ _MODULES = (
         ),
         small={"hop": 32},
         complex=True,
+        compiled_with="Moore2016Loudness",
         variants={"documents": {"front_end": "documents", "hop": 32}},
+        rows=tuple(
+            Row(f"1 s, {name}", "loudness.Loudness", "loudness.Loudness", key, "('cpu', 'stereo 1 s')")
+            for name, key in {
+                "frames of 1 ms": ("glasberg2002", "1"),
+                "frames of 10 ms": ("glasberg2002", "10"),
+                "documents": ("documents", "1"),
+            }.items()
+        ),
     ),
 )
 

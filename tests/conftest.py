@@ -51,6 +51,7 @@ CASES_IN_EVERY_RUN = {
     "compile/test_kernel_census": 1000,
     "compile/test_filter_frames.py::test_machine_code_of_the_adjoint": 0,  # takes half a minute a case
     "compile/test_drnl_frames": 0,
+    "compile/test_recurrence": 0,
     "compile/": 1,
     "tests/test_filter_frames.py::test_definition": 24,
     "tests/test_filter_frames.py::test_gradients": 24,

@@ -208,6 +208,7 @@ def test_analyze_refuses_hops_of_less_than_a_sample(capsys, tmp_path, out):
     assert files_in(out) == ["fast.npz"]
 
 
+@pytest.mark.slow
 def test_memory_of_analyze_is_that_of_its_frames(tmp_path, out):
     """Ten times the sound takes no more memory but for its frames: their buffer, their array and a copy of it."""
     peaks, sizes = [], []

@@ -43,18 +43,20 @@ import tamt
 from asv_bench.registry import MODULES
 from tamt._base import Base
 from tamt._learnable import RELATIVE, Form
+from tamt.loudness.meter import LoudnessMeter
 
 streams = those(lambda case: case.module.streams)
 typed = those(lambda case: case.module.typed)
 of_any_rank = those(lambda case: case.module.frames or case.module.streams)
 
-# For what takes long: the variants, which are other ways to compute, are for the slow tests, and so are the relative
-# forms whose parameters are mere factors.
+# For what takes long: the variants, which are other ways to compute, are for the slow tests, and so are whole models,
+# whose stages are tested, and the relative forms whose parameters are mere factors.
 thrifty = pytest.mark.parametrize(
     ("case", "learnable"),
     [
-        pytest.param(case, learnable, marks=pytest.mark.slow if case.options or factors else (), id=name)
+        pytest.param(case, learnable, marks=pytest.mark.slow if case.options or whole or factors else (), id=name)
         for name, case, learnable in combinations()
+        for whole in [issubclass(case.module.kind, LoudnessMeter)]
         for factors in [learnable == RELATIVE and case.module.name != "GammatoneFilterbank"]
     ],
 )
@@ -505,7 +507,7 @@ def compilations() -> Iterator[Any]:
             quick = (
                 whole
                 and not case.options
-                and not case.module.part_of
+                and not case.module.compiled_with
                 and case.module.quick_to_compile == (backend == "inductor")
             )
             yield pytest.param(

@@ -66,6 +66,7 @@ def test_drnl_recovers_a_hearing_loss(run_script):
     assert (output["learnt"] - output["the ear"]).abs().max() < 0.1
 
 
+@pytest.mark.slow
 def test_learnt_cochlea_helps_a_classifier(run_script):
     variables = run_script("learn_cochlea_for_a_classifier")
     accuracies = variables["accuracies"]

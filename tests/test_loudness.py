@@ -371,12 +371,42 @@ def test_wrong_options_of_one_model() -> None:
         tamt.Glasberg2002Loudness("documents", hop=1)
     with pytest.raises(ValueError, match=r"must have shape \(\.\.\., 2, T\).*got \(3, 100\); sounds \(B, T\) are"):
         tamt.Moore2016Loudness()(torch.zeros(3, 100))
+    with pytest.raises(ValueError, match=r"got \(100, 2\); samples by ears are sound.T"):
+        tamt.Moore2016Loudness()(torch.zeros(100, 2))
     with pytest.raises(ValueError, match="fc must hold frequencies of at least 40 Hz, got 20"):
         tamt.Moore2016SpecificLoudness([20.0, 100.0])
     with pytest.raises(ValueError, match="step must lie in \\(0, 18\\] Cam, got 0"):
         tamt.BinauralInhibition(step=0)
     with pytest.raises(ValueError, match=r"specific must have shape \(\.\.\., 2, S, N\).*got \(3, 4, 150\)"):
         tamt.BinauralInhibition()(torch.zeros(3, 4, 150))
+
+
+@pytest.mark.parametrize("learnable", [False, True, "relative"])
+def test_a_state_dict_serves_every_hop(learnable: Any) -> None:
+    """What was learnt with few frames is used with many; the constants are those of 1 ms."""
+    coarse, fine = (tamt.Moore2016Loudness(hop=hop, learnable=learnable) for hop in (16, 4))
+    x = 0.02 * torch.randn(1, 3000)
+    before = fine(x).long_term
+    fine.load_state_dict(coarse.state_dict())
+    assert torch.equal(fine(x).long_term, before)
+    assert fine.design()["long_term.release"].item() == pytest.approx(0.00133)
+    with pytest.raises(AttributeError):
+        fine.hop = 2
+
+
+def test_one_ear_leaves_no_number_without_gradient() -> None:
+    model = tamt.Moore2016Loudness(hop=64, learnable="relative")
+    model(0.02 * torch.randn(1, 500)).peak.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@models
+def test_no_sound(make: Any) -> None:
+    """No samples are one frame of silence, and no sounds are no results."""
+    loudness = make()(torch.zeros(2, 0))
+    assert loudness.long_term.shape[-1] == 1
+    assert loudness.peak.max() < 1e-7
+    assert make()(torch.zeros(0, 2, 100)).peak.numel() == 0
 
 
 @models

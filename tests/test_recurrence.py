@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import tamt
-from tamt.loudness.attack_release import per_hop
 from tamt.ops import recurrence as ops
 from tamt.ops.recurrence import attack_release
 from tamt.reference import recurrence as reference
@@ -163,13 +162,19 @@ def test_constants_of_other_frames() -> None:
     """A steady input is met by one step of 4 ms where four of 1 ms meet it."""
     x = torch.ones(40, dtype=torch.float64)
     fine, _ = attack_release(x, 0.045, 0.033)
-    coarse, _ = attack_release(x[::4], per_hop(0.045, 4), per_hop(0.033, 4))
+    coarse = tamt.AttackRelease(0.045, 0.033, hop=4, dtype=torch.float64)(x[::4])
     assert_close(coarse, fine[3::4], 1e-14)
-    assert per_hop(0.045, 1) == pytest.approx(0.045, rel=1e-14)
-    with pytest.raises(ValueError, match=re.escape("constant must lie in (0, 1], got 0")):
-        per_hop(0, 1)
-    with pytest.raises(ValueError, match="hop must be greater than 0, got 0"):
-        per_hop(0.1, 0)
+    at_once = tamt.AttackRelease(1, 0.5, hop=4, learnable=True)
+    y = at_once(torch.tensor([1.0, 0.0]))
+    assert y.tolist() == [1, 0.0625]
+    y.sum().backward()
+    assert at_once.attack.grad.isfinite()
+    with torch.no_grad():
+        at_once.attack.fill_(1.5)
+    with pytest.raises(ValueError, match=re.escape("attack must lie in (0, 1], got 1.5")):
+        at_once(x.float())
+    with pytest.raises(ValueError, match="hop must be a positive number of steps, got 0"):
+        tamt.AttackRelease(0.1, 0.1, hop=0)
 
 
 @pytest.mark.parametrize("shape", [(2, 40, 3), (3, 1, 2), (1, 500, 1)], ids=str)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PACKAGES = {
+PACKAGES: dict[str, str | None] = {  # by the name to import, None where there is only a file
     "scipy": "scipy",
     "philtorch": "philtorch",
     "torchlpc": "torchlpc",
@@ -20,7 +20,9 @@ PACKAGES = {
     "diffsptk": "diffsptk",
     "nnAudio": "nnAudio",
     "gammatone": "Gammatone",
+    "phonometry": "phonometry",
     "torch_amt": "torch_amt",
+    "tvl2018": None,
 }
 
 
@@ -46,7 +48,7 @@ def versions() -> dict[str, str]:
     for name, package in PACKAGES.items():
         try:
             library(name)
-            found[name] = importlib.metadata.version(package)
+            found[name] = importlib.metadata.version(package) if package else "without a version"
         except Absent as reason:
             found[name] = f"absent: {reason}"
     return found

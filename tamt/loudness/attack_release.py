@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from tamt._base import DESIGN
 from tamt._learnable import Form, Learnable
 from tamt.ops.recurrence import attack_release
-
-
-def per_hop(constant: float, hop: float) -> float:
-    """The constant of a frame of ``hop`` frames of 1 ms, :math:`1 - (1 - a)^h`, for that of one, a."""
-    if not 0 < constant <= 1:
-        raise ValueError(f"constant must lie in (0, 1], got {constant}")
-    if not hop > 0:
-        raise ValueError(f"hop must be greater than 0, got {hop}")
-    return 1 - (1 - constant) ** hop
 
 
 class AttackRelease(Learnable):
@@ -36,15 +29,16 @@ class AttackRelease(Learnable):
     2016 (the paper)                0.045 (22)         0.02 (50)            0.01 (99)         0.0005 (2000)
     =============================== ================== ==================== ================= ===================
 
-    For frames of h ms a constant a becomes :math:`1 - (1 - a)^h`
-    (:func:`tamt.loudness.attack_release.per_hop`).
+    With frames h steps apart, a constant a of one step counts as :math:`1 - (1 - a)^h`.
 
     Parameters
     ----------
     attack, release : float
-        The constants, in (0, 1]; either may be the larger one.
+        The constants of a step, in (0, 1]; either may be the larger one.
     dim : int
         The dimension of time.
+    hop : float
+        Steps from one frame to the next, above 0: milliseconds, if the constants are those of the table.
     learnable : bool or 'relative'
         Whether the two constants are parameters (else buffers of the same names). ``'relative'``: parameters (1,) that
         are 0 by design, ``log_attack`` and ``log_release``, the logarithms of their ratios to the design.
@@ -93,6 +87,7 @@ class AttackRelease(Learnable):
         attack: float,
         release: float,
         dim: int = -1,
+        hop: float = 1,
         learnable: Form = False,
         dtype: torch.dtype | None = None,
         *,
@@ -102,7 +97,10 @@ class AttackRelease(Learnable):
         for name, constant in (("attack", attack), ("release", release)):
             if not 0 < constant <= 1:
                 raise ValueError(f"{name} must lie in (0, 1], got {constant}")
+        if not 0 < hop < math.inf:
+            raise ValueError(f"hop must be a positive number of steps, got {hop}")
         self.dim = dim
+        self.hop = hop
         with DESIGN:
             constants = {"attack": attack, "release": release}
             self.register_state({n: torch.tensor(float(a), dtype=torch.float64) for n, a in constants.items()})
@@ -130,12 +128,22 @@ class AttackRelease(Learnable):
         """
         x, before = self.chunk(x, state, self.STATES)
         last = None if before is None else before[0]
-        y, after = attack_release(x, self.attack, self.release, state=last, dim=self.dim)
+        attack, release = (self._of_hop(a) for a in (self.attack, self.release))
+        y, after = attack_release(x, attack, release, state=last, dim=self.dim)
         return y, (after,)
+
+    def _of_hop(self, constant: Tensor) -> Tensor:
+        """The constant of as many steps as there are between frames, from that of one."""
+        if self.hop == 1:
+            return constant
+        # Where it is 1 or, learnt, above and an error, it stays, and has a finite gradient.
+        most = constant >= 1
+        kept = torch.log1p(-torch.where(most, 0.5, constant))
+        return torch.where(most, constant, -torch.expm1(self.hop * kept))
 
     def extra_repr(self) -> str:
         """Constants by design and dimension, for ``print``."""
-        attack, release = (self._quantities[name].design.item() for name in ("attack", "release"))
+        numbers = (f"{name}={self._quantities[name].design.item():g}" for name in ("attack", "release"))
         return (
-            f"attack={attack:g}, release={release:g}, dim={self.dim}, learnable={self.learnable!r}, dtype={self.dtype}"
+            f"{', '.join(numbers)}, dim={self.dim}, hop={self.hop:g}, learnable={self.learnable!r}, dtype={self.dtype}"
         )

@@ -125,7 +125,8 @@ class BinauralInhibition(Learnable):
 
     def _factors(self, specific: Tensor) -> Tensor:
         if specific.shape[-3] == 1:
-            return self._inhibition(torch.ones_like(self.theta))
+            # Equal, however smoothed. B has a gradient, of 0, as DistributedDataParallel wants of all.
+            return self._inhibition(1 + 0 * self.B)
         smooth = product(specific, self._smoothing(specific.shape[-1])) + FAINTEST
         return self._inhibition(smooth.flip(-3) / smooth)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from tamt._learnable import Form
 from tamt.loudness.attack_release import AttackRelease
 from tamt.loudness.front_ends import BandsFrontEnd, ComponentsFrontEnd
-from tamt.loudness.meter import LoudnessMeter, peak, per_hop
+from tamt.loudness.meter import LoudnessMeter, peak
 from tamt.loudness.specific_loudness import STEP, Glasberg2002SpecificLoudness
 
 # Attack and release of short-term and long-term loudness, for steps of 1 ms.
@@ -138,21 +139,21 @@ class Glasberg2002Loudness(LoudnessMeter[Loudness]):
             raise ValueError(f"hop must be {HOPS[front_end]} ms with front_end='documents', got {hop}")
         self.front_end = front_end
         common: dict[str, Any] = {"learnable": learnable, "dtype": self.dtype, "device": device}
-        attack, release, slow_attack, slow_release = (per_hop(a, self.hop) for a in COEFFICIENTS)
+        attack, release, slow_attack, slow_release = COEFFICIENTS
         if front_end == "published":
             self.front = ComponentsFrontEnd(self.hop, False, **common)
         else:
             self.front = BandsFrontEnd(self.dtype, device)
         self.specific = Glasberg2002SpecificLoudness(self.front.fc, high, **common)
-        self.short_term = AttackRelease(attack, release, **common)
-        self.long_term = AttackRelease(slow_attack, slow_release, **common)
+        self.short_term = AttackRelease(attack, release, hop=self.hop, **common)
+        self.long_term = AttackRelease(slow_attack, slow_release, hop=self.hop, **common)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
         return f"front_end={self.front_end!r}, {super().extra_repr()}"
 
     def _rows(self, x: Tensor) -> Tensor:
-        return x.reshape(-1, 1, x.shape[-1])
+        return x.reshape(math.prod(x.shape[:-1]), 1, x.shape[-1])
 
     def _kept(self, lead: torch.Size) -> tuple[tuple[int, ...], ...]:
         return lead, lead

@@ -29,11 +29,6 @@ LOUDEST = 200.0  # Pa, a peak level of 140 dB SPL
 ROWS = 2048, 65536  # spectra at a time without gradients, on the CPU and elsewhere
 
 
-def per_hop(coefficient: float, milliseconds: int) -> float:
-    """Coefficient of a recursion that takes steps of so many milliseconds, from the one for steps of 1 ms."""
-    return 1 - (1 - coefficient) ** milliseconds
-
-
 def peak(loudness: Tensor) -> Tensor:
     """The largest of loudness (..., S) over time, 0 of no frame."""
     return loudness.amax(-1) if loudness.shape[-1] else loudness.new_zeros(loudness.shape[:-1])
@@ -67,10 +62,15 @@ class LoudnessMeter(nn.Module, Generic[Result]):
         if hop > WINDOW * 1000 // FS:
             raise ValueError(f"hop must be at most {WINDOW * 1000 // FS} ms, the length of a frame, got {hop}")
         self.fs = FS
-        self.hop = int(hop)
+        self._hop = int(hop)
         self.learnable = learnable
         self.ear = OuterMiddleEar(FS, field, dtype, device=device)
         self.register_load_state_dict_post_hook(_settle)
+
+    @property
+    def hop(self) -> int:
+        """Milliseconds from one frame to the next."""
+        return self._hop
 
     @property
     def field(self) -> str:

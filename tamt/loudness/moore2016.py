@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from tamt._learnable import Form
 from tamt.loudness.attack_release import AttackRelease
 from tamt.loudness.binaural_inhibition import BinauralInhibition
 from tamt.loudness.front_ends import ComponentsFrontEnd
-from tamt.loudness.meter import LoudnessMeter, peak, per_hop
+from tamt.loudness.meter import LoudnessMeter, peak
 from tamt.loudness.specific_loudness import CHANNELS, STEP, Moore2016SpecificLoudness
 
 # Attack and release of short-term and long-term loudness, for steps of 1 ms.
@@ -142,12 +143,12 @@ class Moore2016Loudness(LoudnessMeter[BinauralLoudness]):
             raise ValueError(f"version must be one of {', '.join(map(repr, VERSIONS))}, got {version!r}")
         self.version = version
         common: dict[str, Any] = {"learnable": learnable, "dtype": self.dtype, "device": device}
-        attack, release, slow_attack, slow_release = (per_hop(a, self.hop) for a in VERSIONS[version])
+        attack, release, slow_attack, slow_release = VERSIONS[version]
         self.front = ComponentsFrontEnd(self.hop, True, **common)
         self.specific = Moore2016SpecificLoudness(**common)
-        self.short_term = AttackRelease(attack, release, dim=-2, **common)
+        self.short_term = AttackRelease(attack, release, dim=-2, hop=self.hop, **common)
         self.inhibition = BinauralInhibition(**common)
-        self.long_term = AttackRelease(slow_attack, slow_release, **common)
+        self.long_term = AttackRelease(slow_attack, slow_release, hop=self.hop, **common)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
@@ -155,11 +156,12 @@ class Moore2016Loudness(LoudnessMeter[BinauralLoudness]):
 
     def _rows(self, x: Tensor) -> Tensor:
         if x.dim() > 1 and x.shape[-2] not in (1, 2):
+            hint = "samples by ears are sound.T" if x.shape[-1] in (1, 2) else "sounds (B, T) are sound[:, None]"
             raise ValueError(
                 "the sound must have shape (..., 2, T), or for the same in both ears (..., 1, T) or (T,), got "
-                f"{tuple(x.shape)}; sounds (B, T) are sound[:, None]"
+                f"{tuple(x.shape)}; {hint}"
             )
-        return x.reshape(-1, 1 if x.dim() == 1 else x.shape[-2], x.shape[-1])
+        return x.reshape(math.prod(x.shape[:-2]), 1 if x.dim() == 1 else x.shape[-2], x.shape[-1])
 
     def _kept(self, ears: torch.Size) -> tuple[tuple[int, ...], ...]:
         return (*ears, CHANNELS), ears
