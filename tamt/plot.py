@@ -431,9 +431,7 @@ def loudness(
     seconds, drawn = _array(times), {"short-term": _array(short_term), "long-term": _array(long_term)}
     for name, curve in zip(("short_term", "long_term"), drawn.values(), strict=True):
         if curve.ndim > 1:
-            raise ValueError(
-                f"{name} has the shape {curve.shape}, but has to have (S,): one sound at a time, {name}[0]"
-            )
+            raise ValueError(f"{name} has the shape {curve.shape}, but has to have (S,): one sound, as {name}[0] is")
         _expect_shape(name, curve, seconds.shape)
     middles = seconds if specific_times is None else _array(specific_times)
     ears, image, centres = 0, np.zeros(0), np.zeros(0)

@@ -286,9 +286,7 @@ def test_wrong_shapes_are_refused():
     short, wrong = np.ones(3), np.ones(5)
     with pytest.raises(ValueError, match=r"long_term has the shape \(5,\), but has to have \(3,\)"):
         plot.loudness(short, wrong, short, np.ones((3, 4)), FC)
-    with pytest.raises(
-        ValueError, match=r"short_term has the shape \(2, 3\), but has to have \(S,\): one sound at a time"
-    ):
+    with pytest.raises(ValueError, match=r"short_term has the shape \(2, 3\), but has to have \(S,\): one sound, as"):
         plot.loudness(np.ones((2, 3)), np.ones((2, 3)), short)
     for own in ({"specific": np.ones((3, 4))}, {"fc": FC}):
         with pytest.raises(ValueError, match="specific and fc, the frequencies of its channels, have to be given"):
