@@ -634,7 +634,7 @@ _MODULES = (
                 "bins",
                 "roex.RoexStereo.track_time_over_real_time",
                 ("float32",),
-                at_least(4),
+                at_least(6),
             ),
             Limit("the same: peak memory, MB", "roex.RoexStereo.track_peak_memory", ("float32",), 40),
             Limit(
