@@ -219,9 +219,18 @@ PAGES = (
     "and the first touch of a page takes longer than the work. With `MALLOC_MMAP_THRESHOLD_` and "
     "`MALLOC_TRIM_THRESHOLD_` set high, growth is in proportion (`MultiResolutionFFT`, batch of 1000: 133 ms, not 240)."
 )
+POINTWISE = (
+    "a dozen operations of torch on every number, whose temporaries come to be larger than the caches, and then than "
+    "the blocks that glibc keeps."
+)
 DRNL = {"fc": (250, 8000), "fs": 44100}
 FEW = [300.0, 1000.0]  # Hz
 
+SPECIFIC_GROWTH = {
+    ("length", "time"): POINTWISE,
+    ("batch", "time"): POINTWISE,
+    ("channels", "memory"): "a few MiB, of which the allocator's own blocks are a part.",
+}
 MODEL_STEPS = ("attack", "release")
 MODEL_NUMBERS = ("C", "A", "alpha", "threshold")
 MOORE2016_LEARNS = (
@@ -233,7 +242,7 @@ MOORE2016_LEARNS = (
     *(f"long_term.{name}" for name in MODEL_STEPS),
 )
 GLASBERG2002_LEARNS = tuple(name for name in MOORE2016_LEARNS if not name.startswith("inhibition"))
-MODEL_GROWTH = {"length": 32000, "batch": 1, "channels": 0}, {"length": 3200, "batch": 1}
+MODEL_GROWTH = {"length": 3200, "batch": 1, "channels": 0}, {"length": 3200, "batch": 1}
 
 _MODULES = (
     Module(
@@ -689,6 +698,7 @@ _MODULES = (
             lambda length, batch, channels: (excitation(channels, batch, length),),
             {"length": 10, "batch": 1, "channels": 150},
             {"length": 10, "batch": 1, "channels": 15},
+            reasons=SPECIFIC_GROWTH,
         ),
         frames=True,
         compiled_with="Moore2016Loudness",
@@ -705,6 +715,7 @@ _MODULES = (
             lambda length, batch, channels: (excitation(channels, batch, length),),
             {"length": 10, "batch": 1, "channels": 150},
             {"length": 10, "batch": 1, "channels": 15},
+            reasons=SPECIFIC_GROWTH,
         ),
         frames=True,
         compiled_with="Moore2016Loudness",
@@ -721,7 +732,9 @@ _MODULES = (
             {"length": 10, "batch": 1, "channels": 150},
             {"length": 10, "batch": 1, "channels": 15},
             reasons={
-                ("channels", "time"): "every channel inhibits all within 18 Cam: pairs, as the definition has it."
+                ("channels", "time"): "every channel inhibits all within 18 Cam: pairs, as the definition has it.",
+                ("channels", "memory"): "the matrix of weights between channels.",
+                ("length", "memory"): POINTWISE,
             },
         ),
         compiled_with="Moore2016Loudness",
