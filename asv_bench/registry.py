@@ -140,8 +140,10 @@ def components(frames: int) -> Inputs:
 
 
 def burst(size: int, *lead: int) -> Tensor:
-    """Noise of 60 dB SPL and a silence in which its loudness decays."""
-    return nn.functional.pad(signal(500, *lead, level=0.02), (0, 2048 + 1024 * size))
+    """Noise of 60 dB SPL, and then of 30, in which its loudness decays."""
+    sound = signal(2548 + 1024 * size, *lead, level=0.02)
+    sound[..., 500:] *= 0.03
+    return sound
 
 
 def excitation(channels: int, *lead: int) -> Tensor:
@@ -724,7 +726,7 @@ _MODULES = (
         "BinauralInhibition",
         "loudness",
         {},
-        lambda size: (signal(150, 2, 2, size).square(),),
+        lambda size: (signal(150, 2, 2, 16 * size).square(),),
         ("B", "theta"),
         Growth(
             as_ever,
