@@ -228,11 +228,17 @@ POINTWISE = (
 DRNL = {"fc": (250, 8000), "fs": 44100}
 FEW = [300.0, 1000.0]  # Hz
 
-SPECIFIC_GROWTH = {
-    ("length", "time"): POINTWISE,
-    ("batch", "time"): POINTWISE,
-    ("channels", "memory"): "a few MiB, of which the allocator's own blocks are a part.",
-}
+SPECIFIC_GROWTH = Growth(
+    lambda channels: {"fc": torch.linspace(50, 15000, channels)},
+    lambda length, batch, channels: (excitation(channels, batch, length),),
+    {"length": 10, "batch": 1, "channels": 150},
+    {"length": 10, "batch": 1, "channels": 15},
+    reasons={
+        ("length", "time"): POINTWISE,
+        ("batch", "time"): POINTWISE,
+        ("channels", "memory"): "a few MiB, of which the allocator's own blocks are a part.",
+    },
+)
 MODEL_STEPS = ("attack", "release")
 MODEL_NUMBERS = ("C", "A", "alpha", "threshold")
 MOORE2016_LEARNS = (
@@ -695,13 +701,7 @@ _MODULES = (
         {},
         lambda size: (excitation(150, 2, size),),
         MODEL_NUMBERS,
-        Growth(
-            lambda channels: {"fc": torch.linspace(50, 15000, channels)},
-            lambda length, batch, channels: (excitation(channels, batch, length),),
-            {"length": 10, "batch": 1, "channels": 150},
-            {"length": 10, "batch": 1, "channels": 15},
-            reasons=SPECIFIC_GROWTH,
-        ),
+        SPECIFIC_GROWTH,
         frames=True,
         compiled_with="Moore2016Loudness",
         rows=(Row("2 x 1000", "loudness.Stage", "loudness.Stage", ("specific loudness",)),),
@@ -712,13 +712,7 @@ _MODULES = (
         {},
         lambda size: (excitation(150, 2, size),),
         MODEL_NUMBERS,
-        Growth(
-            lambda channels: {"fc": torch.linspace(50, 15000, channels)},
-            lambda length, batch, channels: (excitation(channels, batch, length),),
-            {"length": 10, "batch": 1, "channels": 150},
-            {"length": 10, "batch": 1, "channels": 15},
-            reasons=SPECIFIC_GROWTH,
-        ),
+        SPECIFIC_GROWTH,
         frames=True,
         compiled_with="Moore2016Loudness",
     ),

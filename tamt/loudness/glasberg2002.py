@@ -159,10 +159,10 @@ class Glasberg2002Loudness(LoudnessMeter[Loudness]):
         return lead, lead
 
     def _over_time(self, specific: Tensor, before: tuple[Tensor, ...] | None) -> tuple[Loudness, tuple[Tensor, ...]]:
-        first, second = (None, None) if before is None else before
+        first, second = (None, None) if before is None else (before[:1], before[1:])
         instantaneous = 2 * STEP * specific.sum(-1)
-        short, smooth = self.short_term.stream(instantaneous, None if first is None else (first,))
-        long, slow = self.long_term.stream(short, None if second is None else (second,))
+        short, smooth = self.short_term.stream(instantaneous, first)
+        long, slow = self.long_term.stream(short, second)
         return Loudness(specific, instantaneous, short, long, peak(long)), (*smooth, *slow)
 
     def _shaped(self, loudness: Loudness, x: Tensor) -> Loudness:

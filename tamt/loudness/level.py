@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -114,17 +115,7 @@ def sone2phon(sone: FloatOrTensor, model: str = "moore2016") -> FloatOrTensor:
     >>> round(sone2phon(1.0), 1), sone2phon(0.0)
     (40.0, 0.0)
     """
-    sone = _operand("sone", sone, "sone")
-    if not isinstance(sone, Tensor):
-        return float(sone2phon(torch.tensor(sone, dtype=torch.float64, device="cpu"), model))
-    given = sone.dtype
-    sone = sone.to(torch.promote_types(given, torch.float32))
-    curve = _curve(model).to(sone)
-    faintest = curve[0].exp()
-    loud = sone.clamp_min(faintest).log()
-    place = torch.searchsorted(curve[1:-1], loud.detach().contiguous(), right=True)
-    phon = (place + (loud - curve[place]) / (curve[place + 1] - curve[place])) / PER_PHON
-    return torch.where(sone >= 0, torch.where(sone <= faintest, 0.0, phon), math.nan).to(given)
+    return _converted("sone", sone, model, _level)
 
 
 def phon2sone(phon: FloatOrTensor, model: str = "moore2016") -> FloatOrTensor:
@@ -153,15 +144,33 @@ def phon2sone(phon: FloatOrTensor, model: str = "moore2016") -> FloatOrTensor:
     >>> round(phon2sone(40.0), 2), round(phon2sone(50.0), 1)
     (1.0, 2.1)
     """
-    phon = _operand("phon", phon, "phon")
-    if not isinstance(phon, Tensor):
-        return float(phon2sone(torch.tensor(phon, dtype=torch.float64, device="cpu"), model))
-    given = phon.dtype
-    phon = phon.to(torch.promote_types(given, torch.float32))
-    curve = _curve(model).to(phon)
+    return _converted("phon", phon, model, _loudness)
+
+
+def _level(sone: Tensor, curve: Tensor) -> Tensor:
+    """In phon, of loudness that is not negative."""
+    faintest = curve[0].exp()
+    loud = sone.clamp_min(faintest).log()
+    place = torch.searchsorted(curve[1:-1], loud.detach().contiguous(), right=True)
+    phon = (place + (loud - curve[place]) / (curve[place + 1] - curve[place])) / PER_PHON
+    return torch.where(sone <= faintest, 0.0, phon)
+
+
+def _loudness(phon: Tensor, curve: Tensor) -> Tensor:
+    """In sone, of a level that is not negative."""
     place = (PER_PHON * phon.detach()).nan_to_num(0.0).clamp(0, len(curve) - 2).long()
-    loud = curve[place] + (PER_PHON * phon - place) * (curve[place + 1] - curve[place])
-    return torch.where(phon >= 0, loud.exp(), math.nan).to(given)
+    return (curve[place] + (PER_PHON * phon - place) * (curve[place + 1] - curve[place])).exp()
+
+
+def _converted(
+    unit: str, value: FloatOrTensor, model: str, convert: Callable[[Tensor, Tensor], Tensor]
+) -> FloatOrTensor:
+    """What ``convert`` makes of numbers and a model's curve, in float32 or float64; NaN of negative ones."""
+    value = _operand(unit, value, unit)
+    if not isinstance(value, Tensor):
+        return float(_converted(unit, torch.tensor(value, dtype=torch.float64, device=DESIGN), model, convert))
+    wide = value.to(torch.promote_types(value.dtype, torch.float32))
+    return torch.where(wide >= 0, convert(wide, _curve(model).to(wide)), math.nan).to(value.dtype)
 
 
 def _curve(model: str) -> Tensor:

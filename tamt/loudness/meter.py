@@ -39,12 +39,18 @@ def peak(loudness: Tensor) -> Tensor:
 class LoudnessMeter(nn.Module, Generic[Result]):
     """A model of loudness for sound in pascal at 32 kHz, whose results are named tuples.
 
+    A model makes its ``front`` and the stages behind it.
+
     Parameters
     ----------
-    ear : OuterMiddleEar
+    fs, field
+        Of the ear; the rate has to be 32000.
     hop : int
         Milliseconds from one frame to the next.
     learnable : bool or 'relative'
+        Form of the stages that learn.
+    dtype, device
+        As for :class:`Base`.
     """
 
     ear: OuterMiddleEar
@@ -58,7 +64,7 @@ class LoudnessMeter(nn.Module, Generic[Result]):
         if fs != FS:
             raise ValueError(
                 f"fs must be {FS} Hz, the rate of the model, got {fs}: resample the sound first, as "
-                f"torchaudio.functional.resample or soxr.resample does"
+                "torchaudio.functional.resample or soxr.resample does"
             )
         check_count("hop", hop)
         if hop > WINDOW * 1000 // FS:
@@ -187,9 +193,8 @@ class LoudnessMeter(nn.Module, Generic[Result]):
 
     def _stages(self) -> dict[str, Learnable]:
         """Stages whose parameters have the model's form, by name."""
-        in_front = {f"front.{name}": self.front.get_submodule(name) for name in self.front.LEARNT}
-        behind = {name: part for name, part in self.named_children() if isinstance(part, Learnable)}
-        return {name: part for name, part in {**in_front, **behind}.items() if isinstance(part, Learnable)}
+        names = [*(f"front.{name}" for name in self.front.LEARNT), *(name for name, _ in self.named_children())]
+        return {name: part for name in names if isinstance(part := self.get_submodule(name), Learnable)}
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""

@@ -171,7 +171,7 @@ class Moore2016Loudness(LoudnessMeter[BinauralLoudness]):
     ) -> tuple[BinauralLoudness, tuple[Tensor, ...]]:
         frames = specific.shape[2]
         smooth: tuple[Tensor, ...] | None = None
-        slow = None if before is None else (before[1],)
+        slow = None if before is None else before[1:]
         last: list[Tensor] = []
 
         def heard(rows: slice, part: slice) -> Tensor:

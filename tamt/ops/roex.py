@@ -32,7 +32,7 @@ from tamt.ops._checks import check_same_kind
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.product import product
 from tamt.reference import roex as reference
-from tamt.shared.roex import HIGHEST, REFERENCE_LEVEL, level_per_erb, octaves_as_ratio, power_weights
+from tamt.shared.roex import HIGHEST, REFERENCE_LEVEL, audible, level_per_erb, octaves_as_ratio, power_weights
 
 FLOOR = 1e-12  # excitation of silence
 
@@ -150,7 +150,7 @@ def _power(
             rows = intensity.flatten(0, -2)
             return roex_shared_rows(freqs, rows, weights, factor, fc, p, p1000, ratio).reshape(shape)
     f, given = (t[None] if t.dim() == 1 else t.flatten(0, -2) for t in (freqs, intensity))
-    heard = (f > 0) & (f <= HIGHEST)
+    heard = audible(f)
     valid = heard & (given < math.inf)
     unknown = ~valid & ~(f <= 0)
     # Padding stands above all others: components in rising frequency stay so.
@@ -173,7 +173,7 @@ def roex_weights(freqs: Tensor, limit: float = math.inf) -> Tensor:
     limit : float
         Pairs further apart, in octaves, have no weight.
     """
-    return power_weights(torch.where((freqs > 0) & (freqs <= HIGHEST), freqs, HIGHEST), octaves_as_ratio(limit))
+    return power_weights(torch.where(audible(freqs), freqs, HIGHEST), octaves_as_ratio(limit))
 
 
 def _check_components(f: Tensor, intensity: Tensor, ratio: float) -> None:

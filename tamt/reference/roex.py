@@ -31,6 +31,7 @@ from tamt.shared.roex import (
     LEAST_SLOPE,
     REFERENCE_LEVEL,
     apart,
+    audible,
     last_exponent,
     level_per_erb,
     power_weights,
@@ -68,18 +69,13 @@ def shared_definition(
     f: Tensor, intensity: Tensor, weights: Tensor, factor: Tensor, fc: Tensor, p: Tensor, p1000: float, ratio: float
 ) -> Tensor:
     """Power sums (R, N) of the channels over components of frequencies (C,), all pairs at once."""
-    heard = _heard(f)
+    heard = audible(f)
     valid = heard & (intensity < math.inf)
     unknown = (~valid & ~(f <= 0)).any(1, keepdim=True)
     f, intensity = torch.where(heard, f, HIGHEST), torch.where(valid, intensity, 0.0)
     steepness = 1 - factor / p1000 * (level_per_erb(intensity @ weights) - REFERENCE_LEVEL)
     power = excitation_definition(f.expand(intensity.shape), intensity, steepness, fc, p, ratio)
     return power.masked_fill(unknown, math.nan)
-
-
-def _heard(f: Tensor) -> Tensor:
-    """Whether frequencies are those of components."""
-    return (f > 0) & (f <= HIGHEST)
 
 
 def _steep(steepness: Tensor, p: Tensor, most: float) -> bool:
@@ -560,7 +556,7 @@ class _Components:
     """
 
     def __init__(self, f: Tensor, weights: Tensor) -> None:
-        heard = _heard(f)
+        heard = audible(f)
         self.order, self.weights = None, weights
         self.broken = (~heard & ~(f <= 0)).any()
         self.f = torch.where(heard, f, HIGHEST)

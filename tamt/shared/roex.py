@@ -23,6 +23,11 @@ def last_exponent(dtype: torch.dtype, *, small: bool) -> float:
     return (87.0 if dtype == torch.float32 else 700.0) * (0.8 if small else 1)
 
 
+def audible(f: Tensor) -> Tensor:
+    """Whether frequencies are those of components, not of padding."""
+    return (f > 0) & (f <= HIGHEST)
+
+
 def level_per_erb(power: Tensor) -> Tensor:
     """In dB, of silence that of the smallest normal number in float32, which has no gradient."""
     return 10 * torch.log10(power.clamp_min(torch.finfo(torch.float32).tiny))
