@@ -55,7 +55,7 @@ class Base(nn.Module):
     device : torch.device, optional
         Where the tensors are made, by default torch's.
     dtype : torch.float32 or torch.float64, optional
-        Computing type, which conversions of the module change; by default :attr:`COMPUTES_IN` or, where that is None,
+        Computing type, which conversions of the module change; by default :attr:`_COMPUTES_IN` or, where that is None,
         the type of the input.
 
     Raises
@@ -64,7 +64,7 @@ class Base(nn.Module):
         Another type, or float64 on MPS.
     """
 
-    COMPUTES_IN: torch.dtype | None = None
+    _COMPUTES_IN: torch.dtype | None = None
 
     _like: Tensor  # of the module's device and type
 
@@ -74,7 +74,7 @@ class Base(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        dtype = self.COMPUTES_IN if dtype is None else dtype
+        dtype = self._COMPUTES_IN if dtype is None else dtype
         self._typed = dtype is not None
         self._constants: dict[str, Constant] = {}
         where = default_device(device) if dtype is None else computing_device(device, dtype)
@@ -92,7 +92,7 @@ class Base(nn.Module):
         """Type of what the module holds."""
         return self._like.dtype
 
-    def computing_type(self, x: Any) -> torch.dtype:
+    def _computing_type(self, x: Any) -> torch.dtype:
         """The type to compute in, given ``x``."""
         if self._typed:
             return self._held_type
@@ -120,7 +120,7 @@ class Base(nn.Module):
         """Whether a tensor is one that this class has registered."""
         return name in self._constants
 
-    def register_constant(
+    def _register_constant(
         self,
         name: str,
         value: Tensor | Callable[[], Tensor],
@@ -136,29 +136,29 @@ class Base(nn.Module):
         buffer = self._restored(name, self._like.device, self._held_type)
         self.register_buffer(name, buffer, persistent=persistent)
 
-    def constant(self, name: str) -> Tensor:
+    def _constant(self, name: str) -> Tensor:
         """The value that a buffer was registered with."""
         value = self._constants[name].value
         return value if isinstance(value, Tensor) else value()
 
-    def register_exact(self, name: str, value: Tensor) -> None:
+    def _register_exact(self, name: str, value: Tensor) -> None:
         """Keep ``value`` (float64) for float32 and float64 alike, as the sum of two float32 buffers.
 
         The upper half is the constant in float32, so that neither a device without float64 nor a float32 forward pass
         meets a float64 tensor, and the sum has 48 bits.
         """
-        self.register_constant(f"_{name}_high", value, form=upper_half)
-        self.register_constant(f"_{name}_low", value, form=lower_half)
+        self._register_constant(f"_{name}_high", value, form=upper_half)
+        self._register_constant(f"_{name}_low", value, form=lower_half)
 
-    def exact(self, name: str, dtype: torch.dtype) -> Tensor:
-        """The constant of :meth:`register_exact` in a computing type."""
+    def _exact(self, name: str, dtype: torch.dtype) -> Tensor:
+        """The constant of :meth:`_register_exact` in a computing type."""
         high: Tensor = getattr(self, f"_{name}_high")
         return high if dtype == torch.float32 else high.to(dtype) + getattr(self, f"_{name}_low").to(dtype)
 
     def _loaded(self) -> None:
         """What is to be done after a state dict was loaded."""
 
-    def chunk(
+    def _chunk(
         self, x: Tensor, state: tuple[Tensor, ...] | None, count: int
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """A chunk (..., T) of a stream in the computing type, and the state before it, of ``count`` tensors."""
@@ -192,7 +192,7 @@ class Base(nn.Module):
 
     def _restored(self, name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
         """The buffer of a constant."""
-        return self._constants[name].form(self.constant(name), dtype).to(device, copy=True)
+        return self._constants[name].form(self._constant(name), dtype).to(device, copy=True)
 
     def _load_from_state_dict(
         self,

@@ -60,7 +60,7 @@ class Learnable(Base):
     Parameters
     ----------
     learnable : bool or 'relative'
-        Whether the tensors of :meth:`register_state` are parameters (else buffers of the same names).
+        Whether the tensors of :meth:`_register_state` are parameters (else buffers of the same names).
     device, dtype
         As for :class:`Base`.
 
@@ -103,7 +103,7 @@ class Learnable(Base):
             )
         super().__setattr__(name, value)
 
-    def register_state(
+    def _register_state(
         self, tensors: dict[str, Tensor], learnable: Iterable[str] | None = None, levels: Iterable[str] = ()
     ) -> None:
         """Keep copies of tensors in the state dict, in the module's type.
@@ -159,7 +159,7 @@ class Learnable(Base):
         self.register_parameter(name, nn.Parameter(self._held(step.reshape(step.shape or (1,)))))
         self._form.append(name)
         if design is not None:
-            self.register_constant(f"design_{quantity}", design, persistent=True)
+            self._register_constant(f"design_{quantity}", design, persistent=True)
             self._form.append(f"design_{quantity}")
 
     def _step(self, name: str) -> Tensor:
@@ -247,7 +247,7 @@ class Learnable(Base):
             twin._rebuild(getattr(twin, twin._follows).detach().to(DESIGN))
         return twin
 
-    def follow(self, name: str, numbers: Tensor) -> None:
+    def _follow(self, name: str, numbers: Tensor) -> None:
         """Build what depends on the numbers of a tensor of the state, by :meth:`_build`, now and when they change.
 
         A learnable module is built once. A fixed one is built anew after a state dict was loaded, and by
@@ -262,7 +262,7 @@ class Learnable(Base):
 
     def _rebuild(self, numbers: Tensor) -> None:
         self._build(numbers)
-        self.register_constant("_followed", numbers.to(torch.float64))
+        self._register_constant("_followed", numbers.to(torch.float64))
 
     def _up_to_date(self) -> None:
         """Build for the numbers as they are now, wherever that may be asked: at the beginning of a forward pass."""
@@ -274,7 +274,7 @@ class Learnable(Base):
         if self.learnable or tensor.is_meta:
             return
         numbers = tensor.detach().to(DESIGN)
-        if not torch.equal(numbers.to(torch.float64), self.constant("_followed")):
+        if not torch.equal(numbers.to(torch.float64), self._constant("_followed")):
             self._rebuild(numbers)
 
     def _or_nan(self, result: Tensor) -> Tensor:

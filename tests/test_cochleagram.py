@@ -143,7 +143,7 @@ def test_chunks_change_nothing(way: tuple[str, str], hop: int, per_frame: int, s
     for chunk in x.split(sizes, 1):
         frames, state = cochleagram.stream(chunk, state)
         parts.append(frames)
-        assert len(state) == cochleagram.bank.STATES + 2
+        assert len(state) == cochleagram.bank._STATES + 2
     assert_close(torch.cat(parts, -1), cochleagram(x), 1e-9)
 
 

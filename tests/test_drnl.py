@@ -168,7 +168,7 @@ def test_channels() -> None:
     filters = DRNLFilterbank((250, 8000), FS, learnable=True)
     assert filters.num_channels == filters.n_channels == 50
     assert sum(p.numel() for p in filters.parameters()) == 8 * 50
-    assert {name for name, _ in filters.named_parameters()} == set(DRNLFilterbank.LEARNABLE)
+    assert {name for name, _ in filters.named_parameters()} == set(DRNLFilterbank._LEARNABLE)
     assert set(filters.state_dict()) == set(PARAMETERS) == set(DRNLFilterbank((250, 8000), FS).state_dict())
     assert (filters.fs, filters.subject, filters.model, filters.learnable) == (FS, "NH", "paulick2024", True)
     assert filters.dtype == torch.float64

@@ -87,7 +87,7 @@ def test_bands() -> None:
 def overlaps(freqs: np.ndarray, module: ERBIntegration, scale: float) -> np.ndarray:
     """How much of each bin lies in each band: (n, n_bins)."""
     df = freqs[1] - freqs[0]
-    centres = module.exact("centres", torch.float64).numpy()[:, None]
+    centres = module._exact("centres", torch.float64).numpy()[:, None]
     half = scale * 24.673 * (4.368e-3 * centres + 1) / 2
     low, high = np.maximum(freqs - df / 2, centres - half), np.minimum(freqs + df / 2, centres + half)
     return np.maximum(high - low, 0) / df

@@ -176,7 +176,7 @@ def test_drnl_is_that_of_the_multiplied_quantities(kind: type[DRNLFilterbank]) -
     state = fixed.design()
     assert list(state) == list(fixed.state_dict())
     with torch.no_grad():
-        for i, name in enumerate(kind.LEARNABLE):
+        for i, name in enumerate(kind._LEARNABLE):
             bank.get_parameter(f"log_{name}").copy_(torch.tensor([0.01, -0.02]) * (1 + i))
             state[name] *= (torch.tensor([0.01, -0.02]) * (1 + i)).double().exp()
     fixed.load_state_dict(state)

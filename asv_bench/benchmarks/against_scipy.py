@@ -48,7 +48,7 @@ def band_levels(psd: Array, table: Array) -> Array:
 
 def band_table(freqs: Tensor) -> Array:
     """(n_bins, 150): the bins of each band, times their distance, in the type of ``freqs``."""
-    centres = tamt.ERBIntegration().exact("centres", torch.float64)
+    centres = tamt.ERBIntegration()._exact("centres", torch.float64)
     inside = (freqs.double() - centres[:, None]).abs() <= 24.673 * (4.368e-3 * centres[:, None] + 1) / 2
     return (inside.double() * (freqs[1] - freqs[0]).item()).T.to(freqs.dtype).contiguous().numpy()
 

@@ -50,7 +50,7 @@ def band_by_band(psd: Tensor, freqs: Tensor, centres: Tensor, widths: Tensor) ->
 
 def exact(psd: Tensor, freqs: Tensor) -> Tensor:
     """Levels in the default bands, in float64."""
-    centres = ERBIntegration().exact("centres", torch.float64)
+    centres = ERBIntegration()._exact("centres", torch.float64)
     return band_by_band(psd.double().cpu(), freqs.double().cpu(), centres, widths(centres))
 
 
@@ -112,7 +112,7 @@ class ERBBandsAgainstLoop(Load):
     def setup(self, dtype: str) -> None:
         self.psd, self.freqs = spectrum(8, 32, dtype, "cpu")
         self.module = ERBIntegration()
-        self.centres = self.module.exact("centres", self.psd.dtype)
+        self.centres = self.module._exact("centres", self.psd.dtype)
         require(relative_error(self.loop(), self.result()), 1e-5, "loop")
 
     def result(self) -> Tensor:

@@ -28,7 +28,7 @@ def erb_integration(device: str, dtype: str) -> Work:
     """Levels of 150 bands from spectra of 1025 bins."""
     psd, freqs = bands_bench.spectrum(8, 32, dtype, device)
     module = ERBIntegration(device=device)
-    centres = module.exact("centres", DTYPES[dtype])
+    centres = module._exact("centres", DTYPES[dtype])
     own = centres, bands_bench.widths(centres)
 
     def amt() -> Callable[[], Tensor]:

@@ -73,7 +73,7 @@ def moore2016(device: str, dtype: str, sound: Tensor) -> Work:
     model = Moore2016Loudness(dtype=DTYPES[dtype], device=device)
     exact = Moore2016Loudness(dtype=torch.float64)
     x, wide = sound.to(device, DTYPES[dtype]), sound.numpy()
-    taps = exact.ear.constant("taps").numpy()
+    taps = exact.ear._constant("taps").numpy()
 
     def phonometry() -> Callable[[], float]:
         loudness = library("phonometry").loudness_moore_glasberg_time

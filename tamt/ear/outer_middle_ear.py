@@ -127,7 +127,7 @@ class OuterMiddleEar(Base):
     tensor([-12.,  -0.,   8.])
     """
 
-    COMPUTES_IN = torch.float32
+    _COMPUTES_IN = torch.float32
 
     taps: Tensor
 
@@ -148,7 +148,7 @@ class OuterMiddleEar(Base):
         self.fs = fs
         self.field = field
         self.delay = round(ORDER / 2 * fs / ORDER_FS)
-        self.register_constant("taps", _designed(fs, field, 2 * self.delay))
+        self._register_constant("taps", _designed(fs, field, 2 * self.delay))
 
     def forward(self, x: Tensor) -> Tensor:
         """Filter ``x`` (..., T) from rest: (..., T), late by ``delay`` samples."""
@@ -170,7 +170,7 @@ class OuterMiddleEar(Base):
         state : tuple of Tensor
             One tensor (..., M - 1), the last samples.
         """
-        x, before = self.chunk(x, state, 1)
+        x, before = self._chunk(x, state, 1)
         y, after = fir(x, self.taps[None], state=None if before is None else before[0])
         return y.squeeze(-2), (after,)
 
@@ -190,7 +190,7 @@ class OuterMiddleEar(Base):
         """
         given = f.detach() if isinstance(f, Tensor) else f
         cycles = vector("f", given, torch.float64, DESIGN) / self.fs
-        taps = self.constant("taps")
+        taps = self._constant("taps")
         with DESIGN:
             samples = torch.arange(len(taps), dtype=torch.float64)
             parts = []

@@ -118,10 +118,10 @@ class ERBIntegration(Learnable):
             one = torch.ones((), dtype=torch.float32)
             tensors = {"integration_weights": one.expand(len(centres)).clone(), "bandwidth_scale": one}
         self.n_erb_bands = len(centres)
-        self.register_state(tensors)
-        self.register_constant("fc_erb", centres, persistent=True)
-        self.register_exact("centres", centres)
-        self.register_exact("halves", 0.5 * erb_bandwidth(centres))
+        self._register_state(tensors)
+        self._register_constant("fc_erb", centres, persistent=True)
+        self._register_exact("centres", centres)
+        self._register_exact("halves", 0.5 * erb_bandwidth(centres))
         self._grids: dict[torch.dtype, Memo[tuple[Tensor, Tensor]]] = {dtype: Memo() for dtype in COMPUTING_TYPES}
         self._tables: dict[torch.dtype, Memo[tuple[Tensor, Tensor]]] = {dtype: Memo() for dtype in COMPUTING_TYPES}
 
@@ -149,7 +149,7 @@ class ERBIntegration(Learnable):
                 f"psd must have shape (..., n_bins) for freqs of shape (n_bins,), got {tuple(psd.shape)} and "
                 f"{tuple(freqs.shape)}"
             )
-        dtype = self.computing_type(psd)
+        dtype = self._computing_type(psd)
         psd = psd.to(dtype)
         negative = psd.detach().amin(-1, keepdim=True) < 0
         if readable(negative) and negative.any():
@@ -193,7 +193,7 @@ class ERBIntegration(Learnable):
     def _table(self, freqs: Tensor, bandwidth_scale: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """How much of each bin belongs to each band, (n_bins, n_erb_bands), and the width of a bin in Hz."""
         distance, df = self._grids[dtype].get(partial(self._grid, dtype=dtype), freqs)
-        half = bandwidth_scale.to(dtype).clamp(*SCALE_RANGE) * self.exact("halves", dtype) / df
+        half = bandwidth_scale.to(dtype).clamp(*SCALE_RANGE) * self._exact("halves", dtype) / df
         if not self.learnable:
             return (distance <= half).to(dtype), df
         # Overlap of a bin and a band, at most the narrower of both.

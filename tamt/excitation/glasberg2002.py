@@ -121,10 +121,10 @@ class ExcitationPattern(Learnable):
             tensors = {name: torch.tensor(value, dtype=torch.float32) for name, value in SLOPES.items()}
             level_ref = torch.tensor(60.0, dtype=torch.float32)
         self.n_erb_bands = len(centres)
-        self.register_state(tensors)
-        self.register_constant("erb_centers", centres, persistent=True)
-        self.register_constant("fc_erb", frequencies, persistent=True)
-        self.register_state({"level_ref": level_ref}, learnable=())
+        self._register_state(tensors)
+        self._register_constant("erb_centers", centres, persistent=True)
+        self._register_constant("fc_erb", frequencies, persistent=True)
+        self._register_state({"level_ref": level_ref}, learnable=())
 
     def forward(self, E: Tensor) -> Tensor:
         """Spread levels.
@@ -142,7 +142,7 @@ class ExcitationPattern(Learnable):
         check_floating("E", E)
         if E.dim() < 1 or E.shape[-1] != self.n_erb_bands:
             raise ValueError(f"E must have shape (..., {self.n_erb_bands}), got {tuple(E.shape)}")
-        dtype = self.computing_type(E)
+        dtype = self._computing_type(E)
         return spreading(
             E.to(dtype),
             self.upper_slope_base.to(dtype),

@@ -90,7 +90,7 @@ class Moore2016ExcitationPattern(Learnable):
     torch.Size([3, 61, 150])
     """
 
-    COMPUTES_IN = torch.float32
+    _COMPUTES_IN = torch.float32
 
     level_dep_factor: Tensor
     erb_channels: Tensor
@@ -128,8 +128,8 @@ class Moore2016ExcitationPattern(Learnable):
             fc = erbrate2f(erb)
             factor = torch.tensor(0.35, dtype=torch.float64)
         for name, channels in (("erb_channels", erb), ("fc_channels", fc), ("p_channels", roex_slope(fc))):
-            self.register_constant(name, channels)
-        self.register_state({"level_dep_factor": factor})
+            self._register_constant(name, channels)
+        self._register_state({"level_dep_factor": factor})
         self._weights: Memo[Tensor] = Memo()
 
     def forward(self, freqs: Tensor, levels: Tensor) -> Tensor:

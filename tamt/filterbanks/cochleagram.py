@@ -181,7 +181,7 @@ class Cochleagram(nn.Module):
         x = as_signal(x, self.dtype)
         before, earlier = None, None
         if state is not None:
-            *kept, earlier, rest = check_state(state, self.bank.STATES + 2)
+            *kept, earlier, rest = check_state(state, self.bank._STATES + 2)
             self._check_waiting(earlier, rest, x)
             before, x = tuple(kept), torch.cat((rest, x), -1)
         whole = x.shape[-1] // self.hop_length * self.hop_length
@@ -210,7 +210,7 @@ class Cochleagram(nn.Module):
 
     def _check_waiting(self, means: Tensor, rest: Tensor, x: Tensor) -> None:
         """A ValueError or TypeError if what a state holds of hops and samples is not that of such a signal."""
-        lead, last = tuple(x.shape[:-1]), self.bank.STATES + 1
+        lead, last = tuple(x.shape[:-1]), self.bank._STATES + 1
         named = {f"state[{last - 1}]": means, f"state[{last}]": rest}
         for (name, tensor), shape, most in zip(
             named.items(), ((*lead, self.fc.shape[0]), lead), (self._hops - 1, self.hop_length - 1), strict=True

@@ -111,10 +111,10 @@ class DRNLFilterbank(Learnable):
     torch.Size([2, 50, 4410])
     """
 
-    COMPUTES_IN = torch.float64
+    _COMPUTES_IN = torch.float64
     DETECTORS: tuple[str, ...] = ("power", "halfwave")
-    STATES = 3  # tensors of a stream's state
-    LEARNABLE: tuple[str, ...] = ("CF_lin", "BW_lin", "g", "CF_nlin", "BW_nlin", "a", "b", "c")
+    _STATES = 3  # tensors of a stream's state
+    _LEARNABLE: tuple[str, ...] = ("CF_lin", "BW_lin", "g", "CF_nlin", "BW_nlin", "a", "b", "c")
 
     fc: Tensor
     CF_lin: Tensor
@@ -160,8 +160,8 @@ class DRNLFilterbank(Learnable):
                     f"fc must keep the paths' centre frequencies below fs/2 = {fs / 2:g} Hz, got "
                     f"{centre[wrong][0].item():g} Hz with {name} at {tensors[name][wrong][0].item():.1f} Hz"
                 )
-        self.register_state(tensors, self.LEARNABLE)
-        self.register_constant("fc", centre)
+        self._register_state(tensors, self._LEARNABLE)
+        self._register_constant("fc", centre)
         self._span = centre[0].item(), centre[-1].item()
         self._memo: Memo[DRNLSections] = Memo()
 
@@ -192,7 +192,7 @@ class DRNLFilterbank(Learnable):
         state : tuple of Tensor
             The states of the linear path and of the nonlinear path's first and second filter, each (..., F, N).
         """
-        return self._filtered(*self.chunk(x, state, self.STATES), slice(None))
+        return self._filtered(*self._chunk(x, state, self._STATES), slice(None))
 
     def _filtered(
         self, x: Tensor, state: tuple[Tensor, ...] | None, channels: slice

@@ -46,8 +46,8 @@ class FastDRNLFilterbank(DRNLFilterbank):
     torch.Size([2, 50, 4410])
     """
 
-    STATES = 2
-    LEARNABLE = STICK
+    _STATES = 2
+    _LEARNABLE = STICK
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class FastDRNLFilterbank(DRNLFilterbank):
             The last ``ir_length - 1`` samples of the signal (..., ir_length - 1) and of what the broken stick made of
             it (..., F, ir_length - 1).
         """
-        return self._filtered(*self.chunk(x, state, self.STATES), slice(None))
+        return self._filtered(*self._chunk(x, state, self._STATES), slice(None))
 
     def _filtered(
         self, x: Tensor, state: tuple[Tensor, ...] | None, channels: slice

@@ -114,9 +114,9 @@ class GammatoneFilterbank(Learnable):
     torch.Size([2, 30, 16000])
     """
 
-    COMPUTES_IN = torch.float32
+    _COMPUTES_IN = torch.float32
     DETECTORS: tuple[str, ...] = ("envelope", "power", "halfwave")
-    STATES = 1  # tensors of a stream's state
+    _STATES = 1  # tensors of a stream's state
 
     fc: Tensor
     poles: Tensor
@@ -171,9 +171,9 @@ class GammatoneFilterbank(Learnable):
                 derived = {"_expansion": a[:, 1:].to(exact.dtype), "_to_feedback": feedback_map(exact, self.n)}
             design = pole_design(poles, decay, frequency)
         for name, value in {"fc": centre, **derived}.items():
-            self.register_constant(name, value)
-        self.register_constant("_design", design, form=split_design)
-        self.register_state(tensors)
+            self._register_constant(name, value)
+        self._register_constant("_design", design, form=split_design)
+        self._register_state(tensors)
         self._span = centre[0].item(), centre[-1].item()
 
     @property
@@ -201,7 +201,7 @@ class GammatoneFilterbank(Learnable):
         state : tuple of Tensor
             One tensor (..., F, 2n).
         """
-        x, before = self.chunk(x, state, self.STATES)
+        x, before = self._chunk(x, state, self._STATES)
         y, after = filtered(x, self._rows(), self._kind, self.n, None if before is None else before[0])
         return y, (after,)
 
@@ -218,7 +218,7 @@ class GammatoneFilterbank(Learnable):
         return self._analytic(x, self._rows(turned=False)).abs()
 
     def _analytic(self, x: Tensor, rows: Tensor) -> Tensor:
-        x, _ = self.chunk(x, None, self.STATES)
+        x, _ = self._chunk(x, None, self._STATES)
         return analytic(x, rows, self._kind, self.n)[0]
 
     def _hop_means(
@@ -343,7 +343,7 @@ class GammatoneFilterbank(Learnable):
         if self.implementation == "poly":
             raise ValueError("learnable must be False or True for implementation 'poly', got 'relative'; 'sos' has it")
         with DESIGN:
-            design = split_design(self.constant("_design"), torch.float64)
+            design = split_design(self._constant("_design"), torch.float64)
             poles, gains = (tensors[name].to(DESIGN, torch.complex128) for name in ("poles", "gains"))
             decay, high, low, *_ = _given_onepole(poles, gains, design).unbind(1)
             frequency = _alias(high + low)

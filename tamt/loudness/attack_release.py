@@ -76,8 +76,8 @@ class AttackRelease(Learnable):
     torch.Size([2, 1000, 150])
     """
 
-    COMPUTES_IN = torch.float32
-    STATES = 1
+    _COMPUTES_IN = torch.float32
+    _STATES = 1
 
     attack: Tensor
     release: Tensor
@@ -103,7 +103,7 @@ class AttackRelease(Learnable):
         self.hop = hop
         with DESIGN:
             constants = {"attack": attack, "release": release}
-            self.register_state({n: torch.tensor(float(a), dtype=torch.float64) for n, a in constants.items()})
+            self._register_state({n: torch.tensor(float(a), dtype=torch.float64) for n, a in constants.items()})
 
     def forward(self, x: Tensor) -> Tensor:
         """Smooth ``x`` (..., T, ...) from rest, along ``dim``."""
@@ -126,7 +126,7 @@ class AttackRelease(Learnable):
         state : tuple of Tensor
             One tensor (..., ...), the last of ``y``.
         """
-        x, before = self.chunk(x, state, self.STATES)
+        x, before = self._chunk(x, state, self._STATES)
         last = None if before is None else before[0]
         attack, release = (self._of_hop(a) for a in (self.attack, self.release))
         y, after = attack_release(x, attack, release, state=last, dim=self.dim)

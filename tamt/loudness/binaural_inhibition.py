@@ -74,7 +74,7 @@ class BinauralInhibition(Learnable):
     1.500...
     """
 
-    COMPUTES_IN = torch.float32
+    _COMPUTES_IN = torch.float32
 
     B: Tensor
     theta: Tensor
@@ -94,9 +94,9 @@ class BinauralInhibition(Learnable):
         self.step = step
         reach = int(REACH / step + 1e-9)
         with DESIGN:
-            self.register_constant("_distance", step * torch.arange(-reach, reach + 1, dtype=torch.float64))
+            self._register_constant("_distance", step * torch.arange(-reach, reach + 1, dtype=torch.float64))
             numbers = {"B": 0.08, "theta": 1.5978}
-            self.register_state({name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()})
+            self._register_state({name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()})
 
     def forward(self, specific: Tensor) -> Tensor:
         """Inhibited specific loudness of ``specific`` (..., 2, S, N), the left and the right ear, in its shape.

@@ -53,7 +53,7 @@ class ComponentsFrontEnd(nn.Module):
     @property
     def fc(self) -> Tensor:
         """Frequencies (N,) of the channels in Hz, as designed."""
-        return self.pattern.constant("fc_channels")
+        return self.pattern._constant("fc_channels")
 
     def forward(self, heard: Tensor) -> Tensor:
         """Excitation (R, E, S, N) of sound (R, E, T) in all frames that are whole."""
@@ -75,7 +75,7 @@ class BandsFrontEnd(nn.Module):
     @property
     def fc(self) -> Tensor:
         """Frequencies (N,) of the channels in Hz, as designed."""
-        return self.bands.constant("fc_erb")
+        return self.bands._constant("fc_erb")
 
     def forward(self, heard: Tensor) -> Tensor:
         """Excitation (R, 1, S, N) of sound (R, 1, T) in all frames that are whole."""

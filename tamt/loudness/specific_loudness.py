@@ -27,9 +27,9 @@ def channels() -> Tensor:
 class SpecificLoudness(Learnable):
     """What the models of specific loudness share."""
 
-    COMPUTES_IN = torch.float32
+    _COMPUTES_IN = torch.float32
 
-    law: Law
+    _law: Law
 
     C: Tensor
     A: Tensor
@@ -51,8 +51,8 @@ class SpecificLoudness(Learnable):
         if not fc.numel() or wrong.numel():
             found = f"got {wrong[0].item():g}" if wrong.numel() else "got none"
             raise ValueError(f"fc must hold frequencies of at least {LOWEST:g} Hz, {found}")
-        self.register_constant("fc", fc)
-        self.register_state(constants(self.law, fc)._asdict(), levels=("threshold",))
+        self._register_constant("fc", fc)
+        self._register_state(constants(self._law, fc)._asdict(), levels=("threshold",))
 
     def forward(self, excitation: Tensor) -> Tensor:
         """Specific loudness of excitation.
@@ -73,14 +73,14 @@ class SpecificLoudness(Learnable):
             raise ValueError(f"excitation must have shape (..., {self.fc.shape[0]}), got {tuple(excitation.shape)}")
         e, alpha = excitation.to(self._held_type), self.alpha
         at_threshold = 10 ** (self.threshold / 10)
-        gain = 10 ** (self.law.thresholds[-1] / 10) / at_threshold
+        gain = 10 ** (self._law.thresholds[-1] / 10) / at_threshold
         # A difference of powers would lose the digits of what is far below threshold.
         core = self.A**alpha * torch.expm1(alpha * torch.log1p(gain * e / self.A))
         # The least number keeps second derivatives finite where there is no excitation; the core is 0 there.
         part = (2 * e / (e + at_threshold)).clamp_min(torch.finfo(e.dtype).tiny)
         below = torch.where(e > at_threshold, 1.0, part**1.5)
-        most = (e.clamp_min(self.law.most) / self.law.divisor) ** self.law.exponent
-        return self.C * torch.where(e >= self.law.most, most, below * core)
+        most = (e.clamp_min(self._law.most) / self._law.divisor) ** self._law.exponent
+        return self.C * torch.where(e >= self._law.most, most, below * core)
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
@@ -148,7 +148,7 @@ class Moore2016SpecificLoudness(SpecificLoudness):
     tensor(0.3121)
     """
 
-    law = MOORE2016
+    _law = MOORE2016
 
 
 class Glasberg2002SpecificLoudness(SpecificLoudness):
@@ -202,7 +202,7 @@ class Glasberg2002SpecificLoudness(SpecificLoudness):
     ) -> None:
         if high not in GLASBERG2002_HIGH:
             raise ValueError(f"high must be one of {', '.join(map(repr, GLASBERG2002_HIGH))}, got {high!r}")
-        self.high, self.law = high, GLASBERG2002_HIGH[high]
+        self.high, self._law = high, GLASBERG2002_HIGH[high]
         super().__init__(fc, learnable, dtype, device=device)
 
     def extra_repr(self) -> str:

@@ -101,7 +101,7 @@ class Moore2016Spectrum(Learnable):
     torch.Size([3, 218, 400])
     """
 
-    COMPUTES_IN = torch.float32
+    _COMPUTES_IN = torch.float32
 
     freq_limits: Tensor
     threshold_max_minus: Tensor
@@ -138,8 +138,8 @@ class Moore2016Spectrum(Learnable):
         self.hop = FS // 1000 * self.segment_duration
         values = {"freq_limits": LIMITS, "threshold_max_minus": 60.0, "threshold_absolute": -30.0}
         tensors = {name: torch.tensor(value, dtype=self._held_type, device=DESIGN) for name, value in values.items()}
-        self.register_state(tensors, levels=("threshold_max_minus", "threshold_absolute"))
-        self.follow("freq_limits", tensors["freq_limits"])
+        self._register_state(tensors, levels=("threshold_max_minus", "threshold_absolute"))
+        self._follow("freq_limits", tensors["freq_limits"])
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Components of ``audio`` (B, 2, N): their frequencies in Hz and levels in dB, of the left and the right ear.
@@ -286,7 +286,7 @@ class Moore2016Spectrum(Learnable):
             "_weight": torch.cat(scales),
         }
         for name, value in constants.items():
-            self.register_constant(name, value)
+            self._register_constant(name, value)
 
 
 def _relevant(intensity: Tensor, threshold: Tensor) -> Tensor:

@@ -130,11 +130,11 @@ class MultiResolutionFFT(Learnable):
             windows = {length: _hann(length) for length in lengths}
             self.window_power = {length: windows[length].square().sum().item() for length in lengths}
             reference = torch.arange(lengths[0] // 2 + 1, dtype=torch.float64) * (fs / lengths[0])
-        self.register_state({"freq_thresholds": thresholds})
+        self._register_state({"freq_thresholds": thresholds})
         for length, window in windows.items():
-            self.register_constant(f"window_{length}", window, persistent=True)
-        self.register_exact("freqs", reference)
-        self.follow("freq_thresholds", thresholds.float())
+            self._register_constant(f"window_{length}", window, persistent=True)
+        self._register_exact("freqs", reference)
+        self._follow("freq_thresholds", thresholds.float())
 
     def forward(self, signal: Tensor) -> tuple[Tensor, Tensor]:
         """Analyse a signal.
@@ -152,7 +152,7 @@ class MultiResolutionFFT(Learnable):
         freqs : Tensor (n_bins,)
             Frequencies in Hz, from 0 to fs/2.
         """
-        x = as_signal(signal, self.computing_type(signal))
+        x = as_signal(signal, self._computing_type(signal))
         if x.dim() > 2:
             raise ValueError(f"the signal must have shape (B, T) or (T,), got {tuple(x.shape)}")
         longest = self.window_lengths[0]
@@ -166,7 +166,7 @@ class MultiResolutionFFT(Learnable):
         self._up_to_date()
         # Reflected by copies: the adjoint of torch's reflection pad is not deterministic on CUDA.
         padded = torch.cat((x[:, 1 : before + 1].flip(1), x, x[:, -after - 1 : -1].flip(1)), 1)
-        freqs = self.exact("freqs", x.dtype)
+        freqs = self._exact("freqs", x.dtype)
         parts = [band(padded) for band in self.bands]
         if self.learnable:
             return self._mixed(parts, freqs), freqs
@@ -182,7 +182,7 @@ class MultiResolutionFFT(Learnable):
         window_indices : Tensor (n_bins,), long
             Positions in :attr:`window_lengths`: 0 is the longest window.
         """
-        freqs = self.exact("freqs", torch.float32)
+        freqs = self._exact("freqs", torch.float32)
         return freqs, _window_indices(freqs, self.freq_thresholds.detach().float())
 
     def extra_repr(self) -> str:
@@ -236,12 +236,12 @@ class _Band(Base):
         if self.dense:
             angle = _angle(torch.arange(length)[:, None] * bins, length)
             waves = torch.cat((torch.cos(angle) * share.sqrt(), torch.sin(angle) * share.sqrt()), 1)
-            self.register_exact("waves", window[:, None] * waves)
+            self._register_exact("waves", window[:, None] * waves)
         else:
             first, second, order = _factors(length)
-            self.register_exact("window", window)
-            self.register_exact("first", first)
-            self.register_exact("second", second)
+            self._register_exact("window", window)
+            self._register_exact("first", first)
+            self._register_exact("second", second)
         self.interpolated = length != longest
         if self.interpolated:
             weights = torch.zeros(len(bins) + 1, len(supplied), dtype=torch.float64)
@@ -252,10 +252,10 @@ class _Band(Base):
             if not self.dense:
                 places = torch.zeros(second.shape[0] * second.shape[1] // 2, len(supplied), dtype=torch.float64)
                 weights = places.index_copy_(0, order[start:stop], share[:, None] * weights)
-            self.register_exact("weights", weights)
+            self._register_exact("weights", weights)
         elif not self.dense:
             self.bins = slice(start, stop)
-            self.register_exact("share", share)
+            self._register_exact("share", share)
 
     def forward(self, padded: Tensor) -> Tensor:
         """From the signal (B, T + longest) with its reflected edges to (B, n_frames, n_supplied)."""
@@ -270,8 +270,8 @@ class _Band(Base):
                 power = group_means(power, self.hops[1] // self.hops[0], count)
         if self.interpolated:
             power = power if self.dense else power.permute(1, 2, 0, 3).flatten(2)
-            return product(power, self.exact("weights", power.dtype))
-        return power if self.dense else self._in_order(power)[..., self.bins] * self.exact("share", power.dtype)
+            return product(power, self._exact("weights", power.dtype))
+        return power if self.dense else self._in_order(power)[..., self.bins] * self._exact("share", power.dtype)
 
     def _in_order(self, power: Tensor) -> Tensor:
         """Power (K, B, J, Q) of the factored transform in rising frequency: (B, J, PQ).
@@ -286,11 +286,11 @@ class _Band(Base):
         dtype = x.dtype
         batch, count, _ = x.shape
         if self.dense:
-            cosine, sine = product(x, self.exact("waves", dtype)).chunk(2, -1)
+            cosine, sine = product(x, self._exact("waves", dtype)).chunk(2, -1)
             return cosine.square() + sine.square()
-        first, second = self.exact("first", dtype), self.exact("second", dtype)
+        first, second = self._exact("first", dtype), self._exact("second", dtype)
         rows, columns = first.shape[1], second.shape[1] // 2
-        blocks = (x * self.exact("window", dtype)).view(batch * count, rows, columns)
+        blocks = (x * self._exact("window", dtype)).view(batch * count, rows, columns)
         half = product(first.expand(batch * count, -1, -1), blocks)
         half = half.view(batch * count, second.shape[0], 2 * columns).transpose(0, 1)
         real, imaginary = product(half, second).view(second.shape[0], batch, count, 2 * columns).chunk(2, -1)
