@@ -16,7 +16,7 @@ BENCH ?= AgainstScipy|importing|Construction|track_graphs|track_float32_error|Gr
 
 .DEFAULT_GOAL := help
 .PHONY: help demo train-demo test test-all test-library test-kernels machines lint format bench microbench compare growth \
-	accuracy cpu kernels gpu docs wheel clean
+	accuracy cpu kernels gpu docs html linkcheck wheel clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,15 +45,15 @@ train-demo: $(STAMP)  ## train a small classifier of synthetic sounds, and its c
 # Every part of the tests runs, whatever became of those before it. $(1) is given to each.
 define all-parts
 	@failed=; \
-	for part in lint test-library test-kernels; do \
+	for part in lint test-library test-kernels html; do \
 		$(MAKE) --no-print-directory $$part $(1) || failed="$$failed $$part"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi; \
-	echo "passed: lint test-library test-kernels"
+	echo "passed: lint test-library test-kernels html"
 endef
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(if $(MARKS),-m '$(MARKS)')
 
-test: $(STAMP)  ## lint, type check and run the tests, all but the slow ones
+test: $(STAMP)  ## lint, type check, run the tests, all but the slow ones, and build the documentation
 	$(call all-parts)
 
 test-all: $(STAMP)  ## the same with the slow ones: every target and variant is compiled
@@ -102,6 +102,15 @@ accuracy: $(STAMP)  ## errors of every module: against AMT's numbers, float32 ag
 docs: $(STAMP)  ## write docs/performance.md and docs/accuracy.md from the results
 	$(BIN)/python -m asv_bench.report.pages --results $(RESULTS)
 
+# From scratch: what scripts of the gallery give depends on more than the scripts.
+HTML_MADE := docs/_build docs/gallery docs/reference/examples docs/reference/generated docs/sg_execution_times.rst
+html: $(STAMP)  ## build the documentation into docs/_build/html, running its gallery; warnings are errors
+	@rm -rf $(HTML_MADE)
+	$(BIN)/python -m sphinx -n -W --keep-going -q -j 2 docs docs/_build/html
+
+linkcheck: $(STAMP)  ## ask other servers whether the links of the documentation to them are right
+	$(BIN)/python -m sphinx -b linkcheck -D plot_gallery=0 docs docs/_build/linkcheck
+
 cpu: $(STAMP)  ## measure on the CPU what the README reports
 	$(BIN)/python -m asv_bench.cpu --judge --out $(RESULTS)/cpu.json
 
@@ -116,5 +125,5 @@ wheel: $(STAMP)  ## build the wheel into dist/
 
 clean:  ## remove everything the commands above have made
 	rm -rf $(VENV) $(PEERS) .asv .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
-	rm -rf $(DEMO_OUT) $(TRAIN_OUT)
+	rm -rf $(DEMO_OUT) $(TRAIN_OUT) $(HTML_MADE)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -55,6 +55,7 @@ def audfiltbw(fc: FloatOrTensor) -> FloatOrTensor:
 
     Examples
     --------
+    >>> from tamt import audfiltbw
     >>> audfiltbw(1000)
     132.63308148947652
     """
@@ -84,6 +85,8 @@ def fc2erb(f: FloatOrTensor) -> FloatOrTensor:
 
     Examples
     --------
+    >>> import torch
+    >>> from tamt import fc2erb
     >>> fc2erb(torch.tensor([100.0, 1000.0, 8000.0]))
     tensor([ 3.3589, 15.5720, 33.1892])
     """
@@ -295,6 +298,7 @@ def erbspacebw(
 
     Examples
     --------
+    >>> from tamt import erbspacebw
     >>> erbspacebw(100, 8000)[:3]
     tensor([100.0000, 138.6141, 181.7625])
     """

@@ -75,6 +75,7 @@ def spl2pascal(level: FloatOrTensor) -> FloatOrTensor:
 
     Examples
     --------
+    >>> from tamt.spl import spl2pascal
     >>> round(spl2pascal(94), 4)
     1.0024
     """
@@ -98,6 +99,7 @@ def pascal2spl(pressure: FloatOrTensor) -> FloatOrTensor:
 
     Examples
     --------
+    >>> from tamt.spl import pascal2spl
     >>> round(pascal2spl(1), 2)
     93.98
     """
@@ -170,6 +172,8 @@ def calibrate(recording: Tensor | np.ndarray, level: FloatOrTensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
+    >>> from tamt.spl import calibrate, pascal2spl
     >>> tone = 0.05 * torch.sin(2 * torch.pi * 1000 * torch.arange(48000) / 48000)
     >>> factor = calibrate(tone, 94)
     >>> round(factor.item(), 2)
@@ -230,6 +234,7 @@ def stapes_velocity(level: FloatOrTensor) -> FloatOrTensor:
 
     Examples
     --------
+    >>> from tamt.spl import stapes_velocity
     >>> stapes_velocity(100.0)
     0.0012
     """

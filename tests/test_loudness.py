@@ -250,7 +250,7 @@ def test_times_of_frames_that_a_stream_gives() -> None:
 
 
 def test_stages_joined_by_hand_are_the_model() -> None:
-    """As docs/loudness.md has it."""
+    """As docs/guide/loudness.md has it."""
     hop, reach = 4, 3072
     model, x = tamt.Moore2016Loudness(hop=hop), 0.02 * torch.randn(2, 8000)
     ear = tamt.OuterMiddleEar(32000, "free")

@@ -1,19 +1,13 @@
-import doctest
-import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
-
-import pytest
-import torch
 
 import tamt
 import tamt.common.filterbanks
 
 ROOT = Path(__file__).parents[1]
 OPTIONAL = ("triton", "matplotlib", "soundfile", "soxr", "tqdm")
-README_EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE)
 
 WITHOUT_OPTIONAL = f"""
 import sys
@@ -85,26 +79,5 @@ def test_wheel_contains_the_library_alone(tmp_path):
     assert "Requires-Dist: triton>=3.4; sys_platform == 'linux'" in metadata
 
 
-@pytest.mark.parametrize("example", README_EXAMPLES, ids=lambda code: code.splitlines()[-1][:30])
-def test_readme_examples(example):
-    names = {}
-    exec(compile(example, "README.md", "exec"), names)
-    if "optimizer" in names:
-        assert names["loss"] < 1e-2
-
-
-def test_readme_has_its_examples_and_picture():
-    assert len(README_EXAMPLES) >= 6
-    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text()):
-        assert (ROOT / target).is_file()
-
-
 def test_version_is_the_same_everywhere():
     assert f"\nversion: {tamt.__version__}\n" in (ROOT / "CITATION.cff").read_text()
-
-
-@pytest.mark.parametrize("name", tamt.__all__)
-def test_examples_of_docstrings(name: str) -> None:
-    runner, given = doctest.DocTestRunner(), {**vars(tamt), "torch": torch}
-    for example in doctest.DocTestFinder(recurse=False).find(getattr(tamt, name), name, globs=given):
-        assert runner.run(example).failed == 0

@@ -112,6 +112,7 @@ def sone2phon(sone: FloatOrTensor, model: str = "moore2016") -> FloatOrTensor:
 
     Examples
     --------
+    >>> from tamt import sone2phon
     >>> round(sone2phon(1.0), 1), sone2phon(0.0)
     (40.0, 0.0)
     """
@@ -141,6 +142,7 @@ def phon2sone(phon: FloatOrTensor, model: str = "moore2016") -> FloatOrTensor:
 
     Examples
     --------
+    >>> from tamt import phon2sone
     >>> round(phon2sone(40.0), 2), round(phon2sone(50.0), 1)
     (1.0, 2.1)
     """

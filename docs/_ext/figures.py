@@ -1,0 +1,96 @@
+"""Pictures of the gallery: every figure of a script is saved twice, for light pages and for dark ones."""
+
+from __future__ import annotations
+
+import colorsys
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.artist import Artist
+from matplotlib.collections import Collection
+from matplotlib.colors import to_rgba, to_rgba_array
+from matplotlib.figure import Figure
+
+PAGE = 0x14 / 255, 0x18 / 255, 0x1E / 255  # background of dark pages in pydata-sphinx-theme
+INK = 0.88
+STYLE: dict[Any, Any] = {
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "figure.dpi": 100,
+    "font.size": 10,
+    "legend.frameon": False,
+    "savefig.dpi": 160,
+}
+
+
+def setup(app: Any) -> dict[str, bool]:
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def reset(_: dict[str, Any], __: str) -> None:
+    """What a script finds, whatever ran before it in this process."""
+    plt.close("all")
+    plt.rcdefaults()
+    plt.rcParams.update(STYLE)
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
+    """The figures that a block of a script leaves: those of pyplot, and one of :mod:`tamt.plot` called ``figure``."""
+    figures = [plt.figure(number) for number in plt.get_fignums()]
+    own = block_vars["example_globals"].get("figure")
+    if isinstance(own, Figure) and own not in figures and not hasattr(own, "_shown"):
+        own._shown = True
+        figures.append(own)
+    lines = []
+    for figure, path in zip(figures, block_vars["image_path_iterator"], strict=False):
+        light = Path(path)
+        for mode, file in (("light", light), ("dark", light.with_stem(f"{light.stem}_dark"))):
+            if mode == "dark":
+                darken(figure)
+            figure.savefig(file, facecolor=PAGE if mode == "dark" else "white")
+            lines += [
+                f".. image:: /{file.relative_to(gallery_conf['src_dir']).as_posix()}",
+                f"   :alt: {described(figure)}",
+                f"   :class: sphx-glr-single-img only-{mode}",
+                "",
+            ]
+    plt.close("all")
+    return "\n".join(lines)
+
+
+def described(figure: Figure) -> str:
+    """The titles in a figure, for who cannot see it."""
+    titles = [figure.get_suptitle(), *(axes.get_title(loc) for axes in figure.axes for loc in ("left", "center"))]
+    return "; ".join(" ".join(title.split()) for title in titles if title) or "figure"
+
+
+def darken(figure: Figure) -> None:
+    """Give a figure the colours of a dark page: black becomes white, and what is dark light."""
+    figure.canvas.draw()  # ticks exist from here on
+    for artist in figure.findobj(Artist):
+        if isinstance(artist, Collection) and artist.get_array() is not None:
+            continue  # its colours are data
+        for name in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+            get, put = getattr(artist, f"get_{name}", None), getattr(artist, f"set_{name}", None)
+            if get is None or put is None or (name == "color" and hasattr(artist, "get_facecolor")):
+                continue
+            value = get()
+            if isinstance(value, str) and value in ("none", "auto"):
+                continue
+            if isinstance(artist, Collection):
+                put([on_dark(colour) for colour in to_rgba_array(value)])
+            else:
+                put(on_dark(to_rgba(value)))
+
+
+def on_dark(colour: Any) -> tuple[float, float, float, float]:
+    red, green, blue, alpha = colour
+    hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
+    if max(red, green, blue) - min(red, green, blue) < 0.1:  # a grey
+        return *(page + (1 - lightness) * (INK - page) for page in PAGE), alpha
+    return *colorsys.hls_to_rgb(hue, max(lightness, 0.58), saturation), alpha

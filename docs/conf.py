@@ -1,0 +1,95 @@
+"""Configuration of the documentation, which `make html` builds from the tree alone, without a network."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+DOCS = Path(__file__).parent
+sys.path[:0] = [str(DOCS / "_ext"), str(DOCS.parent)]
+
+import tamt
+
+project = "tamt"
+author = "The tamt developers"
+copyright = "The tamt developers"
+version = release = tamt.__version__
+
+extensions = [
+    "figures",
+    "links",
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "templates", "gallery/**/*.py", "gallery/**/*.ipynb"]
+templates_path = ["_templates"]
+nitpicky = True
+# Types of others, for which there are no pages without a network; words of numpydoc's descriptions of parameters.
+nitpick_ignore_regex = [(r"py:.*", r"(?!tamt).*"), (r"py:.*", r"tamt\.(?!\w+$|spl\.|plot\.|scales\.|ops\.).*")]
+
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+# Blocks of code that are for the shell, or for a diff, are shown as they are.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+autosummary_generate = True
+autosummary_imported_members = False
+autosummary_context = {"torch_members": [name for name in dir(torch.nn.Module) if name != "forward"]}
+autodoc_typehints = "none"  # parameters have their types in words
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/gallery",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "subsection_order": [f"../examples/gallery/{part}" for part in ("filters", "loudness", "learning", "practice")],
+    "within_subsection_order": "FileNameSortKey",
+    "backreferences_dir": "reference/examples",
+    "doc_module": ("tamt",),
+    "image_scrapers": ("figures.scraper",),
+    "reset_modules": ("figures.reset",),
+    "abort_on_example_error": True,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "show_signature": False,
+    "write_computation_times": False,
+    "parallel": 2,
+    "plot_gallery": "True",
+    "default_thumb_file": str(DOCS / "images" / "cochleagram.png"),
+    "download_all_examples": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "tamt"
+# Of the package with MathJax one file is enough: as an extension, it would bring all of it and no parallel builds.
+MATHJAX = find_spec("sphinx-mathjax-offline")
+html_static_path = [
+    "_static",
+    *(f"{folder}/static/mathjax/tex-svg.js" for folder in MATHJAX.submodule_search_locations),
+]
+mathjax_path = "tex-svg.js"
+html_css_files = ["tamt.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "navbar_align": "left",
+    "header_links_before_dropdown": 6,
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "logo": {"text": "tamt"},
+    "secondary_sidebar_items": ["page-toc"],
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+html_sidebars = {"index": []}

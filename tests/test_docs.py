@@ -1,0 +1,90 @@
+"""The documentation: what its pages and docstrings show runs, and every public name has a page."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tamt
+import tamt.plot
+import tamt.spl
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if "templates" not in path.parts)]
+# A block that the reader, not the test, can run says why not.
+BLOCK = re.compile(r"(?P<kept><!-- not run: [^\n]+ -->\n\n?)?^```python\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE)
+LISTED = re.compile(r"^\.\. currentmodule:: (\S+)|^   (\w+)$", re.MULTILINE)
+
+
+def blocks(page: Path) -> list[str]:
+    found = list(BLOCK.finditer(page.read_text()))
+    for match in found:
+        compile(match["code"], page.name, "exec")
+    return [match["code"] for match in found if not match["kept"]]
+
+
+def listed() -> list[str]:
+    """What has a page in the reference."""
+    names, module = [], ""
+    for page in sorted((DOCS / "reference").glob("*.md")):
+        for entered, name in LISTED.findall(page.read_text()):
+            module = entered or module
+            names += [f"{module}.{name}"] if name else []
+    return names
+
+
+README_BLOCKS = blocks(ROOT / "README.md")
+
+
+@pytest.mark.parametrize("example", README_BLOCKS, ids=lambda code: code.splitlines()[-1][:30])
+def test_examples_of_the_readme(example: str) -> None:
+    """Each by itself."""
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    if "optimizer" in names:
+        assert names["loss"] < 1e-2
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES[1:] if blocks(page)], ids=lambda page: page.stem)
+def test_examples_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, as they are read."""
+    monkeypatch.chdir(tmp_path)
+    tone = 0.05 * np.sin(2 * np.pi * 1000 * np.arange(24000) / 48000)
+    for name in re.findall(r'"([\w-]+\.(?:wav|flac))"', "".join(blocks(page))):
+        pytest.importorskip("soundfile").write(name, tone, 48000)
+    names: dict[str, Any] = {"__name__": page.stem}
+    for number, code in enumerate(blocks(page)):
+        exec(compile(code, f"{page.name}, block {number + 1}", "exec"), names)
+
+
+def test_local_links_of_the_readme() -> None:
+    assert len(README_BLOCKS) >= 6
+    for target in re.findall(r"\]\(([^)#:]+)[)#]", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).is_file(), target
+
+
+def test_every_public_name_has_a_page() -> None:
+    names = listed()
+    assert len(names) == len(set(names))
+    public = {f"tamt.{name}" for name in tamt.__all__} | {f"tamt.plot.{name}" for name in tamt.plot.__all__}
+    public |= {f"tamt.spl.{name}" for name in tamt.spl.__all__ if callable(getattr(tamt.spl, name))}
+    assert {name for name in names if not name.startswith("tamt.ops.")} == public
+    for path in (ROOT / "tamt" / "ops").glob("[a-z]*.py"):
+        assert path.stem == "blocks" or any(name.startswith(f"tamt.ops.{path.stem}.") for name in names), path.stem
+
+
+@pytest.mark.parametrize("name", listed())
+def test_examples_of_docstrings(name: str) -> None:
+    module, _, last = name.rpartition(".")
+    documented = getattr(importlib.import_module(module), last)
+    assert documented.__doc__
+    runner = doctest.DocTestRunner()
+    for example in doctest.DocTestFinder().find(documented, last, globs={}):
+        assert runner.run(example).failed == 0
