@@ -2,8 +2,8 @@ r"""
 A cochleagram beside a mel spectrogram
 ======================================
 
-The same sentence as a :class:`tamt.Cochleagram` and as a mel spectrogram: the same hop, the same number of channels, the
-same range of colours. The two look alike from afar. They differ in what they resolve: a spectrogram has one window for
+The same sentence as a :class:`tamt.Cochleagram` and as a mel spectrogram: the same hop, the same number of channels,
+the same range of colours. They look alike from afar, and differ in what they resolve: a spectrogram has one window for
 all frequencies, a cochlea has filters that are slow and sharp below, fast and broad above.
 """
 
@@ -25,8 +25,8 @@ hop = round(0.002 * fs)  # 2 ms, fine enough to see single pulses of the voice
 # Both of them
 # ------------
 #
-# The cochleagram is one module. The mel spectrogram, as most speech recognisers take it: power of a 25-ms Hann window,
-# summed under triangles that are evenly spaced on the mel scale (in the form of HTK).
+# The cochleagram is one module. The mel spectrogram, as most speech recognisers take it: power of a 25-ms Hann
+# window, summed under triangles that are evenly spaced on the mel scale (in the form of HTK).
 
 fc = tamt.erb2fc(torch.linspace(tamt.fc2erb(low), tamt.fc2erb(high), channels))
 cochleagram = tamt.Cochleagram(tamt.GammatoneFilterbank(fc, fs), hop_length=hop, compression="db")
@@ -82,10 +82,10 @@ plt.show()
 # A closer look
 # -------------
 #
-# A quarter of a second of it, most of it voice. The lowest harmonics are lines in both. Where a channel of the cochlea is
-# wider than the distance of two harmonics, about 100 Hz here, it lets them beat: every closing of the glottis is a
-# stripe, 10 ms from the next. The ear hears the pitch of a voice by both. The window of 25 ms is longer than two periods:
-# it draws more lines, and no stripes.
+# A quarter of a second of it, most of it voice. The lowest harmonics are lines in both. Where a channel of the
+# cochlea is wider than the distance of two harmonics, about 100 Hz here, it lets them beat: every closing of the
+# glottis is a stripe, 10 ms from the next. The ear hears the pitch of a voice by both. The window of 25 ms is longer
+# than two periods: it draws more lines, and no stripes.
 
 start, stop = 0.62, 0.87
 figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained", sharey=True)
@@ -113,15 +113,15 @@ print(f"time between stripes of the cochleagram: {period['Cochleagram']:.0f} ms"
 # Width and delay
 # ---------------
 #
-# The reason in two pictures. On the left the widths of the channels. Those of the cochlea are auditory filters (Glasberg
-# and Moore, 1990). A mel channel is a triangle, blurred by the spectrum of the window, 60 Hz wide, which sets its width at
-# low frequencies: more mel channels there, or a longer DFT, resolve nothing more. At high frequencies 80 triangles are
-# narrower than the ear's filters, and show harmonics that the ear does not resolve.
+# The reason in two pictures. On the left the widths of the channels. Those of the cochlea are auditory filters
+# (Glasberg and Moore, 1990). A mel channel is a triangle, blurred by the spectrum of the window, 60 Hz wide, which
+# sets its width at low frequencies: more mel channels there, or a longer DFT, resolve nothing more. At high
+# frequencies 80 triangles are narrower than the ear's filters, and show harmonics that the ear does not resolve.
 #
-# On the right a click at time 0, and when it is in each channel: from the first to the last tenth of its energy. The window
-# spreads it by the same time everywhere, half of it before the click has come. The cochlea is causal, and takes the longer
-# the narrower its channels: a stream of sound can be followed as it comes, and high channels tell onsets to a
-# millisecond.
+# On the right a click at time 0, and when it is in each channel: from the first to the last tenth of its energy. The
+# window spreads it by the same time everywhere, half of it before the click has come. The cochlea is causal, and
+# takes the longer the narrower its channels: a stream of sound can be followed as it comes, and high channels tell
+# onsets to a millisecond.
 
 tones = torch.arange(0, fs / 2, 5.0)
 seconds = torch.arange(len(window)) / fs
@@ -156,7 +156,8 @@ axes[1].text(16, 500, "cochlea", color="C0", weight="bold")
 plt.show()
 for hertz in (100, 500, 1000, 4000):
     channel, mel = int((fc - hertz).abs().argmin()), int((edges[1:-1] - hertz).abs().argmin())
-    print(f"{hertz} Hz: cochlea {erb[channel]:.0f} Hz wide, {ends[1][channel]:.1f} ms late; mel {mel_width[mel]:.0f} Hz")
+    wide, late = erb[channel], ends[1][channel]
+    print(f"{hertz} Hz: cochlea {wide:.0f} Hz wide, {late:.1f} ms late; mel {mel_width[mel]:.0f} Hz wide")
 print(f"above 4 kHz a click is over after {ends[2][fc > 4000].max():.1f} ms")
 print(f"mel: from {mel_ends[0]:.1f} to {mel_ends[1]:.1f} ms")
 
@@ -164,18 +165,22 @@ print(f"mel: from {mel_ends[0]:.1f} to {mel_ends[1]:.1f} ms")
 # References
 # ----------
 #
-# B. R. Glasberg and B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data", Hearing Research 47,
-# 1990. :doc:`/coming_from/mel` has the details of frames and units.
+# B. R. Glasberg and B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data", Hearing Research
+# 47, 1990. :doc:`/coming_from/mel` has the details of frames and units.
 
 # sphinx_gallery_start_ignore
 # What the text above says.
-assert ripple["Cochleagram"] > 5 and ripple["Mel spectrogram"] < 1.5
+assert ripple["Cochleagram"] > 5
+assert ripple["Mel spectrogram"] < 1.5
 assert 9 < period["Cochleagram"] < 11
 assert len(window) / fs > 2 * 0.01
 window_width = fs * window.square().sum() / window.sum() ** 2
-assert abs(window_width - 60) < 1 and (mel_width > 60).all()
+assert abs(window_width - 60) < 1
+assert (mel_width > 60).all()
 assert (mel_width[edges[1:-1] < 250] < 85).all()
-assert erb[0] < 0.6 * mel_width[0] and (mel_width[-20:] < 0.8 * erb[-20:]).all()
+assert erb[0] < 0.6 * mel_width[0]
+assert (mel_width[-20:] < 0.8 * erb[-20:]).all()
 assert abs(sum(mel_ends)) < 0.2
-assert ends[1][0] > 10 and ends[2][fc > 4000].max() < 2
+assert ends[1][0] > 10
+assert ends[2][fc > 4000].max() < 2
 # sphinx_gallery_end_ignore

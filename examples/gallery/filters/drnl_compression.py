@@ -29,13 +29,14 @@ colours = plt.get_cmap("viridis")(torch.linspace(0.0, 0.85, len(fc)).numpy())
 # Output and gain
 # ---------------
 #
-# The slope of a curve is its growth in dB per dB: 1 is linear. In the middle it falls to 0.27 in high channels, which is
-# near what was measured on the basilar membrane of chinchillas at its best frequency, as low as about 0.2 (Ruggero et
-# al., 1997). Up to 2 kHz compression begins at the lower a level the higher the channel, and then stays, as the model
-# holds its broken stick constant above 1 kHz. At 250 Hz it begins near 60 dB SPL, and the linear path takes over soon.
+# The slope of a curve is its growth in dB per dB: 1 is linear. In the middle it falls to 0.27 in high channels, which
+# is near what was measured on the basilar membrane of chinchillas at its best frequency, as low as about 0.2 (Ruggero
+# et al., 1997). Up to 2 kHz compression begins at the lower a level the higher the channel, and then stays, as the
+# model holds its broken stick constant above 1 kHz. At 250 Hz it begins near 60 dB SPL, and the linear path takes
+# over soon.
 #
-# On the right the same as a gain: it is largest for faint sounds and falls as the level rises. It is the gain that
-# an ear without its outer hair cells has lost (:doc:`/gallery/filters/normal_and_impaired`).
+# On the right the same as a gain: it is largest for faint sounds and falls as the level rises. It is the gain that an
+# ear without its outer hair cells has lost (:doc:`/gallery/filters/normal_and_impaired`).
 
 
 def slopes(curves):
@@ -49,8 +50,8 @@ knee = [levels[1:-1][row < 0.6][0].item() for row in growth["paulick2024"]]
 print("paulick2024   least slope   at        slope first below 0.6   slope at 20 and at 105 dB SPL")
 for row, hertz in enumerate(fc):
     ends = growth["paulick2024"][row, 7], growth["paulick2024"][row, 41]
-    print(f"{hertz:6.0f} Hz {least[row]:14.2f} {levels[1:-1][at[row]]:8.1f} dB {knee[row]:16.1f} dB"
-          f" {ends[0]:20.2f} {ends[1]:9.2f}")
+    print(f"{hertz:6.0f} Hz {least[row]:14.2f} {levels[1:-1][at[row]]:8.1f} dB", end="")
+    print(f"{knee[row]:17.1f} dB {ends[0]:20.2f} {ends[1]:9.2f}")
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
 gain = output["paulick2024"] - levels
@@ -70,16 +71,17 @@ for panel in axes:
 plt.show()
 
 # %%
-# Output is given on the scale of the input: 0 dB is what the stapes does for 0 dB SPL. The gain as such is a convention of
-# the model, whose paths begin with large factors. What counts is its change.
+# Output is given on the scale of the input: 0 dB is what the stapes does for 0 dB SPL. The gain as such is a
+# convention of the model, whose paths begin with large factors. What counts is its change.
 #
 # The older parameters
 # --------------------
 #
-# ``model='jepsen2008'`` (Jepsen et al., 2008) has the same broken stick and filters of higher orders. In high channels
-# its two paths come out nearly in opposite phase. Where they are equally strong they cancel, and **the output falls while
-# the input rises**: at 4 kHz from 60 to 75 dB SPL, by up to 0.95 dB per dB. This is what AMT 1.6 computes, with whose
-# numbers the filters agree. ``'paulick2024'``, the default, has paths at most 75 degrees apart, and always rises.
+# ``model='jepsen2008'`` (Jepsen et al., 2008) has the same broken stick and filters of higher orders. In high
+# channels its two paths come out nearly in opposite phase. Where they are equally strong they cancel, and **the
+# output falls while the input rises**: at 4 kHz from 60 to 75 dB SPL, by up to 0.95 dB per dB. This is what AMT 1.6
+# computes, with whose numbers the filters agree. ``'paulick2024'``, the default, has paths at most 75 degrees apart,
+# and always rises.
 
 phase, fall = {}, {}
 frequencies = torch.tensor(fc, dtype=torch.float64)
@@ -112,20 +114,27 @@ plt.show()
 # References
 # ----------
 #
-# R. Meddis, L. P. O'Mard and E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory frequency
-# selectivity", J. Acoust. Soc. Am. 109, 2001. M. A. Ruggero et al., "Basilar-membrane responses to tones at the base of
-# the chinchilla cochlea", J. Acoust. Soc. Am. 101, 1997. M. L. Jepsen, S. D. Ewert and T. Dau, "A computational model of
-# human auditory signal processing and perception", J. Acoust. Soc. Am. 124, 2008.
+# R. Meddis, L. P. O'Mard and E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory
+# frequency selectivity", J. Acoust. Soc. Am. 109, 2001. M. A. Ruggero et al., "Basilar-membrane responses to tones at
+# the base of the chinchilla cochlea", J. Acoust. Soc. Am. 101, 1997. M. L. Jepsen, S. D. Ewert and T. Dau, "A
+# computational model of human auditory signal processing and perception", J. Acoust. Soc. Am. 124, 2008.
 
 # sphinx_gallery_start_ignore
 # What the text above says.
-assert (growth["paulick2024"][:, :8] > 0.999).all() and (growth["paulick2024"][:, -1] > 0.85).all()
-assert (least[3:] - 0.27).abs().max() < 0.01 and (least > 0).all() and least[0] > 0.3
-assert knee[0] > knee[1] > knee[2] > knee[3] == knee[4] and 55 < knee[0] < 65
+assert (growth["paulick2024"][:, :8] > 0.999).all()
+assert (growth["paulick2024"][:, -1] > 0.85).all()
+assert (least[3:] - 0.27).abs().max() < 0.01
+assert (least > 0).all()
+assert least[0] > 0.3
+assert knee[0] > knee[1] > knee[2] > knee[3] == knee[4]
+assert 55 < knee[0] < 65
 assert (gain[:, 1:] - gain[:, :-1] < 1e-3).all()
-assert (phase["jepsen2008"][4] > 155) and (phase["paulick2024"] < 75.5).all()
+assert phase["jepsen2008"][4] > 155
+assert (phase["paulick2024"] < 75.5).all()
 falling = output["jepsen2008"][4]
-assert (falling[(levels >= 62.5) & (levels <= 75)].diff() < 0).all() and falling[levels >= 75].diff()[2:].min() > 0
-assert -1.1 < fall["jepsen2008"].values[4] < -0.8 and abs(levels[1:-1][fall["jepsen2008"].indices[4]] - 72.5) < 3
+assert (falling[(levels >= 62.5) & (levels <= 75)].diff() < 0).all()
+assert falling[levels >= 75].diff()[2:].min() > 0
+assert -1.1 < fall["jepsen2008"].values[4] < -0.8
+assert abs(levels[1:-1][fall["jepsen2008"].indices[4]] - 72.5) < 3
 assert (growth["jepsen2008"][:4] > 0).all()
 # sphinx_gallery_end_ignore

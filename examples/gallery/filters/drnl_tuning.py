@@ -3,9 +3,9 @@ Tuning changes with level
 =========================
 
 A channel of a :class:`tamt.DRNLFilterbank` is sharply tuned to faint tones. To loud ones it is broader, and tuned to a
-lower frequency: there the linear path prevails, whose filter is wider and sits lower. The same tones, at levels from 0 to
-100 dB SPL, give the response over frequency at fixed levels, tuning curves at fixed outputs, and the quality factor of
-the channel over level.
+lower frequency: there the linear path prevails, whose filter is wider and sits lower. The same tones, at levels from 0
+to 100 dB SPL, give the response over frequency at fixed levels, tuning curves at fixed outputs, and the quality factor
+of the channel over level.
 """
 
 import math
@@ -23,9 +23,9 @@ reference = 20 * math.log10(tamt.spl.stapes_velocity(0.0) / math.sqrt(2))
 # Tones of all frequencies and levels
 # -----------------------------------
 #
-# Each channel hears tones from two octaves below its frequency to one above. What counts is the component of its output
-# at the frequency of the tone, when the onset is over: the broken stick makes odd harmonics too, and the third of a loud
-# tone at a third of the channel's frequency would look like tuning to that tone. All tones are one batch.
+# Each channel hears tones from two octaves below its frequency to one above. What counts is the component of its
+# output at the frequency of the tone, when the onset is over: the broken stick makes odd harmonics too, and the third
+# of a loud tone at a third of the channel's frequency would look like tuning to that tone. All tones are one batch.
 
 
 def responses(fc, cycles=24):
@@ -56,7 +56,8 @@ def tuning(f, curve, below=10.0):
         share = (curve[best] - below - curve[low]) / (curve[high] - curve[low])
         return f[low] + share * (f[high] - f[low])
 
-    return (f[best] * (f[best + 1] / f[best]) ** apex).item(), (crossing(right, right - 1) - crossing(left, left + 1)).item()
+    width = crossing(right, right - 1) - crossing(left, left + 1)
+    return (f[best] * (f[best + 1] / f[best]) ** apex).item(), width.item()
 
 
 shape = {fc: torch.tensor([tuning(f, curve) for curve in output]) for fc, (f, output) in measured.items()}
@@ -65,19 +66,20 @@ octaves = {fc: (found[:, 0] / fc).log2() for fc, found in shape.items()}
 print("level (dB SPL)         " + "".join(f"{level:8.0f}" for level in levels[::4]))
 for fc in channels:
     print(f"{fc:5.0f} Hz: Q10          " + "".join(f"{value:8.2f}" for value in quality[fc][::4]))
-    print(f"          best (oct)   " + "".join(f"{value:8.2f}" for value in octaves[fc][::4]))
+    print("          best (oct)   " + "".join(f"{value:8.2f}" for value in octaves[fc][::4]))
 
 # %%
 # Two ways to look at it
 # ----------------------
 #
-# On the left the output at fixed levels, less the level itself: a gain. Up to 20 dB SPL the curves lie on each other; then
-# the peak sinks, while tones far below the channel's frequency, which the linear path alone passes, keep their gain. What
-# is left is a broad filter that peaks lower.
+# On the left the output at fixed levels, less the level itself: a gain. Up to 20 dB SPL the curves lie on each other;
+# then the peak sinks, while tones far below the channel's frequency, which the linear path alone passes, keep their
+# gain. What is left is a broad filter that peaks lower.
 #
-# On the right what a physiologist measures: the level that a tone needs for a given output. The outputs are those of tones
-# at the channel's frequency of 10, 30, 50, 70 and 90 dB SPL. From 30 to 70 dB the tip of the tuning curve moves by 40 dB,
-# its tail at 1.8 kHz by 12: what is compressed at the tip is linear in the tail. So the curves become shallow.
+# On the right what a physiologist measures: the level that a tone needs for a given output. The outputs are those of
+# tones at the channel's frequency of 10, 30, 50, 70 and 90 dB SPL. From 30 to 70 dB the tip of the tuning curve moves
+# by 40 dB, its tail at 1.8 kHz by 12: what is compressed at the tip is linear in the tail. So the curves become
+# shallow.
 
 fc = 4000.0
 f, output = measured[fc]
@@ -124,9 +126,9 @@ plt.show()
 # Width and best frequency
 # ------------------------
 #
-# The quality factor :math:`Q_{10}`, the best frequency over the width 10 dB below the peak, falls to a little more than half over 100 dB.
-# The best frequency falls with it. On the basilar membrane of the chinchilla's base it falls by about half an octave
-# (Ruggero et al., 1997); in this model by no more than a quarter.
+# The quality factor :math:`Q_{10}`, the best frequency over the width 10 dB below the peak, falls to a little more
+# than half over 100 dB. The best frequency falls with it. On the basilar membrane of the chinchilla's base it falls
+# by about half an octave (Ruggero et al., 1997); in this model by no more than a quarter.
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for fc, colour in zip(channels, plt.get_cmap("viridis")([0.1, 0.45, 0.8]), strict=True):
@@ -146,9 +148,9 @@ plt.show()
 # References
 # ----------
 #
-# R. Meddis, L. P. O'Mard and E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory frequency
-# selectivity", J. Acoust. Soc. Am. 109, 2001. M. A. Ruggero et al., "Basilar-membrane responses to tones at the base of
-# the chinchilla cochlea", J. Acoust. Soc. Am. 101, 1997.
+# R. Meddis, L. P. O'Mard and E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory
+# frequency selectivity", J. Acoust. Soc. Am. 109, 2001. M. A. Ruggero et al., "Basilar-membrane responses to tones at
+# the base of the chinchilla cochlea", J. Acoust. Soc. Am. 101, 1997.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

@@ -22,10 +22,10 @@ colours = plt.get_cmap("viridis")(torch.linspace(0.05, 0.85, len(fc)).numpy())
 # ------------------
 #
 # On a logarithmic axis the filters become narrower towards high frequencies, although their width in hertz grows: it
-# is :func:`tamt.audfiltbw`, 24.7 Hz and a ninth of the centre frequency. The all-pole filter has a shallow skirt below
-# its centre and a steeper one above. In time it is a tone under an envelope that rises and decays, later and longer the
-# narrower the filter is: causal filters need time to tell frequencies apart. The group delay at the centre is that of
-# the envelope, and lies a little behind its maximum.
+# is :func:`tamt.audfiltbw`, 24.7 Hz and a ninth of the centre frequency. The all-pole filter has a shallow skirt
+# below its centre and a steeper one above. In time it is a tone under an envelope that rises and decays, later and
+# longer the narrower the filter is: causal filters need time to tell frequencies apart. The group delay at the centre
+# is that of the envelope, and lies a little behind its maximum.
 
 f = torch.logspace(1.4, 3.9, 1200, dtype=torch.float64)
 magnitude = 20 * bank.frequency_response(f).abs().log10()
@@ -78,15 +78,15 @@ plt.show()
 # The gain at the centre
 # ----------------------
 #
-# A real filter has two poles, one at the centre frequency and its conjugate at minus that. Far apart, each goes its own
-# way, and the gain at the centre is 0 dB. Frequencies of sampled signals are a circle: half the sampling rate is as far
-# from the pole as from its conjugate, and a channel whose centre comes within a few bandwidths of it hears both. They
-# cancel a little at first, and at half the sampling rate they are one pole of twice the gain, 6.02 dB. So it is with the
-# lowest channels around 0 Hz. In between the error stays below 0.03 dB.
+# A real filter has two poles, one at the centre frequency and its conjugate at minus that. Far apart, each goes its
+# own way, and the gain at the centre is 0 dB. Frequencies of sampled signals are a circle: half the sampling rate is
+# as far from the pole as from its conjugate, and a channel whose centre comes within a few bandwidths of it hears
+# both. They cancel a little at first, and at half the sampling rate they are one pole of twice the gain, 6.02 dB. So
+# it is with the lowest channels around 0 Hz. In between the error stays below 0.03 dB.
 #
-# **Keep centre frequencies below 0.45 of the sampling rate** where levels matter: up to 0.4 the gain is within 0.03 dB,
-# at 0.45 it is 0.4 dB low. ``tamt.GammatoneFilterbank((100, 8000), 16000)`` has a last channel at half the rate, which
-# shows 6 dB too much.
+# **Keep centre frequencies below 0.45 of the sampling rate** where levels matter: up to 0.4 the gain is within 0.03
+# dB, at 0.45 it is 0.4 dB low. ``tamt.GammatoneFilterbank((100, 8000), 16000)`` has a last channel at half the rate,
+# which shows 6 dB too much.
 
 ratio = torch.cat((torch.logspace(-3, -0.6, 240, dtype=torch.float64), torch.linspace(0.25, 0.5, 501).double()[1:]))
 
@@ -126,10 +126,11 @@ plt.show()
 # The legacy form
 # ---------------
 #
-# ``implementation='poly'`` expands the denominator of the filter, as old code does, and must keep poles at a magnitude of
-# at most 0.9 for it. Every narrower channel, of a pole closer to the unit circle, becomes that wide: below 2.2 kHz at
-# 16 kHz, below 6.5 kHz at 44.1 kHz. It loses level too, as the gain stays that of the narrow filter, and the lowest
-# channels no longer peak at their centres. It is there to compare with such code; ``'sos'``, the default, has no limit.
+# ``implementation='poly'`` expands the denominator of the filter, as old code does, and must keep poles at a
+# magnitude of at most 0.9 for it. Every narrower channel, of a pole closer to the unit circle, becomes that wide:
+# below 2.2 kHz at 16 kHz, below 6.5 kHz at 44.1 kHz. It loses level too, as the gain stays that of the narrow filter,
+# and the lowest channels no longer peak at their centres. It is there to compare with such code; ``'sos'``, the
+# default, has no limit.
 
 figure, axes = plt.subplots(2, 1, figsize=(9.5, 6.4), layout="constrained", sharex=True)
 limits, shift = {}, {}
@@ -156,31 +157,37 @@ frequency_axis(axes[1], (63, 125, 250, 500, 1000, 2000, 4000))
 for panel in axes:
     panel.grid(alpha=0.25)
 for rate in limits:
-    print(f"{rate / 1000:g} kHz: too wide up to {limits[rate]:.0f} Hz, peaks at {shift[rate].min():.2f} to "
-          f"{shift[rate].max():.2f} of the centre frequency")
+    print(f"{rate / 1000:g} kHz: too wide up to {limits[rate]:.0f} Hz", end="")
+    print(f", peaks at {shift[rate].min():.2f} to {shift[rate].max():.2f} of the centre frequency")
 plt.show()
 
 # %%
 # References
 # ----------
 #
-# R. F. Lyon, "All-pole models of auditory filtering", in Diversity in Auditory Mechanics, 1997. R. D. Patterson et al.,
-# "An efficient auditory filterbank based on the gammatone function", 1987. B. R. Glasberg and B. C. J. Moore,
+# R. F. Lyon, "All-pole models of auditory filtering", in Diversity in Auditory Mechanics, 1997. R. D. Patterson et
+# al., "An efficient auditory filterbank based on the gammatone function", 1987. B. R. Glasberg and B. C. J. Moore,
 # "Derivation of auditory filter shapes from notched-noise data", Hearing Research 47, 1990.
 
 # sphinx_gallery_start_ignore
 # What the text above says.
 assert (erb / tamt.audfiltbw(bank.fc) - 1).abs().max() < 1e-6
-assert (erb.diff() > 0).all() and (peak.diff() < 0).all() and (delay.diff() < 0).all()
-assert (delay >= peak).all() and (delay < 1.5 * peak).all()
+assert (erb.diff() > 0).all()
+assert (peak.diff() < 0).all()
+assert (delay.diff() < 0).all()
+assert (delay >= peak).all()
+assert (delay < 1.5 * peak).all()
 assert abs(gain[-1] - 6.0206) < 1e-3
-assert abs(low[0] + 0.67) < 0.01 and low[1].abs() < 0.07
+assert abs(low[0] + 0.67) < 0.01
+assert low[1].abs() < 0.07
 assert gain[(ratio * fs >= 50) & (ratio <= 0.4)].abs().max() < 0.03
 for values in high.values():
-    assert abs(values[2] + 0.4) < 0.05 and abs(values[-1] - 6.02) < 0.01
+    assert abs(values[2] + 0.4) < 0.05
+    assert abs(values[-1] - 6.02) < 0.01
 skirt = bank.frequency_response([500.0, 2000.0])[3].abs()
 assert skirt[0] > skirt[1]
-assert 2100 < limits[16000] < 2300 and 6200 < limits[44100] < 6600
+assert 2100 < limits[16000] < 2300
+assert 6200 < limits[44100] < 6600
 assert shift[16000][0] > 1.1 or shift[16000][0] < 0.9
 assert shift[44100][0] > 1.1 or shift[44100][0] < 0.9
 # sphinx_gallery_end_ignore

@@ -3,12 +3,10 @@ Two-tone suppression
 ====================
 
 A tone can make the ear's response to another one smaller, although it adds to the sound. It is a mark of the active
-cochlea: auditory-nerve fibres show it (Sachs and Kiang, 1968), and so does the basilar membrane (Ruggero, Robles and Rich,
-1992). A :class:`tamt.DRNLFilterbank` has it from its broken stick. What is measured is the component of the output at
-the frequency of a faint probe tone, with and without the suppressor.
+cochlea: auditory-nerve fibres show it (Sachs and Kiang, 1968), and so does the basilar membrane (Ruggero, Robles and
+Rich, 1992). A :class:`tamt.DRNLFilterbank` has it from its broken stick. What is measured is the component of the
+output at the frequency of a faint probe tone, with and without the suppressor.
 """
-
-import math
 
 import matplotlib.pyplot as plt
 import torch
@@ -59,19 +57,19 @@ middle = 1e3 * (time[: len(component)] + width / 2 / fs)
 alone = component[(middle > 15) & (middle < 20)].mean()
 during = component[(middle > 40) & (middle < 50)].mean()
 grown = whole[(middle > 40) & (middle < 50)].mean() - whole[(middle > 15) & (middle < 20)].mean()
-print(f"with the suppressor the output changes by {grown:.1f} dB, its component at the probe by {during - alone:.1f} dB")
+print(f"with the suppressor the output changes by {grown:.1f} dB, the probe's component by {during - alone:.1f} dB")
 
 # %%
 # All suppressors
 # ---------------
 #
-# Tones from 1 to 8 kHz at levels from 20 to 100 dB SPL, all of them one batch. Their frequencies are multiples of 50 Hz,
-# so that within 20 ms no component leaks into that of the probe; those are left out whose low harmonics, folded at half the
-# sampling rate, would fall on it.
+# Tones from 1 to 8 kHz at levels from 20 to 100 dB SPL, all of them one batch. Their frequencies are multiples of 50
+# Hz, so that within 20 ms no component leaks into that of the probe; those are left out whose low harmonics, folded
+# at half the sampling rate, would fall on it.
 #
-# Close to its frequency a suppressor has to be about as loud as the probe. Further away it has to be louder, as it must
-# first pass the filter before the broken stick: the borders of suppression look like a tuning curve. The linear path keeps
-# the probe from vanishing, as it loses nothing.
+# Close to its frequency a suppressor has to be about as loud as the probe. Further away it has to be louder, as it
+# must first pass the filter before the broken stick: the borders of suppression look like a tuning curve. The linear
+# path keeps the probe from vanishing, as it loses nothing.
 
 steps = 2 * torch.unique((10 * 2 ** torch.linspace(0, 3, 91)).round()) + 1
 frequencies = 50.0 * steps[(steps % 5 != 0) & (steps < 160)]
@@ -116,10 +114,10 @@ plt.show()
 # Growth
 # ------
 #
-# Once it has begun, suppression grows by about 0.7 dB per dB of the suppressor, whichever side it comes from: where the
-# suppressor alone sets the working point of the broken stick, a small probe beside it has a gain that falls by
-# :math:`1 - c`, 0.75 dB per dB. In the auditory nerve suppressors below the channel's frequency grow faster than those above
-# (Delgutte, 1990). This model does not have that.
+# Once it has begun, suppression grows by about 0.7 dB per dB of the suppressor, whichever side it comes from: where
+# the suppressor alone sets the working point of the broken stick, a small probe beside it has a gain that falls by
+# :math:`1 - c`, 0.75 dB per dB. In the auditory nerve suppressors below the channel's frequency grow faster than
+# those above (Delgutte, 1990). This model does not have that.
 #
 # An ear without the active mechanism (``subject="HIx"``) has the linear path alone, and no suppression whatever.
 
@@ -144,19 +142,24 @@ plt.show()
 # References
 # ----------
 #
-# M. B. Sachs and N. Y.-S. Kiang, "Two-tone inhibition in auditory-nerve fibers", J. Acoust. Soc. Am. 43, 1968. B. Delgutte,
-# "Two-tone rate suppression in auditory-nerve fibers: dependence on suppressor frequency and level", Hearing Research 49,
-# 1990. M. A. Ruggero, L. Robles and N. C. Rich, "Two-tone suppression in the basilar membrane of the cochlea: mechanical
-# basis of auditory-nerve rate suppression", J. Neurophysiol. 68, 1992. R. Meddis, L. P. O'Mard and E. A. Lopez-Poveda, "A
-# computational algorithm for computing nonlinear auditory frequency selectivity", J. Acoust. Soc. Am. 109, 2001.
+# M. B. Sachs and N. Y.-S. Kiang, "Two-tone inhibition in auditory-nerve fibers", J. Acoust. Soc. Am. 43, 1968. B.
+# Delgutte, "Two-tone rate suppression in auditory-nerve fibers: dependence on suppressor frequency and level",
+# Hearing Research 49, 1990. M. A. Ruggero, L. Robles and N. C. Rich, "Two-tone suppression in the basilar membrane of
+# the cochlea: mechanical basis of auditory-nerve rate suppression", J. Neurophysiol. 68, 1992. R. Meddis, L. P.
+# O'Mard and E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory frequency selectivity",
+# J. Acoust. Soc. Am. 109, 2001.
 
 # sphinx_gallery_start_ignore
 # What the text above says.
-assert -21 < during - alone < -18.5 and -4 < grown < -2.5
-assert change.max() < 1 and -35 < change.min() < -30
+assert -21 < during - alone < -18.5
+assert -4 < grown < -2.5
+assert change.max() < 1
+assert -35 < change.min() < -30
 nearest = int((frequencies - probe).abs().argmin())
 first = [levels[(change[:, column] < -1).nonzero()[0, 0]].item() for column in (*picked, nearest)]
-assert first[0] > first[1] > 55 and first[3] > first[2] > 50 and abs(first[4] - probe_level) < 6
+assert first[0] > first[1] > 55
+assert first[3] > first[2] > 50
+assert abs(first[4] - probe_level) < 6
 assert all(-0.75 < growth < -0.63 for growth in grows)
 assert impaired.abs().max() < 1e-2
 # sphinx_gallery_end_ignore
