@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ STYLE: dict[Any, Any] = {
     "savefig.dpi": 160,
 }
 
+_saved: weakref.WeakSet[Figure] = weakref.WeakSet()
+
 
 def setup(app: Any) -> dict[str, bool]:
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -42,11 +45,12 @@ def reset(_: dict[str, Any], __: str) -> None:
 
 def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
     """The figures that a block of a script leaves: those of pyplot, and one of :mod:`tamt.plot` called ``figure``."""
+    block_vars["example_globals"].setdefault("__file__", block_vars["src_file"])  # as in any script, from now on
     figures = [plt.figure(number) for number in plt.get_fignums()]
     own = block_vars["example_globals"].get("figure")
-    if isinstance(own, Figure) and own not in figures and not hasattr(own, "_shown"):
-        own._shown = True
+    if isinstance(own, Figure) and own not in figures and own not in _saved:
         figures.append(own)
+    _saved.update(figures)
     lines = []
     for figure, path in zip(figures, block_vars["image_path_iterator"], strict=False):
         light = Path(path)
