@@ -21,6 +21,8 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.1,
     "figure.dpi": 100,
     "font.size": 10,
     "legend.frameon": False,
