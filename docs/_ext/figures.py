@@ -42,6 +42,7 @@ def reset(_: dict[str, Any], __: str) -> None:
 
 def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
     """The figures that a block of a script leaves: those of pyplot, and one of :mod:`tamt.plot` called ``figure``."""
+    block_vars["example_globals"].setdefault("__file__", block_vars["src_file"])  # as in any script, from now on
     figures = [plt.figure(number) for number in plt.get_fignums()]
     own = block_vars["example_globals"].get("figure")
     if isinstance(own, Figure) and own not in figures and not hasattr(own, "_shown"):
