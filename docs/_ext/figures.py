@@ -45,11 +45,11 @@ def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
     block_vars["example_globals"].setdefault("__file__", block_vars["src_file"])  # as in any script, from now on
     figures = [plt.figure(number) for number in plt.get_fignums()]
     own = block_vars["example_globals"].get("figure")
-    if isinstance(own, Figure) and own not in figures and not hasattr(own, "_shown"):
-        own._shown = True
+    if isinstance(own, Figure) and own not in figures and own.get_gid() != "shown":
         figures.append(own)
     lines = []
     for figure, path in zip(figures, block_vars["image_path_iterator"], strict=False):
+        figure.set_gid("shown")  # its name outlives the block
         light = Path(path)
         for mode, file in (("light", light), ("dark", light.with_stem(f"{light.stem}_dark"))):
             if mode == "dark":

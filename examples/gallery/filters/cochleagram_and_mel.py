@@ -168,8 +168,10 @@ print(f"mel: from {mel_ends[0]:.1f} to {mel_ends[1]:.1f} ms")
 # References
 # ----------
 #
-# B. R. Glasberg and B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data", Hearing Research
-# 47, 1990. :doc:`/coming_from/mel` has the details of frames and units.
+# * B. R. Glasberg, B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data", Hearing Research
+#   47, 1990.
+#
+# :doc:`/coming_from/mel` has the details of frames and units.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

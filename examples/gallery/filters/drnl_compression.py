@@ -114,10 +114,12 @@ plt.show()
 # References
 # ----------
 #
-# R. Meddis, L. P. O'Mard and E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory
-# frequency selectivity", J. Acoust. Soc. Am. 109, 2001. M. A. Ruggero et al., "Basilar-membrane responses to tones at
-# the base of the chinchilla cochlea", J. Acoust. Soc. Am. 101, 1997. M. L. Jepsen, S. D. Ewert and T. Dau, "A
-# computational model of human auditory signal processing and perception", J. Acoust. Soc. Am. 124, 2008.
+# * M. L. Jepsen, S. D. Ewert, T. Dau, "A computational model of human auditory signal processing and perception", J.
+#   Acoust. Soc. Am. 124, 2008.
+# * R. Meddis, L. P. O'Mard, E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory frequency
+#   selectivity", J. Acoust. Soc. Am. 109, 2001.
+# * M. A. Ruggero et al., "Basilar-membrane responses to tones at the base of the chinchilla cochlea", J. Acoust. Soc.
+#   Am. 101, 1997.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

@@ -165,9 +165,10 @@ plt.show()
 # References
 # ----------
 #
-# R. F. Lyon, "All-pole models of auditory filtering", in Diversity in Auditory Mechanics, 1997. R. D. Patterson et
-# al., "An efficient auditory filterbank based on the gammatone function", 1987. B. R. Glasberg and B. C. J. Moore,
-# "Derivation of auditory filter shapes from notched-noise data", Hearing Research 47, 1990.
+# * B. R. Glasberg, B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data", Hearing Research
+#   47, 1990.
+# * R. F. Lyon, "All-pole models of auditory filtering", in Diversity in Auditory Mechanics, 1997.
+# * R. D. Patterson et al., "An efficient auditory filterbank based on the gammatone function", 1987.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

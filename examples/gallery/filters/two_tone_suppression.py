@@ -142,12 +142,13 @@ plt.show()
 # References
 # ----------
 #
-# M. B. Sachs and N. Y.-S. Kiang, "Two-tone inhibition in auditory-nerve fibers", J. Acoust. Soc. Am. 43, 1968. B.
-# Delgutte, "Two-tone rate suppression in auditory-nerve fibers: dependence on suppressor frequency and level",
-# Hearing Research 49, 1990. M. A. Ruggero, L. Robles and N. C. Rich, "Two-tone suppression in the basilar membrane of
-# the cochlea: mechanical basis of auditory-nerve rate suppression", J. Neurophysiol. 68, 1992. R. Meddis, L. P.
-# O'Mard and E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory frequency selectivity",
-# J. Acoust. Soc. Am. 109, 2001.
+# * B. Delgutte, "Two-tone rate suppression in auditory-nerve fibers: dependence on suppressor frequency and level",
+#   Hearing Research 49, 1990.
+# * R. Meddis, L. P. O'Mard, E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory frequency
+#   selectivity", J. Acoust. Soc. Am. 109, 2001.
+# * M. A. Ruggero, L. Robles, N. C. Rich, "Two-tone suppression in the basilar membrane of the cochlea: mechanical
+#   basis of auditory-nerve rate suppression", J. Neurophysiol. 68, 1992.
+# * M. B. Sachs, N. Y.-S. Kiang, "Two-tone inhibition in auditory-nerve fibers", J. Acoust. Soc. Am. 43, 1968.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

@@ -132,10 +132,12 @@ for octaves in (10.0, 4.0):
 # References
 # ----------
 #
-# B. R. Glasberg and B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data", Hearing Research
-# 47, 1990. B. R. Glasberg and B. C. J. Moore, "A model of loudness applicable to time-varying sounds", J. Audio Eng.
-# Soc. 50, 2002. B. C. J. Moore, B. R. Glasberg, A. Varathanathan and J. Schlittenlacher, "A loudness model for
-# time-varying sounds incorporating binaural inhibition", Trends in Hearing 20, 2016.
+# * B. R. Glasberg, B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data", Hearing Research
+#   47, 1990.
+# * B. R. Glasberg, B. C. J. Moore, "A model of loudness applicable to time-varying sounds", J. Audio Eng. Soc. 50,
+#   2002.
+# * B. C. J. Moore, B. R. Glasberg, A. Varathanathan, J. Schlittenlacher, "A loudness model for time-varying sounds
+#   incorporating binaural inhibition", Trends in Hearing 20, 2016.
 
 # sphinx_gallery_start_ignore
 # What the text above says.
