@@ -71,8 +71,10 @@ for panel in axes:
 plt.show()
 
 # %%
-# Output is given on the scale of the input: 0 dB is what the stapes does for 0 dB SPL. The gain as such is a
-# convention of the model, whose paths begin with large factors. What counts is its change.
+# Output is given on the scale of the input: 0 dB is what the stapes does for 0 dB SPL, at all frequencies with the
+# gain that the middle ear has at 1 kHz (:func:`tamt.spl.stapes_velocity`). A real one passes less at high
+# frequencies. The gain as such is a convention of the model, whose paths begin with large factors. What counts is its
+# change.
 #
 # The older parameters
 # --------------------
