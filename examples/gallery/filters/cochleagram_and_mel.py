@@ -58,7 +58,7 @@ pictures = {
 
 def frequency_axis(axes, name="y"):
     """A logarithmic axis with a tick per octave."""
-    ticks = [62, 125, 250, 500, 1000, 2000, 4000, 8000]
+    ticks = [63, 125, 250, 500, 1000, 2000, 4000, 8000]
     axes.set(**{f"{name}scale": "log", f"{name}lim": (low, high), f"{name}label": "Frequency (Hz)"})
     labels = [f"{hertz // 1000}k" if hertz >= 1000 else str(hertz) for hertz in ticks]
     (axes.xaxis if name == "x" else axes.yaxis).set_ticks(ticks, labels)
