@@ -160,9 +160,11 @@ class DRNLFilterbank(Learnable):
                     f"fc must keep the paths' centre frequencies below fs/2 = {fs / 2:g} Hz, got "
                     f"{centre[wrong][0].item():g} Hz with {name} at {tensors[name][wrong][0].item():.1f} Hz"
                 )
+            narrowest = torch.minimum(tensors["BW_lin"], tensors["BW_nlin"]).min().item()
         self._register_state(tensors, self._LEARNABLE)
         self._register_constant("fc", centre)
         self._span = centre[0].item(), centre[-1].item()
+        self._narrowest = narrowest  # bandwidth of the design in Hz
         self._memo: Memo[DRNLSections] = Memo()
 
     @property
