@@ -219,7 +219,7 @@ def test_every_limit_has_a_figure() -> None:
 def test_pages_are_those_of_the_committed_results(tmp_path: Path) -> None:
     """`make docs` would change nothing."""
     pages.write(RESULTS, ROOT / "docs" / "templates", tmp_path)
-    for page in ("performance", "accuracy"):
+    for page in ("performance", "accuracy", "conformance"):
         assert (tmp_path / f"{page}.md").read_text() == (ROOT / "docs" / f"{page}.md").read_text()
         for picture in re.findall(r"\]\((images/\S+)\)", (tmp_path / f"{page}.md").read_text()):
             assert (ROOT / "docs" / picture).stat().st_size > 10000
