@@ -26,7 +26,7 @@ from tamt.spl import full_scale_pascal, spl2pascal, stapes_velocity
 
 FS = 32000  # Hz, of the loudness models
 FLOAT64 = torch.float64
-# ISO 532-3:2023, loudness in sone of a tone of 1 kHz, heard with both ears in a free field, by its level in dB SPL.
+# ISO 532-3, loudness in sone of a tone of 1 kHz, heard with both ears in a free field, by its level in dB SPL.
 ISO_532_3 = {
     10: 0.025, 20: 0.138, 30: 0.422, 40: 1.00, 50: 2.09, 60: 4.11, 70: 7.92, 80: 15.4, 90: 31.1, 100: 64.8, 120: 306.0,
 }  # fmt: skip
@@ -234,13 +234,14 @@ def expanded_form() -> Iterator[Convention]:
 
 def falling_curves() -> Iterator[Convention]:
     levels = torch.arange(-160.0, -19, 1.0, dtype=FLOAT64)
+    centres = [1000.0, 2000.0, 4000.0, 8000.0]
     to_spl = 20 * math.log10(stapes_velocity(0.0) / math.sqrt(2))
     for model in MODELS:
-        bank = tamt.DRNLFilterbank([1000.0, 4000.0], 44100, model=model)
-        for hertz, slopes in zip((1000, 4000), bank.io_function(levels).diff(), strict=True):
+        bank = tamt.DRNLFilterbank(centres, 44100, model=model)
+        for hertz, slopes in zip(centres, bank.io_function(levels).diff(), strict=True):
             least = int(slopes.argmin())
-            yield Convention("io", model, f"{hertz} Hz, least slope", slopes[least].item(), "dB/dB")
-            yield Convention("io", model, f"{hertz} Hz, at a level of", levels[least].item() + 0.5 - to_spl, "dB SPL")
+            yield Convention("io", model, f"{hertz:g} Hz, least slope", slopes[least].item(), "dB/dB")
+            yield Convention("io", model, f"{hertz:g} Hz, at a level of", levels[least].item() + 0.5 - to_spl, "dB SPL")
 
 
 def truncation() -> Iterator[Convention]:

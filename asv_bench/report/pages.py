@@ -65,7 +65,7 @@ FUNCTIONS = {
     "Glasberg2002SpecificLoudness": AMT.format("glasberg2002"),
 }
 FORMS: dict[str, Callable[[float], str]] = {
-    "dB": "{:.1f} dB".format,
+    "dB": lambda value: f"{round(value, 1) + 0.0:.1f} dB",  # no -0.0
     "dB SPL": "{:.0f} dB SPL".format,
     "dB/dB": "{:.2f}".format,
     "Hz": "{:.0f} Hz".format,
