@@ -25,6 +25,7 @@ SCHEMAS = {
     "github-issue-config": [CONFIG],
     "dependabot": [GITHUB / "dependabot.yml"],
     "citation-file-format": [ROOT / "CITATION.cff"],
+    "readthedocs": [ROOT / ".readthedocs.yaml"],
 }
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", GITHUB / "pull_request_template.md"]
 SPAN = re.compile(r"`([^`\n]+)`")

@@ -9,9 +9,10 @@ from typing import Any
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.collections import Collection
 from matplotlib.colors import to_rgba, to_rgba_array
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 PAGE = 0x14 / 255, 0x18 / 255, 0x1E / 255  # background of dark pages in pydata-sphinx-theme
 INK = 0.88
@@ -73,6 +74,8 @@ def darken(figure: Figure) -> None:
     """Give a figure the colours of a dark page: black becomes white, and what is dark light."""
     figure.canvas.draw()  # ticks exist from here on
     for artist in figure.findobj(Artist):
+        if isinstance(artist, Axes | FigureBase):
+            continue  # their colour is that of their patch, which is among the artists
         if isinstance(artist, Collection) and artist.get_array() is not None:
             continue  # its colours are data
         for name in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
