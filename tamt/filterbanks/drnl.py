@@ -97,6 +97,10 @@ class DRNLFilterbank(Learnable):
     A learnt bandwidth is used as at least ``1e-5 fs / 2 pi`` Hz. Gradients on the knee of the broken stick are those of
     its linear branch; at silence they are finite.
 
+    The input/output curves of ``'jepsen2008'`` fall in the middle of their range in channels above 2 kHz, at 4 kHz with
+    a slope of -0.8 dB/dB at 73 dB SPL: there the paths come out with opposite signs. AMT's equations have it so. The
+    curves of ``'paulick2024'`` rise everywhere.
+
     References
     ----------
     E. A. Lopez-Poveda, R. Meddis (2001), "A human nonlinear cochlear filterbank"; M. L. Jepsen, S. D. Ewert, T. Dau
