@@ -134,6 +134,9 @@ def test_ir_length_of_none_is_enough() -> None:
         warnings.simplefilter("error")
         assert FastDRNLFilterbank((250, 8000), FS).ir_length == 4096
         assert FastDRNLFilterbank((250, 8000), FS, model="jepsen2008", ir_length=None).ir_length == 4096
+        for fs, hertz in ((44100, 85.0), (96000, 235.0)):  # as the README says
+            for model in MODELS:
+                FastDRNLFilterbank([hertz], fs, model=model)
         low = FastDRNLFilterbank([4000.0, 50.0], 96000, ir_length=None)
     assert low.ir_length == 11514
     with pytest.warns(UserWarning, match="as large as the output; ir_length=11514 keeps"):

@@ -256,6 +256,9 @@ def test_conventions_are_what_the_text_says_of_them() -> None:
     assert power["tone of 1 kHz"] == pytest.approx(0.916, abs=2e-3)
     assert all(1.25 < value < 1.55 for (_, what), value in figures["front"].items() if "noise" in what)
     assert all(figures["gain"][rate, "0.5 fs"] == pytest.approx(6.02, abs=0.01) for rate in ("16 kHz", "44.1 kHz"))
+    said = re.search(r"gain in dB( +-?[\d.]+)+", tamt.GammatoneFilterbank.__doc__)
+    table = [value for (rate, where), value in figures["gain"].items() if rate == "16 kHz" and where.endswith("fs")]
+    assert [float(value) for value in said[0].split()[3:]] == pytest.approx(table[1:], abs=0.051)
     assert figures["poly"]["16 kHz", "1000 Hz, gain"] == pytest.approx(-22.9, abs=0.1)
 
 
