@@ -16,6 +16,9 @@ import torch
 
 import tamt
 
+# %%
+# The sentence of the examples, at the sampling rate of its file:
+
 samples, fs = soundfile.read(Path(__file__).parents[2] / "data" / "speech.flac", dtype="float32")
 speech = torch.from_numpy(samples)
 channels, low, high = 80, 60.0, 8000.0

@@ -16,6 +16,9 @@ import torch
 
 import tamt
 
+# %%
+# The sentence of the examples, at the sampling rate of its file:
+
 samples, fs = soundfile.read(Path(__file__).parents[2] / "data" / "speech.flac", dtype="float32")
 speech = torch.from_numpy(samples)
 reference = 20 * math.log10(tamt.spl.stapes_velocity(0.0) / math.sqrt(2))  # of 0 dB SPL, in dB re 1 m/s
