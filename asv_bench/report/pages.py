@@ -395,8 +395,9 @@ def overview(found: Results) -> str:
     for module in dict.fromkeys(name for group in GROUPS.values() for name in group):
         own = [row for row in rows if row["module"] == module]
         worst = max(own, key=lambda row: row["error"])
-        cells.append([f"`{module}`", basis(module, rows), f"{len(own)}", f"{error(worst['error'])} {worst['unit']}"])
-    return table(("module", "held to", "comparisons", "largest difference in float64"), cells)
+        unit = " dB" if worst["unit"] == "dB" else ""
+        cells.append([f"`{module}`", basis(module, rows), error(worst["error"]) + unit])
+    return table(("module", "held to", "difference"), cells)
 
 
 def against_amt(found: Results, group: str) -> str:
@@ -414,10 +415,10 @@ def against_publications(found: Results, group: str) -> str:
         if row["group"] != group:
             continue
         wanted, value, unit = row["published"], row["tamt"], row["unit"]
-        difference = f"{value - wanted:+.2f} dB" if unit == "dB" else f"{100 * (value / wanted - 1):+.2f} %"
+        difference, off = (value - wanted, "dB") if unit == "dB" else (100 * (value / wanted - 1), "%")
         given = (f"{number:.2f}" if unit == "dB" else f"{number:.4g}" for number in (wanted, value))
         cells.append([f"`{row['module']}`: {row['quantity']}", row["source"], *(f"{n} {unit}".strip() for n in given)])
-        cells[-1].append(difference)
+        cells[-1].append(f"{round(difference, 2) + 0.0:+.2f} {off}")  # no -0.00
     return table(("quantity", "source", "published", "tamt", "difference"), cells)
 
 

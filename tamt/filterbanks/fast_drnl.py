@@ -58,7 +58,8 @@ class FastDRNLFilterbank(DRNLFilterbank):
 
     .. math::
 
-        L = 2.27\,f_s/B \;(\text{paulick2024},\ n = 2), \qquad L = 2.63\,f_s/B \;(\text{jepsen2008},\ n = 3)
+        L &= 2.27\,f_s/B \qquad (\text{paulick2024},\ n = 2) \\
+        L &= 2.63\,f_s/B \qquad (\text{jepsen2008},\ n = 3)
 
     where :math:`B` is the lowest of ``BW_lin`` and ``BW_nlin``: :math:`0.93\,f_c^{0.77}` of a lowest channel below
     2.9 kHz, which is 19 Hz at 50 Hz and 65 Hz at 250 Hz. So 50 Hz at 44.1 kHz take 5290 samples for ``'paulick2024'``,
