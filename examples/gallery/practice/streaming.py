@@ -65,7 +65,7 @@ def listen(blocks):
 
 
 with torch.inference_mode():
-    listen([np.zeros(block, dtype=np.float32)] * 4)
+    listen([np.zeros(block, dtype=np.float32)] * 8)
     frames, loudness, seconds = listen(microphone())
 
 heard = len(frames) * block / fs
@@ -140,12 +140,11 @@ for name, took, colour in zip(
 ):
     axes.bar(middles, took, 0.8 * block / fs, below, color=colour, label=name)
     below += took
-for height, colour, text in (16, "C2", "16 ms: a block"), (64, "C0", "64 ms: four"):
-    axes.axhline(height, color=colour, linestyle="--", linewidth=1)
-    axes.annotate(text, (ends[-1], height), (6, 0), textcoords="offset points", color=colour, va="center")
-axes.set(xlim=(0, ends[-1]), ylim=(0, max(90, 1.1 * below.max())), xlabel="Time of the sound (s)")
+for height, colour, what in (16, "C2", "a block lasts"), (64, "C0", "four blocks last"):
+    axes.axhline(height, color=colour, linestyle="--", linewidth=1, label=f"{what} {height} ms")
+axes.set(xlim=(0, ends[-1]), ylim=(0, max(125, 1.5 * below.max())), xlabel="Time of the sound (s)")
 axes.set(ylabel="Time (ms)", title="Time to compute a block")
-axes.legend(loc="upper right", ncols=2)
+axes.legend(loc="upper right", ncols=2, fontsize=9)
 plt.show()
 
 # sphinx_gallery_start_ignore
