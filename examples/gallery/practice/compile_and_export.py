@@ -8,6 +8,7 @@ every length, and ``torch.export`` a file that runs without the code of the mode
 numbers.
 """
 
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ import tamt
 
 torch.manual_seed(0)
 fs = 16000
-path = Path(__file__).resolve().parents[2] / "data" / "speech.flac"
+path = Path(sys.argv[0]).resolve().parents[2] / "data" / "speech.flac"
 speech = torch.from_numpy(soxr.resample(*soundfile.read(path, dtype="float32"), fs))
 
 

@@ -8,6 +8,7 @@ frames together are those of the whole sound in one call. What counts live is th
 is there, and how far behind the sound the frames are.
 """
 
+import sys
 import time
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import torch
 import tamt
 
 fs, block = 32000, 512  # blocks of 16 ms
-path = Path(__file__).resolve().parents[2] / "data" / "speech.flac"
+path = Path(sys.argv[0]).resolve().parents[2] / "data" / "speech.flac"
 recording = soxr.resample(*soundfile.read(path, dtype="float32"), fs)
 
 
