@@ -143,5 +143,10 @@ assert bandwidth < 5
 assert gain < 0.2
 assert (bank.design()["phase"] - goal["phase"]).abs().max() < 0.02
 assert len(errors_direct) == 41
+for factor in 1.1, 1 / 1.1:
+    shifted = tamt.GammatoneFilterbank(factor * fc, fs).frequency_response(fc).diagonal()
+    turn = torch.rad2deg((shifted / textbook.frequency_response(fc).diagonal()).angle().abs())
+    assert turn.min() > 80  # measured: 87 to 148
+    assert turn.max() < 150
 assert errors_direct[-1][0] > 2 * errors_direct[0][0]
 # sphinx_gallery_end_ignore
