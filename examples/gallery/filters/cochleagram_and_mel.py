@@ -58,7 +58,7 @@ pictures = {
 
 def frequency_axis(axes, name="y"):
     """A logarithmic axis with a tick per octave."""
-    ticks = [62, 125, 250, 500, 1000, 2000, 4000, 8000]
+    ticks = [63, 125, 250, 500, 1000, 2000, 4000, 8000]
     axes.set(**{f"{name}scale": "log", f"{name}lim": (low, high), f"{name}label": "Frequency (Hz)"})
     labels = [f"{hertz // 1000}k" if hertz >= 1000 else str(hertz) for hertz in ticks]
     (axes.xaxis if name == "x" else axes.yaxis).set_ticks(ticks, labels)
@@ -123,8 +123,8 @@ print(f"time between stripes of the cochleagram: {period['Cochleagram']:.0f} ms"
 #
 # On the right a click at time 0, and when it is in each channel: from the first to the last tenth of its energy. The
 # window spreads it by the same time everywhere, half of it before the click has come. The cochlea is causal, and
-# takes the longer the narrower its channels: a stream of sound can be followed as it comes, and high channels tell
-# onsets to a millisecond.
+# takes the longer the narrower its channels: a stream of sound can be followed as it comes, and above 4 kHz a click
+# is over within 2 ms.
 
 tones = torch.arange(0, fs / 2, 5.0)
 seconds = torch.arange(len(window)) / fs
@@ -168,8 +168,10 @@ print(f"mel: from {mel_ends[0]:.1f} to {mel_ends[1]:.1f} ms")
 # References
 # ----------
 #
-# B. R. Glasberg and B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data", Hearing Research
-# 47, 1990. :doc:`/coming_from/mel` has the details of frames and units.
+# * B. R. Glasberg, B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data", Hearing Research
+#   47, 1990.
+#
+# :doc:`/coming_from/mel` has the details of frames and units.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

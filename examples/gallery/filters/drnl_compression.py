@@ -71,8 +71,10 @@ for panel in axes:
 plt.show()
 
 # %%
-# Output is given on the scale of the input: 0 dB is what the stapes does for 0 dB SPL. The gain as such is a
-# convention of the model, whose paths begin with large factors. What counts is its change.
+# Output is given on the scale of the input: 0 dB is what the stapes does for 0 dB SPL, at all frequencies with the
+# gain that the middle ear has at 1 kHz (:func:`tamt.spl.stapes_velocity`). A real one passes less at high
+# frequencies. The gain as such is a convention of the model, whose paths begin with large factors. What counts is its
+# change.
 #
 # The older parameters
 # --------------------
@@ -114,10 +116,12 @@ plt.show()
 # References
 # ----------
 #
-# R. Meddis, L. P. O'Mard and E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory
-# frequency selectivity", J. Acoust. Soc. Am. 109, 2001. M. A. Ruggero et al., "Basilar-membrane responses to tones at
-# the base of the chinchilla cochlea", J. Acoust. Soc. Am. 101, 1997. M. L. Jepsen, S. D. Ewert and T. Dau, "A
-# computational model of human auditory signal processing and perception", J. Acoust. Soc. Am. 124, 2008.
+# * M. L. Jepsen, S. D. Ewert, T. Dau, "A computational model of human auditory signal processing and perception", J.
+#   Acoust. Soc. Am. 124, 2008.
+# * R. Meddis, L. P. O'Mard, E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory frequency
+#   selectivity", J. Acoust. Soc. Am. 109, 2001.
+# * M. A. Ruggero et al., "Basilar-membrane responses to tones at the base of the chinchilla cochlea", J. Acoust. Soc.
+#   Am. 101, 1997.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

@@ -128,7 +128,7 @@ plt.show()
 #
 # The quality factor :math:`Q_{10}`, the best frequency over the width 10 dB below the peak, falls to a little more
 # than half over 100 dB. The best frequency falls with it. On the basilar membrane of the chinchilla's base it falls
-# by about half an octave (Ruggero et al., 1997); in this model by no more than a quarter.
+# by up to half an octave (Ruggero et al., 1997); in this model by no more than a quarter.
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 for fc, colour in zip(channels, plt.get_cmap("viridis")([0.1, 0.45, 0.8]), strict=True):
@@ -148,9 +148,10 @@ plt.show()
 # References
 # ----------
 #
-# R. Meddis, L. P. O'Mard and E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory
-# frequency selectivity", J. Acoust. Soc. Am. 109, 2001. M. A. Ruggero et al., "Basilar-membrane responses to tones at
-# the base of the chinchilla cochlea", J. Acoust. Soc. Am. 101, 1997.
+# * R. Meddis, L. P. O'Mard, E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory frequency
+#   selectivity", J. Acoust. Soc. Am. 109, 2001.
+# * M. A. Ruggero et al., "Basilar-membrane responses to tones at the base of the chinchilla cochlea", J. Acoust. Soc.
+#   Am. 101, 1997.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

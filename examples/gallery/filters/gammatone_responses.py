@@ -132,28 +132,31 @@ plt.show()
 # and the lowest channels no longer peak at their centres. It is there to compare with such code; ``'sos'``, the
 # default, has no limit.
 
-figure, axes = plt.subplots(2, 1, figsize=(9.5, 6.4), layout="constrained", sharex=True)
+figure, axes = plt.subplots(3, 1, figsize=(9.5, 8), layout="constrained", sharex=True, height_ratios=(1.3, 1, 1))
 limits, shift = {}, {}
-grid = torch.linspace(1, 22050, 22050, dtype=torch.float64)
+grid = torch.arange(1, 22050, 4, dtype=torch.float64)
 for rate in (16000, 44100):
     centres = tamt.erbspacebw(60, 7000, 0.25, dtype=torch.float64)
     exact = tamt.GammatoneFilterbank(centres, rate, dtype=torch.float64)
     legacy = tamt.GammatoneFilterbank(centres, rate, dtype=torch.float64, implementation="poly")
     power = legacy.frequency_response(grid[grid <= rate / 2]).abs().square()
-    width = power.sum(-1) / power.amax(-1)  # equivalent rectangular, at a bin per Hz
+    width = 4 * power.sum(-1) / power.amax(-1)  # equivalent rectangular, of bins of 4 Hz
     loss = 10 * power.amax(-1).log10()
     shift[rate] = grid[power.argmax(-1)] / centres
     limits[rate] = centres[exact.poles.abs() > 0.9][-1].item()
     axes[0].loglog(centres, width, label=f"'poly' at {rate / 1000:g} kHz", linewidth=2)
     axes[1].plot(centres, loss, linewidth=2)
+    axes[2].plot(centres, shift[rate], linewidth=2)
 axes[0].loglog(centres, tamt.audfiltbw(centres), color="0.4", linestyle="--", label="'sos', and the ear")
 axes[1].axhline(0, color="0.4", linestyle="--")
 axes[0].set(ylabel="Width (Hz)", title="Equivalent rectangular bandwidth")
 axes[0].set_yticks([50, 100, 200, 500, 1000], ["50", "100", "200", "500", "1k"])
 axes[0].minorticks_off()
 axes[0].legend(loc="lower right")
-axes[1].set(ylabel="Gain at the peak (dB)", title="What is left of the level", xlim=(60, 7000), ylim=(-100, 8))
-frequency_axis(axes[1], (63, 125, 250, 500, 1000, 2000, 4000))
+axes[1].set(ylabel="Gain at the peak (dB)", title="What is left of the level", xlim=(60, 7000), ylim=(-105, 10))
+axes[2].axhline(1, color="0.4", linestyle="--")
+axes[2].set(ylabel="Peak / centre", title="Where the channel answers most", ylim=(0, 1.7))
+frequency_axis(axes[2], (63, 125, 250, 500, 1000, 2000, 4000))
 for panel in axes:
     panel.grid(alpha=0.25)
 for rate in limits:
@@ -165,9 +168,10 @@ plt.show()
 # References
 # ----------
 #
-# R. F. Lyon, "All-pole models of auditory filtering", in Diversity in Auditory Mechanics, 1997. R. D. Patterson et
-# al., "An efficient auditory filterbank based on the gammatone function", 1987. B. R. Glasberg and B. C. J. Moore,
-# "Derivation of auditory filter shapes from notched-noise data", Hearing Research 47, 1990.
+# * B. R. Glasberg, B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data", Hearing Research
+#   47, 1990.
+# * R. F. Lyon, "All-pole models of auditory filtering", in Diversity in Auditory Mechanics, 1997.
+# * R. D. Patterson et al., "An efficient auditory filterbank based on the gammatone function", 1987.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

@@ -129,9 +129,9 @@ for (subject, level), picture in heard.items():
 # References
 # ----------
 #
-# M. L. Jepsen and T. Dau, "Characterizing auditory processing and perception in individual listeners with
-# sensorineural hearing loss", J. Acoust. Soc. Am. 129, 2011. B. C. J. Moore, Cochlear Hearing Loss, 2nd edition,
-# 2007, on recruitment and tuning.
+# * M. L. Jepsen, T. Dau, "Characterizing auditory processing and perception in individual listeners with
+#   sensorineural hearing loss", J. Acoust. Soc. Am. 129, 2011.
+# * B. C. J. Moore, Cochlear Hearing Loss, 2nd edition, 2007, on recruitment and tuning.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

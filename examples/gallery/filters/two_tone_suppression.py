@@ -99,14 +99,13 @@ axes[0].set(xlabel="Time (ms)", ylabel="Output (dB re probe alone)", title="Prob
 axes[0].set(xlim=(10, 70), ylim=(-26, 5))
 axes[0].grid(alpha=0.25)
 mesh = axes[1].pcolormesh(frequencies, levels, change, cmap="magma", vmin=-35, vmax=0, shading="nearest")
-lines = axes[1].contour(frequencies, levels, change, levels=[-20, -10, -1], colors=["#888888"], linewidths=1)
-axes[1].clabel(lines, fmt="%g dB", fontsize=8)
+axes[1].contour(frequencies, levels, change, levels=[-20, -10, -1], colors=["#888888"], linewidths=1)
 axes[1].plot(probe, probe_level, "o", color="#55bbff", markersize=7)
 axes[1].set_xscale("log")
 axes[1].set_xticks([1000, 2000, 3000, 4000, 6000, 8000], ["1k", "2k", "3k", "4k", "6k", "8k"])
 axes[1].minorticks_off()
 axes[1].set(xlabel="Frequency of the suppressor (Hz)", ylabel="Level of the suppressor (dB SPL)")
-axes[1].set_title("Change of the response to the probe (dot)")
+axes[1].set_title("Change of the probe (dot); lines at -1, -10 and -20 dB")
 figure.colorbar(mesh, ax=axes[1], label="dB")
 plt.show()
 
@@ -142,12 +141,13 @@ plt.show()
 # References
 # ----------
 #
-# M. B. Sachs and N. Y.-S. Kiang, "Two-tone inhibition in auditory-nerve fibers", J. Acoust. Soc. Am. 43, 1968. B.
-# Delgutte, "Two-tone rate suppression in auditory-nerve fibers: dependence on suppressor frequency and level",
-# Hearing Research 49, 1990. M. A. Ruggero, L. Robles and N. C. Rich, "Two-tone suppression in the basilar membrane of
-# the cochlea: mechanical basis of auditory-nerve rate suppression", J. Neurophysiol. 68, 1992. R. Meddis, L. P.
-# O'Mard and E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory frequency selectivity",
-# J. Acoust. Soc. Am. 109, 2001.
+# * B. Delgutte, "Two-tone rate suppression in auditory-nerve fibers: dependence on suppressor frequency and level",
+#   Hearing Research 49, 1990.
+# * R. Meddis, L. P. O'Mard, E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory frequency
+#   selectivity", J. Acoust. Soc. Am. 109, 2001.
+# * M. A. Ruggero, L. Robles, N. C. Rich, "Two-tone suppression in the basilar membrane of the cochlea: mechanical
+#   basis of auditory-nerve rate suppression", J. Neurophysiol. 68, 1992.
+# * M. B. Sachs, N. Y.-S. Kiang, "Two-tone inhibition in auditory-nerve fibers", J. Acoust. Soc. Am. 43, 1968.
 
 # sphinx_gallery_start_ignore
 # What the text above says.
