@@ -389,14 +389,18 @@ def basis(module: str, rows: list[dict[str, Any]]) -> str:
     return "an independent program" if any("program" in text for text in against) else "its own formula"
 
 
+def difference(row: dict[str, Any]) -> str:
+    """The page says once what others than those in dB are relative to."""
+    return error(row["error"]) + (" dB" if row["unit"] == "dB" else "")
+
+
 def overview(found: Results) -> str:
     rows = [row for row in found["conformance"] if row["dtype"] == "float64"]
     cells = []
     for module in dict.fromkeys(name for group in GROUPS.values() for name in group):
         own = [row for row in rows if row["module"] == module]
         worst = max(own, key=lambda row: row["error"])
-        unit = " dB" if worst["unit"] == "dB" else ""
-        cells.append([f"`{module}`", basis(module, rows), error(worst["error"]) + unit])
+        cells.append([f"`{module}`", basis(module, rows), difference(worst)])
     return table(("module", "held to", "difference"), cells)
 
 
@@ -405,8 +409,9 @@ def against_amt(found: Results, group: str) -> str:
     cells = []
     for row in rows:
         asked = "" if row["asked"] is None else f"{row['asked']:.0e}"
-        cells.append([f"`{row['module']}`", row["against"], error(row["error"]), asked, row["unit"]])
-    return table(("module", "against", "difference", "asked", "unit"), cells)
+        against = row["against"].removesuffix(", beyond AMT's own rounding")  # which the page says too
+        cells.append([f"`{row['module']}`", against, difference(row), asked])
+    return table(("module", "against", "difference", "asked"), cells)
 
 
 def against_publications(found: Results, group: str) -> str:
@@ -415,10 +420,10 @@ def against_publications(found: Results, group: str) -> str:
         if row["group"] != group:
             continue
         wanted, value, unit = row["published"], row["tamt"], row["unit"]
-        difference, off = (value - wanted, "dB") if unit == "dB" else (100 * (value / wanted - 1), "%")
+        gap, off = (value - wanted, "dB") if unit == "dB" else (100 * (value / wanted - 1), "%")
         given = (f"{number:.2f}" if unit == "dB" else f"{number:.4g}" for number in (wanted, value))
         cells.append([f"`{row['module']}`: {row['quantity']}", row["source"], *(f"{n} {unit}".strip() for n in given)])
-        cells[-1].append(f"{round(difference, 2) + 0.0:+.2f} {off}")  # no -0.00
+        cells[-1].append(f"{round(gap, 2) + 0.0:+.2f} {off}")  # no -0.00
     return table(("quantity", "source", "published", "tamt", "difference"), cells)
 
 
