@@ -8,7 +8,6 @@ moments for about a second. :class:`tamt.Moore2016Loudness` gives both, from a r
 heard.
 """
 
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -26,7 +25,7 @@ import tamt
 # conversation: its root mean square, pauses and all, is set to the pressure of that level. The model wants 32 kHz. Half
 # a second of silence behind the sentence lets loudness decay.
 
-path = Path(sys.argv[0]).resolve().parents[2] / "data" / "speech.flac"
+path = Path(__file__).parents[2] / "data" / "speech.flac"
 samples, fs = soundfile.read(path, dtype="float32")
 samples = torch.from_numpy(soxr.resample(samples, fs, 32000))
 sound = tamt.spl.spl2pascal(65.0) * samples / samples.square().mean().sqrt()

@@ -8,7 +8,6 @@ every length, and ``torch.export`` a file that runs without the code of the mode
 numbers.
 """
 
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,9 +21,12 @@ from torch import nn
 
 import tamt
 
+# %%
+# Speech, of which pieces of five lengths will be taken:
+
 torch.manual_seed(0)
 fs = 16000
-path = Path(sys.argv[0]).resolve().parents[2] / "data" / "speech.flac"
+path = Path(__file__).parents[2] / "data" / "speech.flac"
 speech = torch.from_numpy(soxr.resample(*soundfile.read(path, dtype="float32"), fs))
 
 

@@ -8,7 +8,6 @@ they compute, and all threads share one filterbank; each computes with one threa
 """
 
 import os
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +32,7 @@ folder = tempfile.TemporaryDirectory()
 sounds, results = Path(folder.name) / "sounds", Path(folder.name) / "features"
 sounds.mkdir()
 results.mkdir()
-sentence, source_fs = soundfile.read(Path(sys.argv[0]).resolve().parents[2] / "data" / "speech.flac", dtype="float32")
+sentence, source_fs = soundfile.read(Path(__file__).parents[2] / "data" / "speech.flac", dtype="float32")
 for number in range(12):
     rate = (16000, 22050, 32000, 44100)[number % 4]
     piece = sentence[number * 1500 : number * 1500 + 18000 + 1400 * number]

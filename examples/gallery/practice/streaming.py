@@ -8,7 +8,6 @@ frames together are those of the whole sound in one call. What counts live is th
 is there, and how far behind the sound the frames are.
 """
 
-import sys
 import time
 from pathlib import Path
 
@@ -20,9 +19,15 @@ import torch
 
 import tamt
 
+# %%
+# The source
+# ----------
+#
+# A microphone, as a program sees it, gives block after block. Here a recording is handed out like that.
+
 torch.set_num_threads(1)  # pieces as short as these do not pay for more
 fs, block = 32000, 512  # blocks of 16 ms
-path = Path(sys.argv[0]).resolve().parents[2] / "data" / "speech.flac"
+path = Path(__file__).parents[2] / "data" / "speech.flac"
 recording = soxr.resample(*soundfile.read(path, dtype="float32"), fs)
 
 
