@@ -350,6 +350,28 @@ def glasberg2002() -> Iterator[Difference]:
         yield Difference("time for 1 s over that of `front_end='documents'`", theirs / ours, 1.0, None, "")
 
 
+def state_dicts() -> Iterator[dict[str, Any]]:
+    """What the modules of both save, by name."""
+    for name, arguments in (
+        ("GammatoneFilterbank", ([500.0, 1000.0], 16000)),
+        ("DRNLFilterbank", ([500.0, 1000.0], 44100)),
+        ("FastDRNLFilterbank", ([500.0, 1000.0], 44100)),
+        ("MultiResolutionFFT", ()),
+        ("ERBIntegration", ()),
+        ("ExcitationPattern", ()),
+        ("Moore2016Spectrum", ()),
+        ("Moore2016ExcitationPattern", ()),
+    ):
+        given = [torch.tensor(each) if isinstance(each, list) else each for each in arguments]
+        theirs, ours = (list(kind(*given).state_dict()) for kind in both(name))
+        yield {
+            "module": name,
+            "both": [key for key in ours if key in theirs],
+            "torch_amt": [key for key in theirs if key not in ours],
+            "tamt": [key for key in ours if key not in theirs],
+        }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="result file, JSON")
@@ -360,6 +382,7 @@ def main() -> None:
     result = environment.describe("cpu") | {
         "torch_amt": importlib.metadata.version("torch_amt"),
         "public": sorted(peer.__all__),
+        "state dicts": list(state_dicts()),
         "results": [],
     }
     rows = (
