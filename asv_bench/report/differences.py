@@ -52,14 +52,15 @@ PAGES: dict[str, Callable[[Results], Parts]] = {
 }
 
 
-def number(value: float | None, unit: str) -> str:
-    """With its unit: errors as powers of ten, as are decibels that are round-off."""
+def number(value: float | None, unit: str, wanted: bool) -> str:
+    """Without its unit; an error, for which no value is wanted, as a power of ten where it is small."""
     if value is None:
         return ""
-    if unit.startswith("of ") or (unit == "dB" and abs(value) < 0.01):
-        return f"{error(value)} {unit}" if value else "0"
-    digits = f"{value:.1f}" if unit.startswith("dB") else f"{value:.4g}" if unit == "sone" else f"{value:.3g}"
-    return f"{digits} {unit}".strip()
+    if value == round(value) and abs(value) >= 1 and not unit.startswith("of "):
+        return f"{value:.0f}"
+    if unit.startswith("of ") or (not wanted and abs(value) < 0.01):
+        return error(value) if value else "0"
+    return f"{value:.4g}" if unit == "sone" else f"{round(value, 1) + 0.0:.1f}" if "dB" in unit else f"{value:.3g}"
 
 
 def differences(found: Results, topic: str) -> str:
@@ -71,8 +72,9 @@ def differences(found: Results, topic: str) -> str:
         if row["what"].startswith("time "):
             shown = [times(values[0]), "1x", ""]
         else:
-            shown = [number(value, row["unit"]) for value in values]
-        cells.append([row["what"], *shown[: 3 if known else 2]])
+            shown = [number(value, row["unit"], values[2] is not None) for value in values]
+        label = ", ".join(part for part in (row["what"], row["unit"]) if part)
+        cells.append([label, *shown[: 3 if known else 2]])
     return table(("", "torch_amt", "tamt", "should be")[: 4 if known else 3], cells)
 
 
@@ -103,7 +105,7 @@ def agreement(found: Results, module: str) -> str:
     """The largest error of a module in float64."""
     rows = [row for row in found["conformance"] if row["module"] == module and row["dtype"] == "float64"]
     worst = max(rows, key=lambda row: row["error"])
-    return f"{error(worst['error'])} {worst['unit']}"
+    return f"{error(worst['error'])} {worst['unit']}" if worst["error"] else "exact"
 
 
 def features(found: Results) -> str:
@@ -121,9 +123,11 @@ def gains(found: Results) -> str:
     for row in found["results"]:
         if row["what"] == "gain":
             shifts = (theirs - ours for theirs, ours in zip(row["brian2hears"], row["tamt"], strict=True))
-            rows.append([f"`{row['filter']}`", f"{row['fc']:g} Hz", *(f"{shift + 0.0:+.2f}" for shift in shifts)])
+            rows.append(
+                [f"`{row['filter']}`", f"{row['fc']:g} Hz", *(f"{round(shift, 2) + 0.0:+.2f}" for shift in shifts)]
+            )
             steps = row["steps"]
-    return table(("filter", "centre", *(f"{step:+d} ERB" if step else "centre" for step in steps)), rows)
+    return table(("filter", "at", *(f"{step:+d} ERB" if step else "centre" for step in steps)), rows)
 
 
 def speed_of_hears(found: Results) -> str:
