@@ -282,23 +282,30 @@ def ear() -> Iterator[Difference]:
 def specific_loudness() -> Iterator[Difference]:
     data = golden("moore2016_loudness")
     levels, expected = torch.from_numpy(data["stage_spec_E_dB"]), torch.from_numpy(data["stage_spec_N"])
-    mine = tamt.Moore2016SpecificLoudness(dtype=torch.float64)
     fc = tamt.erbrate2f(1.75 + 0.25 * torch.arange(150, dtype=torch.float64))
     channels = [int((fc - each).abs().argmin()) for each in torch.from_numpy(data["stage_fc"])]
     columns = levels[:, None].expand(-1, 150)
-    peer = library("torch_amt").Moore2016SpecificLoudness(dtype=torch.float64)
+    peer, mine = both("Moore2016SpecificLoudness", dtype=torch.float64)
     outputs = [peer(columns[None])[0][:, channels], mine(10 ** (columns / 10))[:, channels]]
     for low, high in ((0, 40), (40, 100)):
         chosen = (levels >= low) & (levels <= high)
         off = [((y - expected).abs() / expected)[chosen].max().item() for y in outputs]
         yield Difference(f"Moore 2016, excitation of {low} to {high} dB: largest error beside AMT", *off, None, "of it")
     left, right = (torch.from_numpy(data[f"stage_inh_in_{ear}"]) for ear in "LR")
-    expected = torch.from_numpy(data["stage_inh_out"])
-    total = library("torch_amt").Moore2016BinauralLoudness(dtype=torch.float64)(left, right)[0]
-    inhibited = tamt.BinauralInhibition(dtype=torch.float64)(torch.stack((left, right), -3))
-    ours = 0.25 * inhibited.sum((-3, -1))
-    off = [((y - expected[:, 0]).abs() / expected[:, 0]).max().item() for y in (total.flatten(), ours)]
+    total = torch.from_numpy(data["stage_inh_out"])[:, 0]
+    peer = library("torch_amt").Moore2016BinauralLoudness(dtype=torch.float64)
+    mine = tamt.BinauralInhibition(dtype=torch.float64)
+
+    def loudness(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        return peer(left, right)[0].flatten(), 0.25 * mine(torch.stack((left, right), -3)).sum((-3, -1))
+
+    off = (((y - total).abs() / total).max().item() for y in loudness(left, right))
     yield Difference("binaural inhibition, six pairs of ears: largest error beside AMT", *off, None, "of it")
+    pattern = left[:1]
+    for name, other, right_share in (("one ear alone", 0 * pattern, 1.0), ("both ears alike", pattern, 0.75)):
+        whole = 0.25 * (pattern + other).sum()
+        shares = ((y / whole).item() for y in loudness(pattern, other))
+        yield Difference(f"the same, {name}: loudness over that without inhibition", *shares, right_share, "")
 
 
 @topic
