@@ -96,7 +96,7 @@ def speed(found: Results, peer: str) -> str:
             ratio, wrong = "not measured", row["absent"]
         else:
             ratio = times(row["ratio"]) if "ratio" in row else "not timed"
-            wrong = f"{error(row['error'])} {row['unit']}"
+            wrong = "not comparable" if row["error"] is None else f"{error(row['error'])} {row['unit']}"
         rows.append([f"{row['operation']}: {row['load']}", row["dtype"], ratio, wrong])
     return table(("work", "type", "time over tamt's", "error of torch_amt"), rows)
 
