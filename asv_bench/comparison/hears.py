@@ -55,7 +55,7 @@ def speed() -> Iterator[dict[str, Any]]:
             bank = tamt.GammatoneFilterbank(fc, FS, dtype=getattr(torch, dtype))
             signal = torch.from_numpy(x).to(bank.dtype)
             times = best_times(
-                lambda bank=bank, signal=signal: bank(signal), lambda x=x, fc=fc: output(x, "Gammatone", fc), rounds=5
+                lambda bank=bank, signal=signal: bank(signal), lambda x=x, fc=fc: output(x, "Gammatone", fc), rounds=15
             )
             load = f"{seconds} s at 16 kHz, {channels} channels"
             yield {"what": "time", "load": load, "dtype": dtype, "brian2hears": times[1], "tamt": times[0]}
