@@ -97,8 +97,9 @@ compare: $(PEERS_STAMP)  ## tamt beside its peers on this machine: table, result
 growth: $(STAMP)  ## time and memory of every module over length, batch and channels
 	$(BIN)/python -m asv_bench.growth --out $(RESULTS)/growth-cpu.json
 
-accuracy: $(STAMP)  ## errors of every module: against AMT's numbers, float32 against float64
+accuracy: $(STAMP)  ## errors of every module: against AMT's numbers and published values, float32 against float64
 	$(BIN)/python -m asv_bench.accuracy --out $(RESULTS)/accuracy.json
+	$(BIN)/python -m asv_bench.published --out $(RESULTS)/published.json
 
 docs: $(STAMP)  ## write the pages with figures, docs/performance.md say, from the results
 	$(BIN)/python -m asv_bench.report.pages --results $(RESULTS)

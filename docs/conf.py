@@ -42,7 +42,16 @@ copybutton_prompt_is_regexp = True
 
 autosummary_generate = True
 autosummary_imported_members = False
-autosummary_context = {"torch_members": [name for name in dir(torch.nn.Module) if name != "forward"]}
+autosummary_context = {"methods_of": {}, "properties_of": {}}
+for name in tamt.__all__:
+    if isinstance(kind := getattr(tamt, name), type):
+        own = [
+            item for item in dir(kind) if item == "forward" or not (item[0] == "_" or hasattr(torch.nn.Module, item))
+        ]
+        autosummary_context["methods_of"][name] = [item for item in own if callable(getattr(kind, item))]
+        autosummary_context["properties_of"][name] = [item for item in own if isinstance(getattr(kind, item), property)]
+toc_object_entries_show_parents = "hide"
+maximum_signature_line_length = 88
 autodoc_typehints = "none"  # parameters have their types in words
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
@@ -92,4 +101,4 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {"index": []}
+html_sidebars = {"index": [], "install": []}

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -264,6 +265,19 @@ def test_analyze_drnl(capsys, tmp_path, out, filterbank, options, subject, model
     own = {"subject": subject, "model": model}
     expected, _ = expected_frames(samples, fs, result, DRNL[filterbank], full_scale, **own)
     np.testing.assert_allclose(result["frames"], expected, rtol=1e-3, atol=1e-5 * expected.max())
+
+
+def test_analyze_fast_drnl_takes_as_many_samples_as_low_filters_need(capsys, tmp_path, out):
+    path, results = tmp_path / "low.wav", []
+    soundfile.write(path, noise(0.3, 96000), 96000, subtype="FLOAT")
+    for filterbank in ("drnl", "fast-drnl"):
+        given = ["--filterbank", filterbank, "--flow", 50, "--fhigh", 100, "--channels", 2, "--no-plot"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            status, _, _ = run(capsys, "analyze", path, "--out", out / filterbank, *given)
+        assert status == 0
+        results.append(np.load(out / filterbank / "low.npz")["frames"])
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-3, atol=1e-3 * results[0].max())
 
 
 def test_analyze_drnl_of_a_tone_gives_its_output_level(capsys, tmp_path, out):

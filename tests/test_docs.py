@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,37 @@ def listed() -> list[str]:
     return names
 
 
+NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+ROUGHLY = re.compile(r"\b(about|above|at most|below|less|more|within)\b")
+
+
+def run(code: str, where: str, names: dict[str, Any]) -> None:
+    """Execute a block, and hold what comments say that it prints against what it does.
+
+    Each number of a comment beside ``print`` is one that the line prints, rounded; but where it is said to be rough.
+    """
+    printed: dict[int, str] = {}
+
+    def record(*values: object) -> None:
+        line = sys._getframe(1).f_lineno
+        printed[line] = " ".join([printed.get(line, ""), *map(str, values)])
+
+    names["print"] = record
+    exec(compile(code, where, "exec"), names)
+    for number, line in enumerate(code.splitlines(), 1):
+        statement, _, said = line.partition("  # ")
+        if not statement.lstrip().startswith("print(") or not said or ROUGHLY.search(said):
+            continue
+        found = [float(text) for text in NUMBER.findall(printed[number])]
+        for text in NUMBER.findall(said):
+            half = (
+                0.501
+                * 10.0 ** -len(text.partition(".")[2].partition("e")[0])
+                * float(f"1e{text.partition('e')[2] or 0}")
+            )
+            assert any(abs(value - float(text)) <= half for value in found), (line, printed[number])
+
+
 README_BLOCKS = blocks(ROOT / "README.md")
 
 
@@ -47,7 +79,7 @@ README_BLOCKS = blocks(ROOT / "README.md")
 def test_examples_of_the_readme(example: str) -> None:
     """Each by itself."""
     names: dict[str, Any] = {}
-    exec(compile(example, "README.md", "exec"), names)
+    run(example, "README.md", names)
     if "optimizer" in names:
         assert names["loss"] < 1e-2
 
@@ -61,7 +93,7 @@ def test_examples_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.Monk
         pytest.importorskip("soundfile").write(name, tone, 48000)
     names: dict[str, Any] = {"__name__": page.stem}
     for number, code in enumerate(blocks(page)):
-        exec(compile(code, f"{page.name}, block {number + 1}", "exec"), names)
+        run(code, f"{page.name}, block {number + 1}", names)
 
 
 def test_local_links_of_the_readme() -> None:

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 import tamt
-from asv_bench import growth
+from asv_bench import growth, published
 from asv_bench.benchmarks import cochleagram
 from asv_bench.benchmarks.common import DTYPES, scipy_cascade
 from asv_bench.comparison import excitation, filters, measure, peers
@@ -234,6 +234,55 @@ def test_every_name_of_torch_amt_has_its_counterpart() -> None:
     for counterpart in table.values():
         for name in re.findall(r"`(?:tamt\.)?([A-Z]\w+|\w*erb\w*)`", counterpart):
             assert hasattr(tamt, name), name
+
+
+def test_published_values_and_conventions_are_as_the_page_says() -> None:
+    """All of them computed anew."""
+    now, written = published.found(), RESULTS["published"]
+    for name, column in (("published", "tamt"), ("conventions", "value")):
+        assert len(now[name]) == len(written[name])
+        for row, page in zip(now[name], written[name], strict=True):
+            assert {**row, column: None} == {**page, column: None}
+            assert row[column] == pytest.approx(page[column], rel=2e-3, abs=2e-3), row
+    for row in written["published"]:
+        off = abs(row["tamt"] - row["published"])
+        assert off < (0.05 if row["unit"] == "dB" else 0.02 * row["published"]), row
+
+
+def test_conventions_are_what_the_text_says_of_them() -> None:
+    figures: dict[str, dict[tuple[str, str], float]] = {}
+    for row in RESULTS["published"]["conventions"]:
+        figures.setdefault(row["group"], {})[row["of"], row["quantity"]] = row["value"]
+    skirts = figures["skirts"]
+    for level in (60, 80, 100):  # opposite to each other
+        document, moore = (f"`{name}`, {level} dB" for name in ("ExcitationPattern", "Moore2016ExcitationPattern"))
+        assert skirts[document, "-4 ERB"] > skirts[document, "+4 ERB"]
+        assert skirts[moore, "-4 ERB"] < skirts[moore, "+4 ERB"] - 30
+    assert figures["limit"]["4 octaves", "excitation at 1643 Hz"] == pytest.approx(-120)
+    assert figures["limit"]["10 octaves", "excitation at 1643 Hz"] == pytest.approx(78.3, abs=0.1)
+    assert figures["io"]["jepsen2008", "4000 Hz, least slope"] < -0.7
+    assert all(value > 0 for (model, what), value in figures["io"].items() if model == "paulick2024")
+    power = {what: value for (_, what), value in figures["spectrum"].items()}
+    assert power["white noise, 32 s, mean"] == pytest.approx(1, abs=0.01)
+    assert power["tone of 1 kHz"] == pytest.approx(0.916, abs=2e-3)
+    assert all(1.25 < value < 1.55 for (_, what), value in figures["front"].items() if "noise" in what)
+    assert all(figures["gain"][rate, "0.5 fs"] == pytest.approx(6.02, abs=0.01) for rate in ("16 kHz", "44.1 kHz"))
+    said = re.search(r"gain in dB( +-?[\d.]+)+", tamt.GammatoneFilterbank.__doc__)
+    table = [value for (rate, where), value in figures["gain"].items() if rate == "16 kHz" and where.endswith("fs")]
+    assert [float(value) for value in said[0].split()[3:]] == pytest.approx(table[1:], abs=0.051)
+    assert figures["poly"]["16 kHz", "1000 Hz, gain"] == pytest.approx(-22.9, abs=0.1)
+
+
+def test_every_module_is_on_the_page_of_conformance() -> None:
+    rows = RESULTS["accuracy"]["conformance"]
+    listed = [name for group in pages.GROUPS.values() for name in group]
+    assert set(listed) == {row["module"] for row in rows}
+    assert set(MODULES) <= set(listed)
+    own = {name for name in listed if pages.basis(name, rows) == "its own formula"}
+    assert own == set(pages.GROUPS["glasberg2002"]), "these are named in the README and in the template"
+    for row in rows:
+        known = row["module"] == "Moore2016ExcitationPattern"  # the template says why
+        assert row["asked"] is None or row["error"] <= (2e-6 if known and row["dtype"] == "float64" else row["asked"])
 
 
 def test_no_figure_of_a_gpu_without_its_result_file() -> None:

@@ -1,4 +1,4 @@
-"""Write docs/performance.md, docs/accuracy.md, docs/coming_from and pictures from the results and docs/templates.
+"""Write docs/performance.md, accuracy.md, conformance.md, coming_from and pictures from results and docs/templates.
 
 ``python -m asv_bench.report.pages [--results results] [--docs docs]``
 """
@@ -12,6 +12,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,55 @@ SUPERLINEAR = 1.1  # exponent of the last decade from which growth wants a reaso
 NOISE = 4 << 20  # bytes, below which peak memory is that of the allocator's pools
 
 Results = dict[str, Any]
+
+# Sections of the page on conformance, and what their modules are compared with, where there is such a program.
+LTFAT, AMT = "LTFAT 2.6 `{}`", "AMT 1.4.0 `{}`"
+GROUPS = {
+    "scales": ("audfiltbw", "fc2erb", "erb2fc", "f2erbrate", "erbrate2f"),
+    "gammatone": ("GammatoneFilterbank", "Cochleagram"),
+    "drnl": ("DRNLFilterbank", "FastDRNLFilterbank"),
+    "ear": ("OuterMiddleEar",),
+    "glasberg2002": ("MultiResolutionFFT", "ERBIntegration", "ExcitationPattern"),
+    "moore2016": ("Moore2016Spectrum", "Moore2016ExcitationPattern"),
+    "loudness": (
+        "Moore2016SpecificLoudness",
+        "AttackRelease",
+        "BinauralInhibition",
+        "Moore2016Loudness",
+        "Glasberg2002SpecificLoudness",
+        "Glasberg2002Loudness",
+    ),
+}
+FUNCTIONS = {
+    "audfiltbw": LTFAT.format("audfiltbw"),
+    "fc2erb": LTFAT.format("freqtoaud"),
+    "erb2fc": LTFAT.format("audtofreq"),
+    "f2erbrate": AMT.format("fc2erb"),
+    "erbrate2f": AMT.format("erb2fc"),
+    "GammatoneFilterbank": AMT.format("gammatone"),
+    "Cochleagram": AMT.format("gammatone"),
+    "DRNLFilterbank": "AMT 1.6.0 `paulick2024_drnl`",
+    "FastDRNLFilterbank": "AMT 1.6.0 `paulick2024_drnl`",
+    "OuterMiddleEar": AMT.format("moore2016"),
+    "Moore2016Spectrum": AMT.format("moore2016_spectrum"),
+    "Moore2016ExcitationPattern": AMT.format("moore2016_excitationpattern"),
+    "Moore2016SpecificLoudness": AMT.format("moore2016"),
+    "AttackRelease": AMT.format("moore2016"),
+    "BinauralInhibition": AMT.format("moore2016"),
+    "Moore2016Loudness": AMT.format("moore2016"),
+    "Glasberg2002SpecificLoudness": AMT.format("glasberg2002"),
+}
+FORMS: dict[str, Callable[[float], str]] = {
+    "dB": lambda value: f"{round(value, 1) + 0.0:.1f} dB",  # no -0.0
+    "dB SPL": "{:.0f} dB SPL".format,
+    "dB/dB": "{:.2f}".format,
+    "Hz": "{:.0f} Hz".format,
+    "samples": "{:.0f}".format,
+    "times": "{:.2f}".format,
+    "sone": "{:.3g} sone".format,
+    "%": "{:.0f} %".format,
+    "% of the peak": lambda value: f"{value:.2g} %" if value < 95 else "all",
+}
 
 
 def performance(results: Results) -> dict[str, Callable[[], str]]:
@@ -61,10 +111,25 @@ def accuracy(results: Results) -> dict[str, Callable[[], str]]:
     found = results["accuracy"]
     return {
         "machine": lambda: where(found),
-        "conformance": lambda: conformance(found),
+        "modules": lambda: single_precision_of_modules(found),
         "gammatone": lambda: single_precision(found, "GammatoneFilterbank"),
         "drnl": lambda: single_precision(found, "DRNLFilterbank"),
     }
+
+
+def conformance(results: Results) -> dict[str, Callable[[], str]]:
+    """What docs/templates/conformance.md asks for, by name."""
+    found = results["published"]
+    parts = {
+        "machine": lambda: where(found),
+        "overview": lambda: overview(results["accuracy"]),
+    }
+    for group in GROUPS:
+        parts[f"amt-{group}"] = partial(against_amt, results["accuracy"], group)
+        parts[f"published-{group}"] = partial(against_publications, found, group)
+    for group in dict.fromkeys(row["group"] for row in found["conventions"]):
+        parts[f"convention-{group}"] = partial(convention, found, group)
+    return parts
 
 
 def limits_table(cpu: Results) -> str:
@@ -317,17 +382,70 @@ def staged(rows: list[dict[str, Any]]) -> Results | None:
     }
 
 
-def conformance(found: Results) -> str:
-    pairs: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
-    for row in found["conformance"]:
-        pairs[row["module"], row["against"]][row["dtype"]] = row
-    rows = []
-    for (module, against), by_dtype in pairs.items():
-        wide = by_dtype["float64"]
-        asked = "" if wide["asked"] is None else f"{wide['asked']:.0e}"
-        single = error(by_dtype["float32"]["error"]) if "float32" in by_dtype else ""
-        rows.append([module, against, error(wide["error"]), asked, single, wide["unit"]])
-    return table(("module", "against", "float64", "asked", "float32", "unit"), rows)
+def basis(module: str, rows: list[dict[str, Any]]) -> str:
+    """What the numbers of a module are held to."""
+    against = [row["against"] for row in rows if row["module"] == module]
+    if any(text.startswith(("AMT", "the authors")) for text in against):
+        return FUNCTIONS[module]
+    return "an independent program" if any("program" in text for text in against) else "its own formula"
+
+
+def difference(row: dict[str, Any]) -> str:
+    """The page says once what others than those in dB are relative to."""
+    return error(row["error"]) + (" dB" if row["unit"] == "dB" else "")
+
+
+def overview(found: Results) -> str:
+    rows = [row for row in found["conformance"] if row["dtype"] == "float64"]
+    cells = []
+    for module in dict.fromkeys(name for group in GROUPS.values() for name in group):
+        own = [row for row in rows if row["module"] == module]
+        worst = max(own, key=lambda row: row["error"])
+        cells.append([f"`{module}`", basis(module, rows), difference(worst)])
+    return table(("module", "held to", "difference"), cells)
+
+
+def against_amt(found: Results, group: str) -> str:
+    rows = [row for row in found["conformance"] if row["dtype"] == "float64" and row["module"] in GROUPS[group]]
+    cells = []
+    for row in rows:
+        asked = "" if row["asked"] is None else f"{row['asked']:.0e}"
+        against = row["against"].removesuffix(", beyond AMT's own rounding")  # which the page says too
+        cells.append([f"`{row['module']}`", against, difference(row), asked])
+    return table(("module", "against", "difference", "asked"), cells)
+
+
+def against_publications(found: Results, group: str) -> str:
+    cells = []
+    for row in found["published"]:
+        if row["group"] != group:
+            continue
+        wanted, value, unit = row["published"], row["tamt"], row["unit"]
+        gap, off = (value - wanted, "dB") if unit == "dB" else (100 * (value / wanted - 1), "%")
+        given = (f"{number:.2f}" if unit == "dB" else f"{number:.4g}" for number in (wanted, value))
+        cells.append([f"`{row['module']}`: {row['quantity']}", row["source"], *(f"{n} {unit}".strip() for n in given)])
+        cells[-1].append(f"{round(gap, 2) + 0.0:+.2f} {off}")  # no -0.00
+    return table(("quantity", "source", "published", "tamt", "difference"), cells)
+
+
+def convention(found: Results, group: str) -> str:
+    """A list of figures, or a table of them where they are of several things."""
+    rows = [row for row in found["conventions"] if row["group"] == group]
+    figures = {(row["of"], row["quantity"]): FORMS[row["unit"]](row["value"]) for row in rows}
+    things, quantities = (list(dict.fromkeys(row[name] for row in rows)) for name in ("of", "quantity"))
+    if len(things) == 1:
+        return table((things[0], "figure"), [[quantity, figures[things[0], quantity]] for quantity in quantities])
+    if len(things) < len(quantities) and group not in ("skirts", "limit"):
+        cells = [[quantity, *(figures.get((thing, quantity), "") for thing in things)] for quantity in quantities]
+        return table(("", *things), cells)
+    return table(("", *quantities), [[of, *(figures.get((of, what), "") for what in quantities)] for of in things])
+
+
+def single_precision_of_modules(found: Results) -> str:
+    """Errors of float32 beside the same numbers that float64 is held to."""
+    rows = [row for row in found["conformance"] if row["dtype"] == "float32"]
+    cells = [[f"`{row['module']}`", row["against"], error(row["error"]), row["unit"]] for row in rows]
+    return table(("module", "against", "float32", "unit"), cells)
 
 
 def single_precision(found: Results, module: str) -> str:
@@ -344,7 +462,7 @@ def filled(template: str, parts: dict[str, Callable[[], str]]) -> str:
     return re.sub(r"\{\{([\w-]+)\}\}", lambda match: parts[match[1]](), template)
 
 
-PAGES = {"performance": performance, "accuracy": accuracy} | differences.PAGES
+PAGES = {"performance": performance, "accuracy": accuracy, "conformance": conformance} | differences.PAGES
 
 
 def read(folder: Path) -> Results:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import colorsys
+import weakref
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.collections import Collection
 from matplotlib.colors import to_rgba, to_rgba_array
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 PAGE = 0x14 / 255, 0x18 / 255, 0x1E / 255  # background of dark pages in pydata-sphinx-theme
 INK = 0.88
@@ -19,11 +21,15 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.1,
     "figure.dpi": 100,
     "font.size": 10,
     "legend.frameon": False,
     "savefig.dpi": 160,
 }
+
+_saved: weakref.WeakSet[Figure] = weakref.WeakSet()
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -41,11 +47,12 @@ def reset(_: dict[str, Any], __: str) -> None:
 
 def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
     """The figures that a block of a script leaves: those of pyplot, and one of :mod:`tamt.plot` called ``figure``."""
+    block_vars["example_globals"].setdefault("__file__", block_vars["src_file"])  # as in any script, from now on
     figures = [plt.figure(number) for number in plt.get_fignums()]
     own = block_vars["example_globals"].get("figure")
-    if isinstance(own, Figure) and own not in figures and not hasattr(own, "_shown"):
-        own._shown = True
+    if isinstance(own, Figure) and own not in figures and own not in _saved:
         figures.append(own)
+    _saved.update(figures)
     lines = []
     for figure, path in zip(figures, block_vars["image_path_iterator"], strict=False):
         light = Path(path)
@@ -73,6 +80,8 @@ def darken(figure: Figure) -> None:
     """Give a figure the colours of a dark page: black becomes white, and what is dark light."""
     figure.canvas.draw()  # ticks exist from here on
     for artist in figure.findobj(Artist):
+        if isinstance(artist, Axes | FigureBase):
+            continue  # their colour is that of their patch, which is among the artists
         if isinstance(artist, Collection) and artist.get_array() is not None:
             continue  # its colours are data
         for name in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tamt.filterbanks.cochleagram import Cochleagram
+from tamt.filterbanks.fast_drnl import FastDRNLFilterbank
 from tamt.spectra.moore2016 import FS as SPECTRUM_FS
 from tamt.spl import stapes_velocity
 
@@ -56,6 +57,8 @@ def _filter_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Na
         own = {"subject": arguments.subject, "model": arguments.model}
         title += f" ({arguments.subject}, {arguments.model}), full scale {arguments.full_scale_db:g} dB SPL"
         full_scale = stapes_velocity(arguments.full_scale_db)
+    if chosen.kind is FastDRNLFilterbank:
+        own["ir_length"] = None  # as many as --flow needs
 
     def design(fs: float) -> Design:
         fc = centre_frequencies(arguments.flow, arguments.fhigh, arguments.channels, fs)

@@ -90,7 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     kind = analyze.add_mutually_exclusive_group().add_argument
     kind("--filterbank", choices=sorted(FILTERBANKS), help="default: gammatone")
     kind("--spectrum", choices=SPECTRA, help="the spectrum of a loudness model instead, see below")
-    kind("--excitation", choices=EXCITATIONS, help="the excitation pattern of a loudness model instead, see below")
+    kind(
+        "--excitation",
+        choices=EXCITATIONS,
+        help="an excitation pattern instead: moore2016 is that of the model, glasberg2002 a rule of its own, see below",
+    )
     option("--subject", choices=SUBJECTS, help="of a DRNL: hearing normal or without the active part (default: NH)")
     option("--model", choices=tuple(MODELS), help="of a DRNL: orders of its filters (default: paulick2024)")
     option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 from tamt.design.butterworth import butterworth_lowpass
 from tamt.design.gammatone import classic_gammatone
 from tamt.design.rows import ModalSection
+
+TAIL = 1e-5  # that may be cut off; errors of the output are up to 30 times as large
+AMPLIFIED = 30
 
 DRNLSections = tuple[Tensor, Tensor, Tensor]  # of the linear path, and of the nonlinear path's first and second filter
 
@@ -53,3 +57,23 @@ def drnl_sections(
     front = classic_gammatone(cf_nlin, bw_nlin, fs, order_nlin)
     back = torch.cat((front, butterworth_lowpass(lp_nlin, fs, lowpasses_nlin)), 1)
     return linear, front, back
+
+
+def tail_of_gammatone(reach: float, order: int) -> float:
+    r"""Part of the integral of :math:`t^{n-1} e^{-t}` beyond ``reach``, :math:`e^{-t} \sum_{k<n} t^k / k!`."""
+    return math.exp(-reach) * _series(reach, order)
+
+
+def ir_length_for(bandwidth: float, fs: float, order: int, tail: float = TAIL) -> int:
+    """Samples after which no more than ``tail`` of a gammatone's impulse response is left: its envelope's integral.
+
+    The low-passes of a DRNL's paths, at the gammatones' centre frequencies, decay much faster.
+    """
+    reach = 0.0
+    for _ in range(40):  # a contraction, by 0.1 a step near its end
+        reach = math.log(_series(reach, order) / tail)
+    return math.ceil(reach * fs / (2 * math.pi * bandwidth))
+
+
+def _series(reach: float, order: int) -> float:
+    return sum(reach**k / math.factorial(k) for k in range(order))

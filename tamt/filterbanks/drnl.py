@@ -97,6 +97,10 @@ class DRNLFilterbank(Learnable):
     A learnt bandwidth is used as at least ``1e-5 fs / 2 pi`` Hz. Gradients on the knee of the broken stick are those of
     its linear branch; at silence they are finite.
 
+    The input/output curves of ``'jepsen2008'`` fall in the middle of their range in channels above 2 kHz, at 4 kHz with
+    a slope of -0.8 dB/dB at 73 dB SPL: there the paths come out with opposite signs. AMT's equations have it so. The
+    curves of ``'paulick2024'`` rise everywhere.
+
     References
     ----------
     E. A. Lopez-Poveda, R. Meddis (2001), "A human nonlinear cochlear filterbank"; M. L. Jepsen, S. D. Ewert, T. Dau
@@ -160,9 +164,11 @@ class DRNLFilterbank(Learnable):
                     f"fc must keep the paths' centre frequencies below fs/2 = {fs / 2:g} Hz, got "
                     f"{centre[wrong][0].item():g} Hz with {name} at {tensors[name][wrong][0].item():.1f} Hz"
                 )
+            narrowest = torch.minimum(tensors["BW_lin"], tensors["BW_nlin"]).min().item()
         self._register_state(tensors, self._LEARNABLE)
         self._register_constant("fc", centre)
         self._span = centre[0].item(), centre[-1].item()
+        self._narrowest = narrowest  # bandwidth of the design in Hz
         self._memo: Memo[DRNLSections] = Memo()
 
     @property

@@ -59,7 +59,7 @@ class Glasberg2002Loudness(LoudnessMeter[Loudness]):
         paper has them (:class:`Moore2016Spectrum`, :class:`Moore2016ExcitationPattern`), every millisecond.
         ``'documents'``: :class:`MultiResolutionFFT`, :class:`ERBIntegration` and :class:`ExcitationPattern`, every 32
         ms. This takes much less time, but is not calibrated: it counts energy of neighbouring bands more than once, and
-        gives 1.1 sone for 1 kHz at 40 dB SPL and 40 % too much for white noise.
+        gives 1.1 sone for 1 kHz at 40 dB SPL and 30 to 50 % too much for white noise.
     fs : float
         Sampling rate in Hz, always 32000.
     field : {'free', 'diffuse', 'eardrum'}

@@ -32,7 +32,7 @@ class MultiResolutionFFT(Learnable):
         \mathrm{PSD}[k] = \frac{2\,|\mathrm{STFT}[k]|^2}{f_s \sum_n w[n]^2},
 
     DC and Nyquist frequency without the factor 2. In Pa^2/Hz for a signal in pascal, its sum over bins times the bin
-    width is the mean square pressure.
+    width is the mean square pressure of noise; the notes say what it is of tones and clicks.
 
     Frame :math:`m` of the output is centred at :math:`m` longest hops. A shorter window contributes the mean of those
     of its frames whose centres lie in ``[-hop/2, hop/2)`` of that instant, ``hop`` the longest one, interpolated
@@ -81,6 +81,11 @@ class MultiResolutionFFT(Learnable):
 
     Notes
     -----
+    Of noise the sum is the mean square within 1 %, and of a tone far from the band limits within 0.1 %. A tone near a
+    limit, where neighbouring windows cut each other's main lobes, comes out up to 21 % too weak or 24 % too strong;
+    1 kHz, which is a limit by default, 8 % too weak. A click has 0.78 to 1.32 of its energy, by its place between
+    frames. AMT has no such function: what it is held to is this formula.
+
     Signals are analysed in their own type, half types in float32. What follows the last output frame by more than
     half a longest hop enters the longest window only, at its very end. A band takes few of its window's bins, so one
     product of all frames with a table of sines and cosines (cuBLAS or oneMKL do it) is quicker than an FFT; where

@@ -66,11 +66,11 @@ def make_sounds(count, random):
 # learning rate.
 
 
-def train(bank, seed, steps=150, batch=24):
+def train(bank, seed=0, steps=100, batch=24):
     """Accuracy in every step, and accuracy for new sounds, of a network that hears through a bank."""
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
-    (sounds, labels), (new_sounds, new_labels) = make_sounds(1200, random), make_sounds(600, random)
+    (sounds, labels), (new_sounds, new_labels) = make_sounds(720, random), make_sounds(600, random)
     network = nn.Sequential(
         tamt.Cochleagram(bank, hop_length=80, frame_length=160, compression="db"),
         nn.BatchNorm1d(bank.num_channels),
@@ -80,7 +80,7 @@ def train(bank, seed, steps=150, batch=24):
         nn.Flatten(),
         nn.Linear(16, len(kinds)),
     )
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     course = []
     for _ in range(steps):
@@ -98,56 +98,61 @@ def train(bank, seed, steps=150, batch=24):
 
 
 # %%
-# The same network, started in two ways, behind each of three cochleae. The third has filters as wide as an ear's, which
-# stay as they are.
+# The same network behind each of three cochleae. The third has filters as wide as an ear's, which stay as they are.
 
 fc = tamt.scales.erb_spaced(300, 3000, 8)
 ear = tamt.GammatoneFilterbank(fc, fs)
 wide = tamt.GammatoneFilterbank(fc, fs, betamul=20 * ear.betamul)
 cochleae = {"too wide, learnt": wide.with_learnable("relative"), "too wide, frozen": wide, "as an ear, frozen": ear}
 
-seeds = 0, 1
-courses, accuracies, learnt = {}, {}, []
+courses, accuracies = {}, {}
 for name, cochlea in cochleae.items():
-    runs = []
-    for seed in seeds:
-        bank = cochlea.with_learnable(cochlea.learnable)  # a copy
-        runs.append(train(bank, seed))
-        if bank.learnable:
-            learnt.append(bank)
-    courses[name] = torch.stack([course for course, _ in runs]).mean(0)
-    accuracies[name] = sum(accuracy for _, accuracy in runs) / len(runs)
+    courses[name], accuracies[name] = train(cochlea)
     print(f"{name}: {100 * accuracies[name]:.0f} % of new sounds right")
+learnt = cochleae["too wide, learnt"]
 
 # %%
 # What was learnt
 # ---------------
 #
-# Most filters have moved to between 700 and 2000 Hz, shaded, where chirps and noise bands are, and are half as wide as
-# before. Filters as wide as an ear's, but spread from 300 to 3000 Hz, do not hear as well.
+# Curves are coloured by the order of the filters, from low to high. At least half of them have moved to between 700 and
+# 2000 Hz, shaded, where chirps and noise bands are, and as many are less than half as wide as before. Filters as wide
+# as an ear's, spread from 300 to 3000 Hz, begin better and end worse: more of them are where the task has nothing.
 
 hertz = torch.logspace(2, math.log10(fs / 2), 600)
-figure = plt.figure(figsize=(11, 5.6), layout="constrained")
-grid = figure.add_gridspec(2, 2, width_ratios=(3, 2))
+fig = plt.figure(figsize=(10, 5.4), layout="constrained")
+grid = fig.add_gridspec(2, 2, width_ratios=(3, 2))
 colours = plt.colormaps["plasma"](torch.linspace(0, 0.85, len(fc)).numpy())
-for row, (title, shown) in enumerate({"Before: twenty times too wide": wide, "Learnt": learnt[0]}.items()):
+for row, (title, shown) in enumerate({"Before: twenty times too wide": wide, "Learnt": learnt}.items()):
     gain = shown.frequency_response(hertz).detach().abs()
-    axes = figure.add_subplot(grid[row, 0])
+    axes = fig.add_subplot(grid[row, 0])
     axes.set_prop_cycle(color=colours)
-    axes.axvspan(700, 2000, color="0.93")
+    axes.axvspan(700, 2000, color="0.93", linewidth=0)
     axes.plot(hertz, 20 * (gain / gain.amax(1, keepdim=True)).log10().T)
     axes.set(xscale="log", xlim=(100, fs / 2), ylim=(-20, 1), title=title, ylabel="Gain re maximum (dB)")
-    axes.set_xticks([100, 200, 500, 1000, 2000, 4000], ["100", "200", "500", "1k", "2k", "4k"], minor=False)
+    axes.set_xticks([125, 250, 500, 1000, 2000, 4000], ["125", "250", "500", "1k", "2k", "4k"], minor=False)
     axes.grid(alpha=0.3)
 axes.set_xlabel("Frequency (Hz)")
 
-axes = figure.add_subplot(grid[:, 1])
+axes = fig.add_subplot(grid[:, 1])
 for name, course in courses.items():
     smooth = course.unfold(0, 15, 1).mean(1)
     label = f"{name}: {100 * accuracies[name]:.0f} % of new sounds"
     axes.plot(torch.arange(len(smooth)) + 8, 100 * smooth, label=label)
-axes.axhline(100 / len(kinds), color="0.6", linestyle=":", label="chance")
+axes.axhline(100 / len(kinds), color="0.6", linestyle=":")
+axes.annotate("chance", (2, 100 / len(kinds)), (0, 3), textcoords="offset points")
 axes.set(xlabel="Step", ylabel="Accuracy (%)", title="Sounds recognised", ylim=(0, 100), xlim=(0, len(course)))
 axes.grid(alpha=0.3)
-axes.legend(loc="lower right")
+axes.legend(loc="lower right", fontsize=9)
 plt.show()
+
+# sphinx_gallery_start_ignore
+# What the text above says. Measured: 0.94, 0.60 and 0.84.
+assert accuracies["too wide, learnt"] > accuracies["too wide, frozen"] + 0.15
+assert accuracies["too wide, learnt"] > accuracies["as an ear, frozen"]
+assert accuracies["too wide, frozen"] > 1.5 / 6
+assert ((learnt.design()["fc"] > 700) & (learnt.design()["fc"] < 2000)).sum() >= len(fc) / 2  # measured: 5 of 8
+assert (learnt.design()["erb"] / wide.design()["erb"]).sort().values[3] < 0.5  # measured: 0.35
+early = {name: course[:30].mean() for name, course in courses.items()}
+assert early["as an ear, frozen"] > early["too wide, learnt"] + 0.1
+# sphinx_gallery_end_ignore

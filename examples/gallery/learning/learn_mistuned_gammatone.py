@@ -4,7 +4,7 @@ Tune a cochlea by gradient descent
 
 A gammatone filterbank with filters from a textbook finds those of another cochlea, whose centre frequencies and
 bandwidths are off by 10 % and whose gains are off by up to 6 dB. All it is given is what the other cochlea makes of
-noise. The optimiser is an ordinary one, AdamW with a learning rate of 0.01, and 200 steps are enough.
+noise. The optimiser is an ordinary one, AdamW with a learning rate of 0.01, and 150 steps are enough.
 """
 
 import math
@@ -61,13 +61,13 @@ def worst_channel(bank):
     return 100 * math.expm1(ratio["fc"]), 100 * math.expm1(ratio["bandwidth"]), 20 / math.log(10) * ratio["gain"]
 
 
-def learn(bank, steps=200):
+def learn(bank, steps=150):
     """Fit the bank to the target, and return the errors after every step."""
     optimiser = torch.optim.AdamW(bank.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     errors = [worst_channel(bank)]
     for _ in range(steps):
-        noise = torch.randn(2048)
+        noise = torch.randn(1024)
         with torch.no_grad():
             wanted = target.analytic(noise)
         z = bank.analytic(noise)  # its real part is the output, its magnitude the envelope
@@ -88,17 +88,18 @@ for when, (frequency, bandwidth, gain) in ("before", errors[0]), ("after", error
 
 # %%
 # With ``learnable=True`` the poles and gains themselves are the parameters. One step of 0.01 is then a small part of
-# one gain and many times another, and the same recipe leads nowhere.
+# one gain and many times another, and the same recipe leads away from the goal: after 40 steps frequencies are off by
+# more than they were at first.
 
 direct = textbook.with_learnable(True)
-errors_direct = learn(direct)
+errors_direct = learn(direct, 40)
 print("learnable=True: frequencies within {:.0f} %, bandwidths {:.0f} %, gains {:.0f} dB".format(*errors_direct[-1]))
 
 # %%
 # What was learnt
 # ---------------
 #
-# Grey are the filters to be found; those of the bank lie on them in the end.
+# The wide grey lines are the filters to be found; those of the bank lie on them in the end.
 
 hertz = torch.logspace(2, math.log10(8000), 600)
 
@@ -108,24 +109,44 @@ def level(bank):
     return 20 * bank.frequency_response(hertz).detach().abs().log10().T
 
 
-figure = plt.figure(figsize=(11, 5.6), layout="constrained")
-grid = figure.add_gridspec(2, 2, width_ratios=(3, 2))
+fig = plt.figure(figsize=(10, 5.4), layout="constrained")
+grid = fig.add_gridspec(2, 2, width_ratios=(3, 2))
 colours = plt.colormaps["plasma"](torch.linspace(0, 0.85, len(fc)).numpy())
-for row, (title, shown) in enumerate({"Before: the textbook's filters": textbook, "After 200 steps": bank}.items()):
-    axes = figure.add_subplot(grid[row, 0])
-    axes.plot(hertz, level(target), color="0.8", linewidth=5)
+for row, (title, shown) in enumerate({"Before: the textbook's filters": textbook, "After 150 steps": bank}.items()):
+    axes = fig.add_subplot(grid[row, 0])
+    axes.plot(hertz, level(target), color="0.82", linewidth=6)
     axes.set_prop_cycle(color=colours)
-    axes.plot(hertz, level(shown), linewidth=1.3)
+    axes.plot(hertz, level(shown), linewidth=1.4)
     axes.set(xscale="log", xlim=(100, 8000), ylim=(-25, 12), title=title, ylabel="Gain (dB)")
-    axes.set_xticks([100, 200, 500, 1000, 2000, 5000], ["100", "200", "500", "1k", "2k", "5k"], minor=False)
+    axes.set_xticks([125, 250, 500, 1000, 2000, 4000, 8000], ["125", "250", "500", "1k", "2k", "4k", "8k"], minor=False)
     axes.grid(alpha=0.3)
 axes.set_xlabel("Frequency (Hz)")
 
-axes = figure.add_subplot(grid[:, 1])
+axes = fig.add_subplot(grid[:, 1])
 for label, curve in zip(("frequency (%)", "bandwidth (%)", "gain (dB)"), zip(*errors, strict=True), strict=True):
     axes.semilogy(curve, label=label)
 axes.semilogy([frequency for frequency, _, _ in errors_direct], "C0:", label="frequency (%), learnable=True")
-axes.set(xlabel="Step", title="Error of the worst channel", xlim=(0, 200))
+axes.set(xlabel="Step", title="Error of the worst channel", xlim=(0, 150))
 axes.grid(alpha=0.3)
 axes.legend(loc="lower left")
 plt.show()
+
+# sphinx_gallery_start_ignore
+# What the text above says.
+assert abs(errors[0][0] - 10) < 0.01
+assert abs(errors[0][1] - 10) < 0.01
+assert 3 < errors[0][2] < 6
+assert len(errors) == 151
+frequency, bandwidth, gain = errors[-1]  # measured: 0.01 %, 1.3 %, 0.02 dB
+assert frequency < 0.1
+assert bandwidth < 5
+assert gain < 0.2
+assert (bank.design()["phase"] - goal["phase"]).abs().max() < 0.02
+assert len(errors_direct) == 41
+for factor in 1.1, 1 / 1.1:
+    shifted = tamt.GammatoneFilterbank(factor * fc, fs).frequency_response(fc).diagonal()
+    turn = torch.rad2deg((shifted / textbook.frequency_response(fc).diagonal()).angle().abs())
+    assert turn.min() > 80  # measured: 87 to 148
+    assert turn.max() < 150
+assert errors_direct[-1][0] > 2 * errors_direct[0][0]
+# sphinx_gallery_end_ignore
