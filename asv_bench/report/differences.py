@@ -79,12 +79,12 @@ def differences(found: Results, topic: str) -> str:
 
 
 def state_dicts(found: Results) -> str:
-    names = ("both", "torch_amt", "tamt")
+    names = ("torch_amt", "tamt")
     rows = (
         [f"`{row['module']}`", *(", ".join(f"`{key}`" for key in row[name]) for name in names)]
         for row in found["state dicts"]
     )
-    return table(("module", "in both", "in torch_amt alone", "in tamt alone"), rows)
+    return table(("module", "in torch_amt alone", "in tamt alone"), rows)
 
 
 def speed(found: Results, peer: str) -> str:
