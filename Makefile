@@ -27,10 +27,11 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@touch $@
 
 # The wheels of torchaudio hold libraries for the CUDA build of torch. Without them it imports on the CPU build too, for
-# what it has in plain Python, and so does what depends on it.
+# what it has in plain Python, and so does what depends on it. torch_amt says it wants Python 3.14, and runs on 3.11.
 $(PEERS_STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet -c constraints.txt -e '.[peers]'
+	$(PEERS)/bin/python -m pip install --quiet --no-deps --ignore-requires-python torch-amt==0.2.0
 	$(PEERS)/bin/python -c 'import torchaudio' 2>/dev/null || rm -f $(PEERS)/lib/python3*/site-packages/torchaudio/lib/*.so
 	@touch $@
 
@@ -100,7 +101,7 @@ accuracy: $(STAMP)  ## errors of every module: against AMT's numbers and publish
 	$(BIN)/python -m asv_bench.accuracy --out $(RESULTS)/accuracy.json
 	$(BIN)/python -m asv_bench.published --out $(RESULTS)/published.json
 
-docs: $(STAMP)  ## write docs/performance.md, docs/accuracy.md and docs/conformance.md from the results
+docs: $(STAMP)  ## write the pages with figures, docs/performance.md say, from the results
 	$(BIN)/python -m asv_bench.report.pages --results $(RESULTS)
 
 # From scratch: what scripts of the gallery give depends on more than the scripts.

@@ -219,10 +219,21 @@ def test_every_limit_has_a_figure() -> None:
 def test_pages_are_those_of_the_committed_results(tmp_path: Path) -> None:
     """`make docs` would change nothing."""
     pages.write(RESULTS, ROOT / "docs" / "templates", tmp_path)
-    for page in ("performance", "accuracy", "conformance"):
+    for page in pages.PAGES:
         assert (tmp_path / f"{page}.md").read_text() == (ROOT / "docs" / f"{page}.md").read_text()
         for picture in re.findall(r"\]\((images/\S+)\)", (tmp_path / f"{page}.md").read_text()):
             assert (ROOT / "docs" / picture).stat().st_size > 10000
+
+
+def test_every_name_of_torch_amt_has_its_counterpart() -> None:
+    """In the table of the page, where tamt's names are tamt's."""
+    page = (ROOT / "docs" / "coming_from" / "torch_amt.md").read_text()
+    page = page[page.index("## Every name") : page.index("## Where the numbers differ")]
+    table = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
+    assert set(table) == set(RESULTS["torch_amt"]["public"])
+    for counterpart in table.values():
+        for name in re.findall(r"`(?:tamt\.)?([A-Z]\w+|\w*erb\w*)`", counterpart):
+            assert hasattr(tamt, name), name
 
 
 def test_published_values_and_conventions_are_as_the_page_says() -> None:

@@ -84,7 +84,7 @@ def moore2016(device: str, dtype: str, kind: str) -> Work:
 
     def amt() -> Callable[[], Tensor]:
         peer = torch_amt("Moore2016ExcitationPattern", dtype=DTYPES[dtype], device=device)
-        return without_gradient(lambda: peer(freqs[None], levels[None])[0])
+        return without_gradient(peer, freqs.expand_as(levels), levels)
 
     def by_numpy() -> Callable[[], np.ndarray]:
         return partial(against_scipy.excitation, freqs.numpy(), levels.numpy(), exact.fc_channels.numpy())

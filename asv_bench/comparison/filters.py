@@ -19,7 +19,7 @@ from tamt import DRNLFilterbank, FastDRNLFilterbank, GammatoneFilterbank
 from tamt.ops.iir import biquad_cascade
 
 from .measure import Contender, Work, without_gradient, work
-from .peers import RECURSIONS, gammatone_biquads, library, torch_amt
+from .peers import RECURSIONS, Absent, gammatone_biquads, library, torch_amt
 
 LIMITS = {"float32": 1e-2, "float64": 1e-6}
 PEAK = "of the channel's peak"
@@ -227,6 +227,8 @@ def _drnl(device: str, dtype: str, kind: type) -> Work:
         return without_gradient(chain, peer().biquads)
 
     def amt() -> Callable[[], Tensor]:
+        if kind is DRNLFilterbank:
+            raise Absent("DRNLFilterbank is a loop over samples in Python, too slow for this load")
         return without_gradient(torch_amt(kind.__name__, span, fs, dtype=DTYPES[dtype], device=device), x)
 
     def convolved() -> np.ndarray:

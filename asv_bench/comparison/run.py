@@ -1,11 +1,12 @@
 """Compare tamt with its peers on the CPU: a table as text, a result file, and a plot beside it.
 
-``python -m asv_bench.comparison.run --out results/compare-cpu.json [--only NAME]``
+``python -m asv_bench.comparison.run --out results/compare-cpu.json [--only NAME] [--peer NAME]``
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import pkgutil
 import sys
@@ -24,21 +25,26 @@ for _, name, _ in pkgutil.iter_modules(comparison.__path__, f"{comparison.__name
         importlib.import_module(name)  # which enters what it compares
 
 
-def rows_of(operation: str, dtype: str, device: str) -> Iterator[dict[str, Any]]:
-    """Rows of one operation as they are known: tamt, then its peers."""
+def rows_of(operation: str, dtype: str, device: str, peer: str = "") -> Iterator[dict[str, Any]]:
+    """Rows of one operation as they are known: tamt, then its peers, or the one that is named."""
     work = WORKS[operation](device, dtype)
+    if peer:
+        kept = ({name: value for name, value in found.items() if name == peer} for found in (work.peers, work.others))
+        work = dataclasses.replace(work, **dict(zip(("peers", "others"), kept, strict=True)))
+        if not work.peers and not work.others:
+            return
     head = {"operation": operation, "load": work.load, "dtype": dtype, "unit": work.unit, "limit": work.limit}
     for row in compared(work, device):
         yield head | row
 
 
-def rows(only: str) -> Iterator[dict[str, Any]]:
+def rows(only: str, peer: str = "") -> Iterator[dict[str, Any]]:
     """Of all operations; one that fails is a row that says so."""
     for operation in WORKS:
         for dtype in ("float32", "float64") if only in operation else ():
             print(f"{operation}, {dtype} ...", file=sys.stderr, flush=True)
             try:
-                yield from rows_of(operation, dtype, "cpu")
+                yield from rows_of(operation, dtype, "cpu", peer)
             except Exception as error:
                 yield {"operation": operation, "dtype": dtype, "failed": f"{type(error).__name__}: {error}"}
 
@@ -49,10 +55,11 @@ def main() -> None:
         "--out", type=Path, required=True, help="result file, JSON; the table and the plot lie beside it"
     )
     parser.add_argument("--only", default="", help="part of an operation's name")
+    parser.add_argument("--peer", default="", help="one peer's name, to measure it alone")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # of the peers
     result = environment.describe("cpu") | {"peers": versions(), "results": []}
-    environment.write_all(result, rows(arguments.only), arguments.out)
+    environment.write_all(result, rows(arguments.only, arguments.peer), arguments.out)
     text = comparison_table(result)
     print(text)
     arguments.out.with_suffix(".txt").write_text(text + "\n")

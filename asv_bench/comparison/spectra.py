@@ -19,7 +19,7 @@ from tamt import Moore2016Spectrum, MultiResolutionFFT
 
 from .filters import on_cpu
 from .measure import Work, without_gradient, work
-from .peers import library, torch_amt
+from .peers import Absent, library, torch_amt
 
 LIMITS = {"float32": 1e-3, "float64": 1e-9}
 FRAME_PEAK = "of the frame's peak"
@@ -112,6 +112,8 @@ def multi_resolution(device: str, dtype: str) -> Work:
     windows = [torch.hann_window(length, dtype=DTYPES[dtype], device=device) for length in LENGTHS]
 
     def amt() -> Callable[[], Tensor]:
+        if dtype != "float32":
+            raise Absent("its MultiResolutionFFT takes float32 alone")
         peer = torch_amt("MultiResolutionFFT", FS, device=device)
         return without_gradient(lambda: peer(x)[0])
 

@@ -1,4 +1,4 @@
-"""Write docs/performance.md, accuracy.md, conformance.md and their pictures from the results and docs/templates.
+"""Write docs/performance.md, accuracy.md, conformance.md, coming_from and pictures from results and docs/templates.
 
 ``python -m asv_bench.report.pages [--results results] [--docs docs]``
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 from asv_bench.limits import judged
 from asv_bench.registry import MODULES
+from asv_bench.report import differences
 from asv_bench.report.tables import comparison_table, error, seconds, size, table, times, where
 from asv_bench.staged.rows import last_run
 from asv_bench.staged.rows import read as read_rows
@@ -461,6 +462,9 @@ def filled(template: str, parts: dict[str, Callable[[], str]]) -> str:
     return re.sub(r"\{\{([\w-]+)\}\}", lambda match: parts[match[1]](), template)
 
 
+PAGES = {"performance": performance, "accuracy": accuracy, "conformance": conformance} | differences.PAGES
+
+
 def read(folder: Path) -> Results:
     """All result files by their stem; the newest one of a GPU as "device"."""
     found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
@@ -469,9 +473,10 @@ def read(folder: Path) -> Results:
 
 
 def write(results: Results, templates: Path, docs: Path) -> None:
-    """The pages."""
-    for name, parts in (("performance", performance), ("accuracy", accuracy), ("conformance", conformance)):
+    """All pages."""
+    for name, parts in PAGES.items():
         text = filled((templates / f"{name}.md").read_text(), parts(results))
+        (docs / name).parent.mkdir(parents=True, exist_ok=True)
         (docs / f"{name}.md").write_text(text)
 
 
