@@ -89,7 +89,6 @@ class Module:
     make: Callable[..., nn.Module] | None = None
     frames: bool = False
     typed: bool = True  # whether it has a type to compute in, and not that of its input
-    quick_to_compile: bool = False  # whether tests of every run have Inductor compile it
     compiled_with: str = ""  # another module, whose compilation will do in tests of every run
     complex: bool = False  # whether it computes with complex numbers where its input has none
     limits: tuple[Limit, ...] = ()
@@ -402,7 +401,6 @@ _MODULES = (
         ("a", "b", "c"),
         filterbank_growth(250, 8000, 44100, 1e-3),
         small={"fc": FEW, "ir_length": 512},
-        quick_to_compile=True,
         complex=True,
         limits=(
             Limit(

@@ -47,9 +47,15 @@ CASES_IN_EVERY_RUN = {
     "interpreter/test_drnl_frames": 1,
     "interpreter/test_nan_causality": 1,
     "interpreter/test_fft_drnl": 1,
+    "interpreter/test_staged_run.py::test_a_rehearsal": 0,
     "interpreter/": 2,
     "compile/test_kernel_census": 1000,
-    "compile/test_filter_frames.py::test_machine_code_of_the_adjoint": 0,  # takes half a minute a case
+    # Take ten to thirty seconds a case; the census and a gate of every other file are part of every run.
+    "compile/test_iir.py::test_machine_code_of_short_signals": 0,
+    "compile/test_fft_drnl.py::test_machine_code": 0,
+    "compile/test_filter_frames.py::test_machine_code": 0,
+    "compile/test_spectrum.py::test_windowed_dft": 0,
+    "compile/test_spectrum.py::test_sizes_of_one_compile": 0,
     "compile/test_drnl_frames": 0,
     "compile/test_recurrence": 0,
     "compile/": 1,

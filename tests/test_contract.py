@@ -499,17 +499,12 @@ def varying(case: Case) -> tuple[tuple[Tensor, ...], list[tuple[Tensor, ...]]]:
 def compilations() -> Iterator[Any]:
     """Every run compiles every module, which learns if it can, up to Inductor, which takes ten seconds to a minute.
 
-    Some it compiles by Inductor instead.
+    What Inductor makes of a module is run by the guide to compilation and the gallery.
     """
     for name, case, learnable in combinations():
         for backend in ("aot_eager", "inductor"):
             whole = learnable == case.forms[:2][-1]
-            quick = (
-                whole
-                and not case.options
-                and not case.module.compiled_with
-                and case.module.quick_to_compile == (backend == "inductor")
-            )
+            quick = whole and not case.options and not case.module.compiled_with and backend == "aot_eager"
             yield pytest.param(
                 case, learnable, backend, marks=() if quick else pytest.mark.slow, id=f"{name}-{backend}"
             )
