@@ -105,7 +105,7 @@ docs: $(STAMP)  ## write the pages with figures, docs/performance.md say, from t
 	$(BIN)/python -m asv_bench.report.pages --results $(RESULTS)
 
 # From scratch: what scripts of the gallery give depends on more than the scripts.
-HTML_MADE := docs/_build docs/gallery docs/reference/examples docs/reference/generated docs/sg_execution_times.rst
+HTML_MADE := docs/_build docs/gallery docs/reference/examples docs/reference/generated
 html: $(STAMP)  ## build the documentation into docs/_build/html, running its gallery; warnings are errors
 	@rm -rf $(HTML_MADE)
 	$(BIN)/python -m sphinx -n -W --keep-going -q -j 2 docs docs/_build/html
