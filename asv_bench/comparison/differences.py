@@ -19,6 +19,7 @@ from torch import Tensor
 
 import tamt
 from asv_bench import environment
+from asv_bench.accuracy import SCALES
 from asv_bench.benchmarks.common import best_times, dense, golden, relative_error, timed
 from asv_bench.comparison.peers import library
 from tamt.spl import full_scale_pascal, pascal2spl
@@ -63,14 +64,7 @@ def decibels(power: Tensor) -> float:
 @topic
 def scales() -> Iterator[Difference]:
     data = golden("scales")
-    for name, argument, result in (
-        ("audfiltbw", "f", "audfiltbw"),
-        ("fc2erb", "f", "freqtoaud_erb"),
-        ("erb2fc", "cam", "audtofreq_erb_of_cam"),
-        ("f2erbrate", "f", "fc2erb"),
-        ("erbrate2f", "cam", "erb2fc_of_cam"),
-        ("f2erb", "f", "f2erb"),
-    ):
+    for name, argument, result in (*SCALES, ("f2erb", "f", "f2erb")):
         given, expected = (torch.from_numpy(data[key]) for key in (argument, result))
         errors = ((scale(given) - expected).abs().max().item() / expected.max().item() for scale in both(name))
         yield Difference(f"`{name}`, {len(given)} values", *errors, None, "of the largest of AMT's")
