@@ -95,7 +95,7 @@ html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "footer_start": ["copyright"],
-    "footer_end": [],
+    "footer_end": ["version"],
     "logo": {"text": "tamt"},
     "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "pygments_light_style": "a11y-high-contrast-light",
