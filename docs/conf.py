@@ -31,8 +31,9 @@ extensions = [
 exclude_patterns = ["_build", "templates", "gallery/**/*.py", "gallery/**/*.ipynb"]
 templates_path = ["_templates"]
 nitpicky = True
-# Types of others, for which there are no pages without a network; words of numpydoc's descriptions of parameters.
-nitpick_ignore_regex = [(r"py:.*", r"(?!tamt).*"), (r"py:.*", r"tamt\.(?!\w+$|spl\.|plot\.|scales\.|ops\.).*")]
+# What has no page: names of others, without a network, and tamt's internals.
+nitpick_ignore_regex = [(r"py:.*", r"(torch|torchaudio|scipy|numpy|matplotlib)\..*|tamt\.(design|reference)\..*")]
+suppress_warnings = ["sphinx_gallery.space_in_filename"]  # as a checkout may be anywhere
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
