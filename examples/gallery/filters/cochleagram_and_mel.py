@@ -17,8 +17,8 @@ import torch
 import tamt
 
 # %%
-# The sentence of the examples is :download:`speech.flac </../examples/data/speech.flac>`, which a downloaded script finds
-# beside itself. It keeps its sampling rate:
+# The sentence of the examples is :download:`speech.flac </../examples/data/speech.flac>`, which a downloaded script
+# finds beside itself. It keeps its sampling rate:
 
 path = next(p for p in map(Path, ("speech.flac", "../../data/speech.flac", "examples/data/speech.flac")) if p.exists())
 samples, fs = soundfile.read(path, dtype="float32")

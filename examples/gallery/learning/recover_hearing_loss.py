@@ -105,7 +105,7 @@ for channel, loss in enumerate(losses):
     for name, (_, style) in curves.items():
         axes.plot(levels, output[name][channel], label=name, **style)
     axes.set_title(f"{fc[channel] / 1000:g} kHz: {loss}", fontsize=9)
-    axes.set(xlim=(0, 100), ylim=(-105, -15))
+    axes.set(xlim=(0, 100), ylim=(-110, -15))
     axes.grid(alpha=0.3)
     if row:
         axes.set_xlabel("Input (dB SPL)")

@@ -23,8 +23,8 @@ pressure = tamt.spl.full_scale_pascal(levels)[:, None] * torch.sin(2 * torch.pi 
 # -------------------
 #
 # The sound is a tone of 1 kHz in both ears, without an outer and middle ear. Each model has its own spectrum: the first
-# lists the relevant components of frames of both ears, the second gives a power spectral density and its level in bands.
-# Here are the frames in the middle of the tone.
+# lists the relevant components of frames of both ears, the second gives a power spectral density and its level in
+# bands. Here are the frames in the middle of the tone.
 
 spectrum = tamt.Moore2016Spectrum(fs, segment_duration=50, db_max=tamt.spl.pascal2spl(0.5**0.5), dtype=torch.float64)
 pattern = tamt.Moore2016ExcitationPattern(spreading_limit_octaves=10.0, dtype=torch.float64)

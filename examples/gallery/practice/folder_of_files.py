@@ -103,9 +103,9 @@ ticks = torch.tensor([125.0, 500, 2000])
 loaded = [np.load(path) for path in written]
 top = max(file["frames"].max() for file in loaded)
 for axes, path, file in zip(sheet.flat, written, loaded, strict=True):
-    image = axes.pcolormesh(
-        file["times"], tamt.fc2erb(torch.from_numpy(file["fc"])), file["frames"], cmap="magma", vmin=top - 60, vmax=top
-    )
+    times, cams = file["times"], tamt.fc2erb(torch.from_numpy(file["fc"]))  # even, both of them
+    extent = (times[0], times[-1], cams[0], cams[-1])
+    image = axes.imshow(file["frames"], "magma", aspect="auto", vmin=top - 60, vmax=top, origin="lower", extent=extent)
     axes.set_title(f"{path.stem}: {file['frames'].shape[1]} frames", fontsize=9)
     axes.set_yticks(tamt.fc2erb(ticks), ["125", "500", "2k"])
 fig.supxlabel("Time (s)", fontsize=10)
