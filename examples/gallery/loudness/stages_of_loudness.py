@@ -103,7 +103,7 @@ axes[0, 1].set_yticks(tamt.fc2erb(ticks), names)
 axes[0, 1].set(xlabel="Time (s)", ylabel="Frequency (Hz)", title="Moore2016ExcitationPattern, left ear")
 fig.colorbar(image, ax=axes[0, 1], label="Excitation (dB SPL)")
 
-axes[1, 0].plot(cams, followed[0, together], color="0.5", linewidth=2, label="before")
+axes[1, 0].plot(cams, followed[0, together], color="0.8", linewidth=6, label="before")
 axes[1, 0].plot(cams, inhibited[0, together], color="C0", linewidth=2, label="after, both ears hear it")
 axes[1, 0].plot(cams, inhibited[0, alone], color="C3", linewidth=2, linestyle="--", label="after, the left ear alone")
 axes[1, 0].set(
@@ -124,7 +124,7 @@ axes[1, 1].set(xlim=(0, times[-1]), ylim=(0, 1.25 * short_term.sum(0).max()), xl
 axes[1, 1].set_ylabel("Loudness (sone)")
 axes[1, 1].set_title("AttackRelease: both ears together")
 axes[1, 1].grid(alpha=0.25)
-axes[1, 1].legend(loc="upper right", ncols=3)
+axes[1, 1].legend(loc="upper right", ncols=3, fontsize=9, handlelength=1.2, columnspacing=1.2)
 fig.set_label(
     "The ear's gain, excitation over time, specific loudness with and without inhibition, and loudness over time."
 )

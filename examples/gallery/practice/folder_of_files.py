@@ -71,14 +71,14 @@ def features_of(path):
 # ---------
 #
 # With one thread of torch per worker, as many workers as there are cores do not get into each other's way. A second
-# worker needs a core of its own: on a machine that is busy with other things it gains little. Times are the best of
-# three.
+# worker needs a core of its own: on a machine that is busy with other things it gains little. Times are the better
+# of two.
 
 torch.set_num_threads(1)
 paths = sorted(sounds.glob("*.wav"))
 features_of(paths[0])  # what is done once, is done
 took = {1: [], 2: []}
-for workers in 3 * [1, 2]:
+for workers in 2 * [1, 2]:
     with ThreadPoolExecutor(workers) as pool:
         start = time.perf_counter()
         written = list(pool.map(features_of, paths))
@@ -108,6 +108,7 @@ for axes, path, file in zip(sheet.flat, written, loaded, strict=True):
     image = axes.imshow(file["frames"], "magma", aspect="auto", vmin=top - 60, vmax=top, origin="lower", extent=extent)
     axes.set_title(f"{path.stem}: {file['frames'].shape[1]} frames", fontsize=9)
     axes.set_yticks(tamt.fc2erb(ticks), ["125", "500", "2k"])
+sheet[0, 0].set_xlim(0, max(file["times"][-1] for file in loaded))
 fig.supxlabel("Time (s)", fontsize=10)
 fig.supylabel("Frequency (Hz)", fontsize=10)
 fig.colorbar(image, ax=sheet, label="Level (dB re full scale)", aspect=30, pad=0.01)
