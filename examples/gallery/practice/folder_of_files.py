@@ -25,8 +25,8 @@ import tamt
 # Twelve files
 # ------------
 #
-# They have different lengths, of about ten seconds, and sampling rates, as found files have; here they are one sentence
-# over and over, each begun elsewhere, some played faster and some slower. The sentence is :download:`speech.flac
+# They have different lengths, 7 to 15 s, and sampling rates, as found files have; here they are one sentence over and
+# over, each begun elsewhere, some played faster and some slower. The sentence is :download:`speech.flac
 # </../examples/data/speech.flac>`, which a downloaded script finds beside itself.
 
 folder = tempfile.TemporaryDirectory()
@@ -123,6 +123,9 @@ plt.show()
 assert len(paths) == len(written) == 12
 rates, lengths = zip(*((soundfile.info(path).samplerate, soundfile.info(path).frames) for path in paths), strict=True)
 assert set(rates) == {16000, 22050, 32000, 44100}
+seconds = [length / rate for length, rate in zip(lengths, rates, strict=True)]
+assert round(min(seconds)) == 7
+assert round(max(seconds)) == 15
 assert len({file["frames"].shape[1] for file in loaded}) > 6
 for path, file, rate, length in zip(paths, loaded, rates, lengths, strict=True):
     sound = torch.from_numpy(soxr.resample(soundfile.read(path, dtype="float32")[0], rate, fs))
