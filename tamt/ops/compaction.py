@@ -45,6 +45,15 @@ def compaction(
     -----
     The gradient of ``intensity`` is that of the levels; which components stay is constant, and so is the threshold.
     NaN counts as relevant and as the strongest, so that it is seen in the result.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.compaction import compaction
+    >>> intensity, hertz = torch.tensor([[1.0, 100.0, 2.0, 1000.0]]), torch.tensor([250.0, 500.0, 750.0, 1000.0])
+    >>> freqs, levels = compaction(intensity, hertz, torch.tensor([10.0]))
+    >>> freqs, levels
+    (tensor([[ 500., 1000.]]), tensor([[20., 30.]]))
     """
     if intensity.dim() < 1 or intensity.shape[-1] < 1:
         raise ValueError(f"intensity must have shape (..., F) with F >= 1, got {tuple(intensity.shape)}")

@@ -71,6 +71,16 @@ def drnl_frames(
     means : Tensor (..., F, T // hop)
     state : tuple of three Tensor (..., F, 2 * K)
         States after the last whole hop.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.drnl_frames import drnl_frames
+    >>> sections = torch.tensor([0.05, 0.1, 0.0, 0.1, 0.0, 0.0]).expand(5, 2, 6)
+    >>> stick = torch.tensor([10.0, 1.0, 0.25]).expand(5, 3)
+    >>> means, state = drnl_frames(torch.randn(3, 1000), sections, sections, sections, stick, 160, "power")
+    >>> means.shape
+    torch.Size([3, 5, 6])
     """
     lead, operands = as_operands(x, linear, front, back, stick, state)
     means, *finals = with_lead(lead, drnl_frames_rows(*operands, hop, detector))

@@ -77,6 +77,17 @@ def roex(
     Tensor (..., N)
         In dB; -120 without components. A row with a level or a frequency that is NaN, a level of +inf or a frequency
         above 100 kHz is NaN; frequencies above 100 kHz are a ValueError on the CPU, outside of ``torch.compile``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.roex import roex
+    >>> fc = torch.tensor([500.0, 1000.0, 2000.0])
+    >>> p = 4 * fc / (24.673 * (4.368e-3 * fc + 1))
+    >>> factor, p1000 = torch.tensor(0.35), p[1].item()
+    >>> levels = roex(torch.tensor([1000.0]), torch.tensor([80.0]), fc, p, factor, p1000)
+    >>> round(levels[1].item(), 3), bool(levels[2] > levels[0])  # spreads to higher channels
+    (80.0, True)
     """
     known = levels < math.inf
     # Padding may hold anything, which must not reach the gradient of the power either.
@@ -109,6 +120,16 @@ def roex_power(
     -------
     Tensor (..., N)
         0 without components, where the gradient is that of the limit; NaN as for :func:`roex`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.roex import roex_power
+    >>> fc = torch.tensor([500.0, 1000.0, 2000.0])
+    >>> p = 4 * fc / (24.673 * (4.368e-3 * fc + 1))
+    >>> factor, p1000 = torch.tensor(0.35), p[1].item()
+    >>> roex_power(torch.tensor([1000.0]), torch.zeros(5, 1), fc, p, factor, p1000).sum()  # silence
+    tensor(0.)
     """
     return _power(freqs, intensity, fc, p, factor, p1000, limit, weights, "intensity")
 
@@ -172,6 +193,19 @@ def roex_weights(freqs: Tensor, limit: float = math.inf) -> Tensor:
         Frequencies in Hz, float32 or float64. What is not in (0, 100 kHz] is padding.
     limit : float
         Pairs further apart, in octaves, have no weight.
+
+    Returns
+    -------
+    Tensor (C, C)
+        Of the type of ``freqs``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.roex import roex_weights
+    >>> weights = roex_weights(torch.tensor([500.0, 1000.0, 2000.0]))
+    >>> weights.shape, weights.diagonal()
+    (torch.Size([3, 3]), tensor([1., 1., 1.]))
     """
     return power_weights(torch.where(audible(freqs), freqs, HIGHEST), octaves_as_ratio(limit))
 
