@@ -76,7 +76,7 @@ class ExcitationPattern(Learnable):
     higher ones: of a tone of 1 kHz and 80 dB SPL, by :class:`MultiResolutionFFT` and :class:`ERBIntegration`, there is
     37 dB less at 4 ERB below and 108 dB less at 4 ERB above. In :class:`Moore2016ExcitationPattern`, and in data, it is
     the other way round. As bands overlap and add up, the peak lies 0.4 to 3.8 dB above the level of a tone. Take
-    :class:`Moore2016ExcitationPattern` to compare with data. The page on conformance has more figures.
+    :class:`Moore2016ExcitationPattern` to compare with data.
 
     Levels are spread in their own type, half types in float32. Any finite levels and gradients are safe, and exact to
     rounding where the levels of a row lie within 400 dB of each other; in float32 a band fainter than that may keep its

@@ -50,6 +50,7 @@ class AttackRelease(Learnable):
     Attributes
     ----------
     attack, release : Tensor ()
+        The constants of a step.
 
     Raises
     ------
@@ -106,7 +107,7 @@ class AttackRelease(Learnable):
             self._register_state({n: torch.tensor(float(a), dtype=torch.float64) for n, a in constants.items()})
 
     def forward(self, x: Tensor) -> Tensor:
-        """Smooth ``x`` (..., T, ...) from rest, along ``dim``."""
+        """Smooth ``x`` (..., T, ...) from rest, along ``dim``: a tensor of the same shape and unit."""
         y, _ = self.stream(x)
         return y
 

@@ -46,7 +46,7 @@ class Glasberg2002Loudness(LoudnessMeter[Loudness]):
     that a specific loudness (:class:`Glasberg2002SpecificLoudness`), whose sum over channels a quarter of a Cam apart,
     for two ears, is the instantaneous loudness. One :class:`AttackRelease` makes it short-term, and a second long-term.
 
-    It takes sound pressure in pascal (..., T), and gives a :class:`Loudness`. A tensor (2, T) is a batch of two sounds,
+    It takes sound pressure in pascal (..., T), and gives a named tuple, :class:`tamt.loudness.Loudness`. A tensor (2, T) is two sounds,
     where :class:`Moore2016Loudness` takes it as the left and the right ear of one.
 
     Frame i is centred on sample ``32 hop i`` of the sound, with silence before and after it. There are
@@ -76,6 +76,15 @@ class Glasberg2002Loudness(LoudnessMeter[Loudness]):
         Computing type, by default float32; sound of another floating type is converted.
     device : torch.device, optional
         Where the tensors are made.
+
+    Returns
+    -------
+    specific : Tensor (..., S, 150)
+        Of a call, in S frames: instantaneous specific loudness of one ear in sone/Cam.
+    instantaneous, short_term, long_term : Tensor (..., S)
+        Loudness of the sound in both ears, in sone.
+    peak : Tensor (...)
+        The largest long-term loudness, in sone: the loudness of a sound as a whole.
 
     Attributes
     ----------

@@ -100,6 +100,20 @@ class Moore2016SpecificLoudness(SpecificLoudness):
             (G E + A)^\alpha - A^\alpha & T < E < 10^{10} \\
             (E / 1.0707)^{0.2} & E \ge 10^{10} \end{cases}
 
+    C is 0.0631 sone/Cam; the other constants follow from the frequency of the channel by the tables of the standard, of
+    which some entries are
+
+    ================ ======= ====== ====== ====== ====== ====== ======= ===============
+    frequency        50 Hz   80 Hz  125 Hz 200 Hz 315 Hz 400 Hz 500 Hz  above
+    :math:`T`        28.18   19.2   12.67  8.08   5.3    4.5    3.63 dB the same
+    :math:`G`        -24.55  -15.57 -9.04  -4.45  -1.67  -0.87  0 dB    the same
+    :math:`A`        8.853   6.884  5.769  5.193  4.894  4.811  4.721   the same
+    :math:`\alpha`   0.2654  0.2383 0.22   0.2094 0.2035 0.2018 0.2     the same
+    ================ ======= ====== ====== ====== ====== ====== ======= ===============
+
+    T in dB is interpolated linearly over frequency, :math:`\alpha` linearly and A by a monotone cubic over G in dB;
+    below 50 Hz they are those of 50 Hz.
+
     Parameters
     ----------
     fc : Tensor (N,), list or array, optional
@@ -118,10 +132,12 @@ class Moore2016SpecificLoudness(SpecificLoudness):
     C : Tensor ()
         0.0631 sone/Cam.
     A, alpha : Tensor (N,)
-        Of a learnable module these and C have to stay above 0: outside of that results are no loudness.
+        As in the table. Of a learnable module these and C have to stay above 0: outside of that results are no
+        loudness.
     threshold : Tensor (N,)
         :math:`10 \log_{10} T` in dB, of which G follows: 3.63 dB from 500 Hz up, more below.
     fc : Tensor (N,)
+        Frequencies of the channels in Hz.
 
     Raises
     ------
@@ -173,6 +189,7 @@ class Glasberg2002SpecificLoudness(SpecificLoudness):
         0.0474012 sone/Cam: 1.01131 times that of the standard, so that 1 kHz at 40 dB SPL has 1 sone in
         :class:`Glasberg2002Loudness`, whose running spectrum differs from exact components.
     A, alpha, threshold, fc : Tensor (N,)
+        As for :class:`Moore2016SpecificLoudness`, ``threshold`` 3.73 dB from 500 Hz up.
 
     Raises
     ------
@@ -181,7 +198,8 @@ class Glasberg2002SpecificLoudness(SpecificLoudness):
 
     References
     ----------
-    B. R. Glasberg, B. C. J. Moore (2002), "A model of loudness applicable to time-varying sounds"; ANSI S3.4-2007.
+    B. R. Glasberg, B. C. J. Moore (2002), "A model of loudness applicable to time-varying sounds", J. Audio Eng. Soc.
+    50, 331-342; ANSI S3.4-2007.
 
     Examples
     --------

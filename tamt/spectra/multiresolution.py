@@ -93,7 +93,8 @@ class MultiResolutionFFT(Learnable):
 
     References
     ----------
-    B. R. Glasberg, B. C. J. Moore (2002), "A model of loudness applicable to time-varying sounds".
+    B. R. Glasberg, B. C. J. Moore (2002), "A model of loudness applicable to time-varying sounds", J. Audio Eng. Soc.
+    50, 331-342.
 
     Examples
     --------
