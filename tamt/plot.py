@@ -80,6 +80,11 @@ def filter_responses(frequencies: ArrayLike, response: ArrayLike, fc: ArrayLike,
     -------
     matplotlib.figure.Figure
 
+    Raises
+    ------
+    ValueError
+        Arrays whose shapes do not fit together.
+
     Examples
     --------
     >>> import torch, tamt, tamt.plot
@@ -253,6 +258,11 @@ def level_map(
     -------
     matplotlib.figure.Figure
 
+    Raises
+    ------
+    ValueError
+        Arrays whose shapes do not fit together.
+
     Examples
     --------
     >>> import torch, tamt, tamt.plot
@@ -299,6 +309,11 @@ def components(
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        Arrays whose shapes do not fit together.
 
     Examples
     --------
@@ -387,6 +402,11 @@ def io_functions(levels: ArrayLike, output: ArrayLike, fc: ArrayLike, title: str
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        Fewer than two levels, levels that do not rise, an output of another shape or not finite.
 
     Examples
     --------

@@ -316,6 +316,13 @@ def erbspacebw(
         Centre frequencies in Hz in rising order, shape ``(F,)``. If the range is narrower than `bwmul` and `basef`
         is not given, `flow` alone.
 
+    Raises
+    ------
+    ValueError
+        An argument outside its range.
+    TypeError
+        An argument that is no real number, a ``dtype`` that is not floating.
+
     References
     ----------
     .. [1] The form with `basef` is that of LTFAT's ``erbspacebw``. The form without it keeps both ends, where

@@ -69,6 +69,11 @@ class ExcitationPattern(Learnable):
     TypeError
         Levels that are not floating.
 
+    See Also
+    --------
+    ERBIntegration : the levels that it takes.
+    Moore2016ExcitationPattern : excitation as masking shows it.
+
     Notes
     -----
     This is a convention of the documents that tamt began with and of torch_amt, not the excitation pattern of Glasberg
@@ -162,7 +167,23 @@ class ExcitationPattern(Learnable):
         )
 
     def get_spreading_slopes(self, level_db: float) -> tuple[float, float]:
-        """Slopes of a band at ``level_db`` dB SPL in dB/ERB, towards higher and towards lower frequencies."""
+        """Slopes of a band at a level, as they are now.
+
+        Parameters
+        ----------
+        level_db : float
+            Level in dB SPL.
+
+        Returns
+        -------
+        upper, lower : float
+            Slopes in dB/ERB towards higher and towards lower frequencies.
+
+        Raises
+        ------
+        ValueError
+            A level that is not finite.
+        """
         if not math.isfinite(level_db):
             raise ValueError(f"level_db must be finite, got {level_db}")
         above = level_db - self.level_ref.item()

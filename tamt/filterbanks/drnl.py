@@ -112,6 +112,13 @@ class DRNLFilterbank(Learnable):
     TypeError
         A signal that is not floating, or an unsupported ``dtype``, also float64 on MPS.
 
+    See Also
+    --------
+    FastDRNLFilterbank : the same by FFT convolution.
+    Cochleagram : frames of its output, which is never held.
+    tamt.spl.stapes_velocity : what makes a velocity of sound.
+    tamt.plot.io_functions : a picture of input/output curves.
+
     Notes
     -----
     A learnt bandwidth is used as at least ``1e-5 fs / 2 pi`` Hz. Gradients on the knee of the broken stick are those of
@@ -199,7 +206,18 @@ class DRNLFilterbank(Learnable):
     n_channels = num_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter ``x`` (..., T) from rest: (..., F, T)."""
+        """Filter a signal, from rest.
+
+        Parameters
+        ----------
+        x : Tensor (..., T)
+            Velocity of the stapes in m/s.
+
+        Returns
+        -------
+        Tensor (..., F, T)
+            Velocity of the basilar membrane at every channel's place in m/s.
+        """
         return self.stream(x)[0]
 
     def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -40,6 +40,11 @@ class FastDRNLFilterbank(DRNLFilterbank):
         Samples of the impulse responses: longer is more accurate and slower. None: 4096, or as many as the lowest
         channel needs where that is more.
 
+    Attributes
+    ----------
+    ir_length : int
+        Samples of the impulse responses M. All others are those of :class:`DRNLFilterbank`.
+
     Raises
     ------
     ValueError, TypeError
@@ -49,6 +54,10 @@ class FastDRNLFilterbank(DRNLFilterbank):
     -----
     UserWarning
         ``ir_length`` is too short for the lowest channel; it names the samples needed and the error to expect.
+
+    See Also
+    --------
+    DRNLFilterbank : the same by recursive filters; its parameters, methods and sources.
 
     Notes
     -----

@@ -85,6 +85,11 @@ class GammatoneFilterbank(Learnable):
     TypeError
         A signal that is not floating, or an unsupported ``dtype``.
 
+    See Also
+    --------
+    Cochleagram : frames of its output, which is never held.
+    DRNLFilterbank : filters that compress, and widen with level.
+
     Notes
     -----
     A learnt pole outside the unit circle is used scaled back to just inside it; one at 0 gives :math:`2\,\mathrm{Re}\{g
@@ -187,7 +192,18 @@ class GammatoneFilterbank(Learnable):
         return self.fc.shape[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter ``x`` (..., T) from rest: (..., F, T)."""
+        """Filter a signal, from rest.
+
+        Parameters
+        ----------
+        x : Tensor (..., T)
+            The signal, of any unit.
+
+        Returns
+        -------
+        Tensor (..., F, T)
+            Output of every channel, in the unit of the signal.
+        """
         return self.stream(x)[0]
 
     def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -211,15 +227,35 @@ class GammatoneFilterbank(Learnable):
         return y, (after,)
 
     def analytic(self, x: Tensor) -> Tensor:
-        r"""Analytic output :math:`2 g x / (1 - p z^{-1})^n` for ``x`` (..., T): (..., F, T), complex.
+        r"""Analytic output :math:`2 g x / (1 - p z^{-1})^n`.
 
         Its real part is the filters' output, its magnitude the :meth:`envelope`, and its angle the phase in radians,
         which falls as :math:`p = e^{-\phi - i\theta}` turns.
+
+        Parameters
+        ----------
+        x : Tensor (..., T)
+            The signal; the filters start from rest.
+
+        Returns
+        -------
+        Tensor (..., F, T), complex
         """
         return self._analytic(x, self._rows())
 
     def envelope(self, x: Tensor) -> Tensor:
-        """Magnitude of the analytic output for ``x`` (..., T): (..., F, T); that of a steady tone is its amplitude."""
+        """Magnitude of the analytic output; that of a steady tone is its amplitude.
+
+        Parameters
+        ----------
+        x : Tensor (..., T)
+            The signal; the filters start from rest.
+
+        Returns
+        -------
+        Tensor (..., F, T)
+            Envelope of every channel, in the unit of the signal.
+        """
         return self._analytic(x, self._rows(turned=False)).abs()
 
     def _analytic(self, x: Tensor, rows: Tensor) -> Tensor:
@@ -267,7 +303,22 @@ class GammatoneFilterbank(Learnable):
         return half[:, 0] + half[:, 1].conj()
 
     def impulse_response(self, length: int) -> Tensor:
-        """The first ``length`` samples of every channel's impulse response: (F, length)."""
+        """The first samples of every channel's impulse response.
+
+        Parameters
+        ----------
+        length : int
+            Number of samples, at least 1.
+
+        Returns
+        -------
+        Tensor (F, length)
+
+        Raises
+        ------
+        ValueError
+            A length below 1.
+        """
         if length < 1:
             raise ValueError(f"length must be at least 1, got {length}")
         impulse = torch.zeros(length, dtype=self._held_type, device=self.fc.device)

@@ -60,6 +60,10 @@ class AttackRelease(Learnable):
     TypeError
         A signal that is not floating.
 
+    See Also
+    --------
+    Moore2016Loudness : a model with two of them.
+
     Notes
     -----
     From a value on that is NaN or infinite, a channel is NaN. Gradients are those of the branches that were taken.
@@ -107,7 +111,18 @@ class AttackRelease(Learnable):
             self._register_state({n: torch.tensor(float(a), dtype=torch.float64) for n, a in constants.items()})
 
     def forward(self, x: Tensor) -> Tensor:
-        """Smooth ``x`` (..., T, ...) from rest, along ``dim``: a tensor of the same shape and unit."""
+        """Smooth a signal, from rest.
+
+        Parameters
+        ----------
+        x : Tensor (..., T, ...)
+            The signal, of any unit; time is its dimension ``dim``.
+
+        Returns
+        -------
+        Tensor (..., T, ...)
+            In the shape and unit of the signal.
+        """
         y, _ = self.stream(x)
         return y
 

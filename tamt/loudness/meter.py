@@ -120,7 +120,7 @@ class LoudnessMeter(nn.Module, Generic[Result]):
         Returns
         -------
         named tuple of Tensor
-            Of S = T // (32 hop) + 1 frames.
+            Of S = T // (32 hop) + 1 frames. What the class has under Returns are its fields.
         """
         x = self._sound(x, CALLED)
         specific = self._specific(self._rows(x), REACH)

@@ -105,8 +105,8 @@ class Moore2016SpecificLoudness(SpecificLoudness):
 
     ================ ======= ====== ====== ====== ====== ====== ======= ===============
     frequency        50 Hz   80 Hz  125 Hz 200 Hz 315 Hz 400 Hz 500 Hz  above
-    :math:`T`        28.18   19.2   12.67  8.08   5.3    4.5    3.63 dB the same
-    :math:`G`        -24.55  -15.57 -9.04  -4.45  -1.67  -0.87  0 dB    the same
+    :math:`T` in dB  28.18   19.2   12.67  8.08   5.3    4.5    3.63    the same
+    :math:`G` in dB  -24.55  -15.57 -9.04  -4.45  -1.67  -0.87  0       the same
     :math:`A`        8.853   6.884  5.769  5.193  4.894  4.811  4.721   the same
     :math:`\alpha`   0.2654  0.2383 0.22   0.2094 0.2035 0.2018 0.2     the same
     ================ ======= ====== ====== ====== ====== ====== ======= ===============
@@ -145,6 +145,11 @@ class Moore2016SpecificLoudness(SpecificLoudness):
         ``fc`` outside its range, excitation that has not as many channels.
     TypeError
         Excitation that is not floating, or an unsupported ``dtype``, also float64 on MPS.
+
+    See Also
+    --------
+    Moore2016ExcitationPattern : the excitation that it takes.
+    Glasberg2002SpecificLoudness : the older model's.
 
     Notes
     -----
@@ -195,6 +200,11 @@ class Glasberg2002SpecificLoudness(SpecificLoudness):
     ------
     ValueError, TypeError
         As :class:`Moore2016SpecificLoudness`.
+
+    See Also
+    --------
+    Moore2016SpecificLoudness : formula, constants and parameters.
+    Glasberg2002Loudness : the model.
 
     References
     ----------

@@ -29,6 +29,13 @@ def broken_stick(v: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     -------
     Tensor (..., F, T)
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+    TypeError
+        ``v`` that is neither float32 nor float64, other tensors of another type or device.
+
     Notes
     -----
     On the knee, where both branches are equal, gradients are those of the linear one.

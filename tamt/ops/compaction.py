@@ -41,6 +41,13 @@ def compaction(
     levels : Tensor (..., C)
         :math:`10 \log_{10} I` in dB, 0 behind the last component.
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, ``max_components`` below 1.
+    TypeError
+        Intensities that are neither float32 nor float64, other tensors of another type or device.
+
     Notes
     -----
     The gradient of ``intensity`` is that of the levels; which components stay is constant, and so is the threshold.

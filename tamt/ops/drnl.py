@@ -51,6 +51,13 @@ def drnl(
     y : Tensor (..., F, T)
     state : tuple of three Tensor (..., F, 2 * K)
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
     Examples
     --------
     >>> import torch

@@ -72,6 +72,13 @@ def drnl_frames(
     state : tuple of three Tensor (..., F, 2 * K)
         States after the last whole hop.
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, a ``hop`` below 1, another ``detector``.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
     Examples
     --------
     >>> import torch

@@ -40,6 +40,11 @@ def drnl_sections(*parameters: Tensor, fs: float, orders: Sequence[int]) -> DRNL
         Sections of :func:`tamt.ops.iir.modal_cascade`, each filter with its own K; ``front`` comes before the broken
         stick, ``back`` after it.
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+
     Examples
     --------
     >>> import torch, tamt

@@ -45,6 +45,11 @@ def ir_spectra(impulses: Tensor) -> Tensor:
     Tensor (3, F, N/2 + 1, 2)
         Real and imaginary parts for transforms of N samples: the first power of two from 4 M on, at least 1024.
 
+    Raises
+    ------
+    ValueError
+        Impulse responses of another shape.
+
     Examples
     --------
     >>> import torch
@@ -114,6 +119,13 @@ def fft_drnl(
     -------
     y : Tensor (..., F, T)
     state : tuple of Tensor (..., M - 1) and Tensor (..., F, M - 1)
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, ``spectra`` that require gradients.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
 
     Notes
     -----

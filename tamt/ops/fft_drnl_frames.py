@@ -57,6 +57,14 @@ def fft_drnl_frames(
     state : tuple of Tensor (..., M - 1) and Tensor (..., F, M - 1)
         State after the last whole hop.
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, ``spectra`` that require gradients, a ``hop`` below 1,
+        another ``detector``.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
     Examples
     --------
     >>> import torch

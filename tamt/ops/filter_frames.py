@@ -61,6 +61,14 @@ def filter_frames(
     state : Tensor (..., F, N)
         State after the last whole hop.
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, a ``hop`` or ``order`` below 1, a ``kind`` that does not
+        have the ``detector``.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
     Examples
     --------
     >>> import torch

@@ -47,6 +47,13 @@ def fir(x: Tensor, taps: Tensor, *, state: Tensor | None = None, per_channel: bo
     state : Tensor
         In the shape of ``state``, to continue with.
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, ``taps`` without a filter or a tap.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
     Notes
     -----
     Exact to the rounding of transforms, which is relative to the largest samples of a block and not to those near by.

@@ -32,6 +32,11 @@ def frames(x: Tensor, length: int, hop: int) -> Tensor:
     Tensor (B, J, length)
         ``J = 1 + (T - length) // hop``.
 
+    Raises
+    ------
+    ValueError
+        A signal of another shape or shorter than a frame, ``length`` or ``hop`` below 1.
+
     Examples
     --------
     >>> import torch
@@ -88,6 +93,11 @@ def moving_means(x: Tensor, size: int) -> Tensor:
     -------
     Tensor (..., max(0, M - size + 1))
         Element m is the mean of those from m on.
+
+    Raises
+    ------
+    ValueError
+        A ``size`` below 1, a tensor without a dimension.
 
     Examples
     --------

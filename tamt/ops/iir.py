@@ -109,6 +109,13 @@ def onepole_cascade(
     y : Tensor (..., F, T)
     state : Tensor (..., F, 2 * order)
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, an ``order`` below 1, another ``output``.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
     Examples
     --------
     >>> import torch
@@ -167,6 +174,13 @@ def biquad_cascade(
     y : Tensor (..., F, T)
     state : Tensor (..., F, 2 * K)
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
     Examples
     --------
     >>> import torch
@@ -212,6 +226,13 @@ def modal_cascade(
     y : Tensor (..., F, T)
     state : Tensor (..., F, 2 * K)
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
     Examples
     --------
     >>> import torch
@@ -237,6 +258,7 @@ def analytic(
     coef : Tensor (F, P)
         Rows of coefficients of that kind, see the table of :mod:`tamt.ops.iir`.
     kind : {'onepole', 'allpole'}
+        Others have no analytic output; that is not checked.
     order : int
         Number of sections.
     state : Tensor (..., F, 2 * order), optional
@@ -248,6 +270,13 @@ def analytic(
     -------
     z : Tensor (..., F, T), complex
     state : Tensor (..., F, 2 * order)
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
 
     Examples
     --------
@@ -302,6 +331,13 @@ def filtered(
     y : Tensor (..., F, T)
     state : Tensor (..., F, N)
         State after the last sample.
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, another ``kind``, an ``order`` below 1.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
 
     Examples
     --------

@@ -30,6 +30,11 @@ def onepole_rows(poles: Tensor, gains: Tensor, design: Tensor) -> Tensor:
     Tensor (F, 5)
         Decay, frequency (high, low), gain (real and imaginary part).
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+
     Examples
     --------
     >>> import torch

@@ -30,6 +30,13 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     -------
     Tensor (..., N) or (B, M, N)
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+    TypeError
+        ``a`` that is neither float32 nor float64, ``b`` of another type or device.
+
     Examples
     --------
     >>> import torch

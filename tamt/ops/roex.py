@@ -78,6 +78,14 @@ def roex(
         In dB; -120 without components. A row with a level or a frequency that is NaN, a level of +inf or a frequency
         above 100 kHz is NaN; frequencies above 100 kHz are a ValueError on the CPU, outside of ``torch.compile``.
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, a ``limit`` that is not above 0, a frequency above 100 kHz
+        where that can be read.
+    TypeError
+        Frequencies that are neither float32 nor float64, other tensors of another type or device.
+
     Examples
     --------
     >>> import torch
@@ -120,6 +128,13 @@ def roex_power(
     -------
     Tensor (..., N)
         0 without components, where the gradient is that of the limit; NaN as for :func:`roex`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`roex`.
+    TypeError
+        As :func:`roex`.
 
     Examples
     --------

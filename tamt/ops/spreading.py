@@ -48,6 +48,13 @@ def spreading(
     -------
     Tensor (..., n)
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, an ``erb_step`` that is not above 0.
+    TypeError
+        Levels that are neither float32 nor float64, other tensors of another type or device.
+
     Notes
     -----
     Exact to rounding where the levels of a row lie within 400 dB of each other. In float32, a band fainter than that

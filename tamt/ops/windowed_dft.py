@@ -57,6 +57,14 @@ def windowed_dft(
         Powers in the S = (N - size)//hop + 1 frames of the F bins from the first of all bands to the last; 0 where no
         band holds a bin.
 
+    Raises
+    ------
+    ValueError
+        Bands outside of the frame, an odd ``size``, a ``hop`` below 1, a signal shorter than a frame, weights or tables
+        of other bands.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
     Notes
     -----
     Gradients reach ``x`` and ``weight``. Memory beside the result is a few MB on the CPU whatever the length.

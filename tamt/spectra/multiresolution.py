@@ -79,6 +79,11 @@ class MultiResolutionFFT(Learnable):
     TypeError
         A signal that is not floating.
 
+    See Also
+    --------
+    ERBIntegration : levels in auditory bands of this spectrum.
+    Moore2016Spectrum : the components of the model of 2016.
+
     Notes
     -----
     Of noise the sum is the mean square within 1 %, and of a tone far from the band limits within 0.1 %. A tone near a
