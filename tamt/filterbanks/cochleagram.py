@@ -216,7 +216,13 @@ class Cochleagram(nn.Module):
         return self._compressed(moving_means(means, self._hops)), (*after, *waiting)
 
     def design(self) -> dict[str, Tensor]:
-        """Filters of the bank as they are now: its ``design()``."""
+        """Filters of the bank as they are now.
+
+        Returns
+        -------
+        dict of Tensor
+            What the bank's ``design()`` gives.
+        """
         return self.bank.design()
 
     def with_learnable(self, learnable: Form) -> Cochleagram:

@@ -103,13 +103,17 @@ class Moore2016SpecificLoudness(SpecificLoudness):
     C is 0.0631 sone/Cam; the other constants follow from the frequency of the channel by the tables of the standard, of
     which some entries are
 
-    ================ ======= ====== ====== ====== ====== ====== ======= ===============
-    frequency        50 Hz   80 Hz  125 Hz 200 Hz 315 Hz 400 Hz 500 Hz  above
-    :math:`T` in dB  28.18   19.2   12.67  8.08   5.3    4.5    3.63    the same
-    :math:`G` in dB  -24.55  -15.57 -9.04  -4.45  -1.67  -0.87  0       the same
-    :math:`A`        8.853   6.884  5.769  5.193  4.894  4.811  4.721   the same
-    :math:`\alpha`   0.2654  0.2383 0.22   0.2094 0.2035 0.2018 0.2     the same
-    ================ ======= ====== ====== ====== ====== ====== ======= ===============
+    ================ ======= ======= ===== ======
+    frequency        T in dB G in dB A     alpha
+    ================ ======= ======= ===== ======
+    50 Hz            28.18   -24.55  8.853 0.2654
+    80 Hz            19.20   -15.57  6.884 0.2383
+    125 Hz           12.67   -9.04   5.769 0.2200
+    200 Hz           8.08    -4.45   5.193 0.2094
+    315 Hz           5.30    -1.67   4.894 0.2035
+    400 Hz           4.50    -0.87   4.811 0.2018
+    500 Hz and above 3.63    0.00    4.721 0.2000
+    ================ ======= ======= ===== ======
 
     T in dB is interpolated linearly over frequency, :math:`\alpha` linearly and A by a monotone cubic over G in dB;
     below 50 Hz they are those of 50 Hz.

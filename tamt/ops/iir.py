@@ -1,6 +1,6 @@
 r"""IIR filters of many channels: cascades of complex one-pole sections and of real second-order sections.
 
-Three public functions, one operator. Each filters a signal shared by all ``F`` channels, ``x`` (..., T), or, with
+Five functions, one operator. Each filters a signal shared by all ``F`` channels, ``x`` (..., T), or, with
 ``per_channel=True``, ``S`` signals, ``x`` (..., S, T), of which each goes through ``F / S`` filters, the first through
 the first ones: with ``S = F`` one for each channel. It returns the output (..., F, T) and the final state (..., F, N),
 which continues the signal when it is given back as ``state``. Gradients reach the signal, the coefficients
