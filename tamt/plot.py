@@ -138,7 +138,7 @@ def cochleagram(
         What :class:`~tamt.Cochleagram` gives, shape ``(F, M)``, or ``(C, F, M)`` for a sound of C channels, which are
         drawn one below the other.
     times : array_like
-        Middle of each frame in seconds, shape ``(M,)``, as :meth:`Cochleagram.times` gives it.
+        Middle of each frame in seconds, shape ``(M,)``, as :meth:`~tamt.Cochleagram.times` gives it.
     fc : array_like
         Centre frequencies in Hz in rising order, shape ``(F,)``.
     detector, compression, floor

@@ -180,7 +180,7 @@ class ERBIntegration(Learnable):
         return self.fc_erb
 
     def get_erb_bandwidths(self) -> Tensor:
-        """Bandwidths ``ERB(fc_erb)``, without :attr:`bandwidth_scale`.
+        """Bandwidths ``ERB(fc_erb)``, without ``bandwidth_scale``.
 
         Returns
         -------

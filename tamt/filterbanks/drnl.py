@@ -282,7 +282,7 @@ class DRNLFilterbank(Learnable):
         levels : Tensor (L,) or array
             Input levels: root mean square in dB re 1 m/s.
         fc : float, Tensor (K,) or array, optional
-            Frequencies of the channels to try, in Hz, each one of :attr:`fc` within 0.1 %; all channels if not given.
+            Frequencies of the channels to try, in Hz, each one of ``fc`` within 0.1 %; all channels if not given.
 
         Returns
         -------

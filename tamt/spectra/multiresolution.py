@@ -191,7 +191,7 @@ class MultiResolutionFFT(Learnable):
         freqs : Tensor (n_bins,)
             Frequencies in Hz.
         window_indices : Tensor (n_bins,), long
-            Positions in :attr:`window_lengths`: 0 is the longest window.
+            Positions in ``window_lengths``: 0 is the longest window.
         """
         freqs = self._exact("freqs", torch.float32)
         return freqs, _window_indices(freqs, self.freq_thresholds.detach().float())
