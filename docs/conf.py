@@ -66,7 +66,7 @@ GUIDES = {
     "tamt.loudness": ("guide/loudness",),
     "tamt.spl": ("guide/levels",),
     "tamt.ops": ("guide/extending", "engine"),
-}
+} | dict.fromkeys((f"tamt.{name}" for name in tamt.scales.__all__), ("conformance", "coming_from/amt"))
 autosummary_context = {"methods_of": {}, "properties_of": {}, "guides_of": GUIDES}
 for name in tamt.__all__:
     if isinstance(kind := getattr(tamt, name), type):

@@ -135,7 +135,7 @@ class FastDRNLFilterbank(DRNLFilterbank):
         return ir_length_for(bandwidth, self.fs, self._order)
 
     def _warn_if_short(self, bandwidth: float) -> None:
-        """Say how large errors are, to the caller's caller, where ``ir_length`` is too short for a bandwidth in Hz."""
+        """Say how large errors are, two calls up, where ``ir_length`` is too short for a bandwidth in Hz."""
         needed = self._needed(bandwidth)
         if self.ir_length < needed:
             left = AMPLIFIED * tail_of_gammatone(2 * math.pi * bandwidth * self.ir_length / self.fs, self._order)

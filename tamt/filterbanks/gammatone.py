@@ -75,6 +75,10 @@ class GammatoneFilterbank(Learnable):
     ----------
     fc : Tensor (F,)
         Centre frequencies of the design in Hz.
+    poles, gains : Tensor (F,), complex
+        Of ``'sos'``: :math:`p` and :math:`g` as they are now, whatever the form of the parameters.
+    b, a : Tensor (F, 1) and (F, n+1), complex
+        Of ``'poly'``: numerator and denominator in powers of :math:`z^{-1}`.
     num_channels : int
         Number of channels F.
 

@@ -4,7 +4,8 @@ r"""The dual-resonance nonlinear filter (DRNL) with impulse responses of finite 
 
 NL is the broken stick (:mod:`tamt.ops.broken_stick`), each :math:`h` a causal impulse response of ``M`` samples.
 Signals run in blocks of N samples (overlap-save), the first power of two from 4 M on, at least 1024, so memory beyond
-the output does not grow with their length. On CUDA the operator runs on cuFFT and Triton kernels, elsewhere on :mod:`tamt.reference.fft_drnl`.
+the output does not grow with their length. On CUDA the operator runs on cuFFT and Triton kernels, elsewhere on
+:mod:`tamt.reference.fft_drnl`.
 
 From the first sample on that is NaN or infinite, that signal's output and final state are NaN, for good, as in
 :mod:`tamt.ops.drnl`; a state that is not finite does so from the start. What came before is what zeros in their place

@@ -50,7 +50,8 @@ def roex(
 ) -> Tensor:
     r"""Excitation level of each channel.
 
-    With :math:`X_i = 10 \log_{10} Y_i` the low-frequency side of channel n has, for component i, the slope
+    With :math:`Y_i` and :math:`S_n` of :mod:`tamt.ops.roex`, and :math:`X_i = 10 \log_{10} Y_i`, the low-frequency
+    side of channel n has, for component i, the slope
     :math:`\max(p_n - \mathrm{factor}\, (p_n / p_{1000}) (X_i - 51), 0.1)`, and the result is
     :math:`10 \log_{10}(S_n + 10^{-12})`.
 
