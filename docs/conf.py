@@ -31,8 +31,9 @@ extensions = [
 exclude_patterns = ["_build", "templates", "gallery/**/*.py", "gallery/**/*.ipynb"]
 templates_path = ["_templates"]
 nitpicky = True
-# Types of others, for which there are no pages without a network; words of numpydoc's descriptions of parameters.
-nitpick_ignore_regex = [(r"py:.*", r"(?!tamt).*"), (r"py:.*", r"tamt\.(?!\w+$|spl\.|plot\.|scales\.|ops\.).*")]
+# What has no page: names of others, without a network, and tamt's internals.
+nitpick_ignore_regex = [(r"py:.*", r"(torch|torchaudio|scipy|numpy|matplotlib)\..*|tamt\.(design|reference)\..*")]
+suppress_warnings = ["sphinx_gallery.space_in_filename"]  # as a checkout may be anywhere
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -95,7 +96,7 @@ html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "footer_start": ["copyright"],
-    "footer_end": [],
+    "footer_end": ["version"],
     "logo": {"text": "tamt"},
     "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "pygments_light_style": "a11y-high-contrast-light",

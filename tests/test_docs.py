@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import tamt
 import tamt.plot
@@ -42,34 +44,52 @@ def listed() -> list[str]:
 
 
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
-ROUGHLY = re.compile(r"\b(about|above|at most|below|less|more|within)\b")
+ROUGH = re.compile(
+    r"\b(?:about|above|at most|below|less than|more than|some|within) N(?: %)?(?: of)?(?:(?:,| and)? N)*".replace(
+        "N", NUMBER.pattern
+    )
+)
+SHAPE = re.compile(r"\((?:\d+, ?)+\d*\)")
+
+
+def shapes(value: Any) -> list[tuple[int, ...]]:
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return [tuple(value.shape)]
+    return [shape for part in value for shape in shapes(part)] if isinstance(value, tuple | list) else []
+
+
+def rounds_to(value: float, text: str) -> bool:
+    mantissa, _, exponent = text.partition("e")
+    return abs(value - float(text)) <= 0.501 * 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
 
 
 def run(code: str, where: str, names: dict[str, Any]) -> None:
-    """Execute a block, and hold what comments say that it prints against what it does.
+    """Execute a block, and hold its comments against what it does.
 
-    Each number of a comment beside ``print`` is one that the line prints, rounded; but where it is said to be rough.
+    Each number of a comment beside ``print`` is one that the line prints, rounded, unless a word before it says that it
+    is rough. Each shape of a comment beside an assignment is that of a tensor that is assigned.
     """
     printed: dict[int, str] = {}
 
-    def record(*values: object) -> None:
+    def record(*values: object, **_: object) -> None:
         line = sys._getframe(1).f_lineno
         printed[line] = " ".join([printed.get(line, ""), *map(str, values)])
 
     names["print"] = record
-    exec(compile(code, where, "exec"), names)
-    for number, line in enumerate(code.splitlines(), 1):
-        statement, _, said = line.partition("  # ")
-        if not statement.lstrip().startswith("print(") or not said or ROUGHLY.search(said):
-            continue
-        found = [float(text) for text in NUMBER.findall(printed[number])]
-        for text in NUMBER.findall(said):
-            half = (
-                0.501
-                * 10.0 ** -len(text.partition(".")[2].partition("e")[0])
-                * float(f"1e{text.partition('e')[2] or 0}")
-            )
-            assert any(abs(value - float(text)) <= half for value in found), (line, printed[number])
+    lines = code.splitlines()
+    for statement in ast.parse(code).body:
+        exec(compile(ast.Module([statement], []), where, "exec"), names)
+        said = lines[(statement.end_lineno or 0) - 1].partition("  # ")[2]
+        if isinstance(statement, ast.Assign):
+            targets = [node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and node.id in names]
+            found = [shape for name in targets for shape in shapes(names[name])]
+            for shape in SHAPE.findall(said):
+                assert ast.literal_eval(shape) in found, (said, found)
+    for line, text in printed.items():
+        said = lines[line - 1].partition("  # ")[2]
+        values = [float(number) for number in NUMBER.findall(text)]
+        for number in NUMBER.findall(ROUGH.sub("", said)):
+            assert any(rounds_to(value, number) for value in values), (lines[line - 1], text)
 
 
 README_BLOCKS = blocks(ROOT / "README.md")

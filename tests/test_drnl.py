@@ -148,6 +148,15 @@ def test_ir_length_of_none_is_enough() -> None:
             twin(torch.zeros(10))
 
 
+def test_ir_length_is_too_short_for_filters_that_are_loaded() -> None:
+    low, fast = DRNLFilterbank([50.0], 96000), FastDRNLFilterbank([4000.0], 96000, ir_length=2000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fast.load_state_dict(DRNLFilterbank([2000.0], 96000).state_dict())
+    with pytest.warns(UserWarning, match=r"ir_length=2000 .* ir_length=11514 keeps"):
+        fast.load_state_dict(low.state_dict())
+
+
 @both
 def test_impaired_hearing_is_linear(kind: type) -> None:
     filters = bank(kind, subject="HIx")

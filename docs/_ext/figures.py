@@ -64,6 +64,7 @@ def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
                 f".. image:: /{file.relative_to(gallery_conf['src_dir']).as_posix()}",
                 f"   :alt: {described(figure)}",
                 f"   :class: sphx-glr-single-img only-{mode}",
+                f"   :target: ../../_images/{file.name}",  # to be enlarged
                 "",
             ]
     plt.close("all")

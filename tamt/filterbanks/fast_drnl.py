@@ -48,7 +48,8 @@ class FastDRNLFilterbank(DRNLFilterbank):
     Warns
     -----
     UserWarning
-        ``ir_length`` is too short for the lowest channel; it names the samples needed and the error to expect.
+        ``ir_length`` is too short for the lowest channel, of the arguments or of a state dict that is loaded; it names
+        the samples needed and the error to expect.
 
     Notes
     -----
@@ -93,18 +94,8 @@ class FastDRNLFilterbank(DRNLFilterbank):
         if ir_length is not None:
             check_count("ir_length", ir_length)
         super().__init__(fc, fs, n_channels, subject, model, learnable, dtype, device=device)
-        order_lin, _, order_nlin, _ = MODELS[model]
-        order = max(order_lin, order_nlin)
-        needed = ir_length_for(self._narrowest, fs, order)
-        self.ir_length = max(IR_LENGTH, needed) if ir_length is None else int(ir_length)
-        if self.ir_length < needed:
-            left = AMPLIFIED * tail_of_gammatone(2 * math.pi * self._narrowest * self.ir_length / fs, order)
-            size = f"up to {left:.1g} of the peak" if left < 1 else "as large as the output"
-            warnings.warn(
-                f"ir_length={self.ir_length} is short for filters of {self._narrowest:.3g} Hz at fs={fs:g} Hz: errors "
-                f"are {size}; ir_length={needed} keeps them below {AMPLIFIED * TAIL:g}, and None chooses it",
-                stacklevel=2,
-            )
+        self.ir_length = max(IR_LENGTH, self._needed(self._narrowest)) if ir_length is None else int(ir_length)
+        self._warn_if_short(self._narrowest)
 
     def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Filter the next chunk of a signal.
@@ -124,6 +115,35 @@ class FastDRNLFilterbank(DRNLFilterbank):
             it (..., F, ir_length - 1).
         """
         return self._filtered(*self._chunk(x, state, self._STATES), slice(None))
+
+    @property
+    def _order(self) -> int:
+        """The higher one of the gammatones' orders."""
+        linear, _, nonlinear, _ = MODELS[self.model]
+        return max(linear, nonlinear)
+
+    def _needed(self, bandwidth: float) -> int:
+        return ir_length_for(bandwidth, self.fs, self._order)
+
+    def _warn_if_short(self, bandwidth: float) -> None:
+        """Say how large errors are, to who called the caller, where ``ir_length`` is too short for a bandwidth in Hz."""
+        needed = self._needed(bandwidth)
+        if self.ir_length < needed:
+            left = AMPLIFIED * tail_of_gammatone(2 * math.pi * bandwidth * self.ir_length / self.fs, self._order)
+            size = f"up to {left:.1g} of the peak" if left < 1 else "as large as the output"
+            warnings.warn(
+                f"ir_length={self.ir_length} is short for filters of {bandwidth:.3g} Hz at fs={self.fs:g} Hz: errors "
+                f"are {size}; ir_length={needed} keeps them below {AMPLIFIED * TAIL:g}, and None chooses it",
+                stacklevel=3,
+            )
+
+    def _loaded(self) -> None:
+        super()._loaded()
+        widths = torch.stack((self.BW_lin.detach(), self.BW_nlin.detach()))
+        if not widths.is_meta and bool((widths > 0).all()):
+            narrowest = widths.min().item()
+            if narrowest < (1 - 1e-6) * self._narrowest:  # of the others it has been said
+                self._warn_if_short(narrowest)
 
     def _filtered(
         self, x: Tensor, state: tuple[Tensor, ...] | None, channels: slice
