@@ -1,8 +1,9 @@
-"""Every link of the built pages: local ones lead somewhere, and nothing is loaded from another server."""
+"""The built pages: local links lead somewhere, nothing is loaded from another server, no initial became a list."""
 
 from __future__ import annotations
 
 import functools
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 from sphinx.util import logging
 
-LOADING = {"script": "src", "img": "src", "source": "src", "link": "href", "iframe": "src"}
+LOADING = dict.fromkeys(("audio", "embed", "iframe", "img", "script", "source", "video"), "src")
+LOADING |= {"link": "href", "object": "data"}
+# Of lists whose items have letters. Nobody writes them: "B. Moore" at the start of a line becomes item B.
+LETTERED = {"upperalpha", "loweralpha", "upperroman", "lowerroman"}
+IN_STYLES = re.compile(r"""(?:url\(|@import)\s*["']?(https?:[^"')\s]+)""")
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -19,37 +24,53 @@ def setup(app: Any) -> dict[str, bool]:
 
 
 class Page(HTMLParser):
-    """What a page links to, what it loads, and the names in it that can be linked to."""
+    """What a page links to, what it loads, the names in it that can be linked to, and its lists by letters."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.links: set[str] = set()
-        self.loaded: set[str] = set()
-        self.names: set[str] = set()
-        self.feed(path.read_text(encoding="utf-8"))
+        self.names: set[str] = {"top"}
+        self.lettered = 0
+        text = path.read_text(encoding="utf-8")
+        self.loaded: set[str] = set(IN_STYLES.findall(text))
+        self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = dict(attributes)
-        self.names.update(name for name in (given.get("id"), given.get("name")) if name)
-        if tag in ("a", *LOADING) and (target := given.get(LOADING.get(tag, "href"))):
-            self.links.add(target)
-            if tag != "a" and given.get("rel") not in ("canonical", "author"):
-                self.loaded.add(target)
+        given = {name: value for name, value in attributes if value}
+        self.names.update(given[name] for name in ("id", "name") if name in given)
+        self.lettered += tag == "ol" and not LETTERED.isdisjoint(given.get("class", "").split())
+        if tag == "a" and "href" in given:
+            self.links.add(given["href"])
+        if tag in LOADING and given.get("rel") not in ("canonical", "author"):
+            one = [given[LOADING[tag]]] if LOADING[tag] in given else []
+            self.loaded.update(one, (part.split()[0] for part in given.get("srcset", "").split(",") if part.strip()))
 
 
 def check(app: Any, exception: Exception | None) -> None:
-    if exception is not None or app.builder.format != "html":
+    if exception is not None or app.builder.name not in ("html", "dirhtml"):
         return
-    say, page = logging.getLogger(__name__), functools.cache(Page)
-    pages = {path for path in Path(app.outdir).rglob("*.html") if "_static" not in path.parts}  # there are templates
-    for path in sorted(pages):
-        for link in sorted(page(path).links):
+    say, page, out = logging.getLogger(__name__), functools.cache(Page), Path(app.outdir)
+    elsewhere = "%s is loaded from another server by %s"
+    for path in sorted(out.rglob("*.css")):
+        for link in IN_STYLES.findall(path.read_text(encoding="utf-8")):
+            say.warning(elsewhere, link, path.name, type="links")
+    for path in sorted(out.rglob("*.html")):
+        if "_static" in path.relative_to(out).parts:
+            continue  # there are templates
+        if page(path).lettered:
+            say.warning(
+                "%s has a list by letters: an initial at the start of a line is to be escaped, as in \\B. Moore",
+                path.relative_to(out),
+                type="links",
+            )
+        for link in sorted(page(path).links | page(path).loaded):
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
                 if link in page(path).loaded and parts.scheme != "data":
-                    say.warning("%s is loaded from another server by %s", link, path.name, type="links")
+                    say.warning(elsewhere, link, path.name, type="links")
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            target = target / "index.html" if target.is_dir() else target
             name = unquote(parts.fragment)
             if not target.exists() or (name and target.suffix == ".html" and name not in page(target).names):
-                say.warning("%s of %s leads nowhere", link, path.relative_to(app.outdir), type="links")
+                say.warning("%s of %s leads nowhere", link, path.relative_to(out), type="links")
