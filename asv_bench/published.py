@@ -22,7 +22,7 @@ from asv_bench.benchmarks.common import golden
 from tamt.design.drnl import ir_length_for
 from tamt.filterbanks.drnl import MODELS
 from tamt.filterbanks.fast_drnl import IR_LENGTH
-from tamt.spl import full_scale_pascal, spl2pascal, stapes_velocity
+from tamt.spl import full_scale_pascal, pascal2spl, spl2pascal, stapes_velocity
 
 FS = 32000  # Hz, of the loudness models
 FLOAT64 = torch.float64
@@ -203,7 +203,7 @@ def conventions() -> Iterator[Convention]:
 def gain_at_the_centre() -> Iterator[Convention]:
     for fs in (16000, 44100):
         centres = {f"{hertz:g} Hz": hertz for hertz in (20.0, 31.5, 50.0, 100.0)}
-        centres |= {f"{part:g} fs": part * fs for part in (0.1, 0.25, 0.4, 0.45, 0.48, 0.49, 0.495, 0.5)}
+        centres |= {f"{part:g} fs": part * fs for part in (0.1, 0.25, 0.4, 0.45, 0.475, 0.48, 0.49, 0.495, 0.5)}
         frequencies = torch.tensor(list(centres.values()), dtype=FLOAT64)
         bank = tamt.GammatoneFilterbank(frequencies, fs, dtype=FLOAT64)
         gains = 20 * bank.frequency_response(frequencies).diagonal().abs().log10()
@@ -233,15 +233,17 @@ def expanded_form() -> Iterator[Convention]:
 
 
 def falling_curves() -> Iterator[Convention]:
-    levels = torch.arange(-160.0, -19, 1.0, dtype=FLOAT64)
+    """Of tones from 0 to 110 dB SPL in steps of 0.5 dB, at 44.1 kHz; slopes over both steps around a level."""
+    step, to_spl = 0.5, 20 * math.log10(stapes_velocity(0.0) / math.sqrt(2))
+    levels = torch.arange(0.0, 110.1, step, dtype=FLOAT64)
     centres = [1000.0, 2000.0, 4000.0, 8000.0]
-    to_spl = 20 * math.log10(stapes_velocity(0.0) / math.sqrt(2))
     for model in MODELS:
         bank = tamt.DRNLFilterbank(centres, 44100, model=model)
-        for hertz, slopes in zip(centres, bank.io_function(levels).diff(), strict=True):
+        output = bank.io_function(levels + to_spl)
+        for hertz, slopes in zip(centres, (output[:, 2:] - output[:, :-2]) / (2 * step), strict=True):
             least = int(slopes.argmin())
             yield Convention("io", model, f"{hertz:g} Hz, least slope", slopes[least].item(), "dB/dB")
-            yield Convention("io", model, f"{hertz:g} Hz, at a level of", levels[least].item() + 0.5 - to_spl, "dB SPL")
+            yield Convention("io", model, f"{hertz:g} Hz, at a level of", levels[1 + least].item(), "dB SPL")
 
 
 def truncation() -> Iterator[Convention]:
@@ -320,20 +322,25 @@ def documents_levels(sound: Tensor) -> Tensor:
 
 
 def spreading_of_levels() -> Iterator[Convention]:
-    """Levels of the pattern of a tone of 1 kHz re its peak, by distance in ERB, of both models."""
+    """Levels of patterns of 1 kHz re their peak, by distance from 1 kHz in ERB: of a tone by both models' spectra, and
+    of a component alone, to which no window adds a skirt.
+    """
     documents = tamt.ExcitationPattern(FS, dtype=FLOAT64)
     moore = tamt.Moore2016ExcitationPattern(spreading_limit_octaves=10, dtype=FLOAT64)
+    spectrum = tamt.Moore2016Spectrum(FS, 50, pascal2spl(1 / math.sqrt(2)), dtype=FLOAT64)
     for level in (40.0, 60.0, 80.0, 100.0):
-        of_documents = documents(documents_levels(tone(1000, level, 0.3)[None]))[0]
-        of_moore = moore(torch.tensor([1000.0], dtype=FLOAT64), torch.tensor([level], dtype=FLOAT64))
+        sound = tone(1000, level, 0.5)
+        freqs, levels, _ = spectrum.dense(sound.expand(1, 2, -1))
+        component = torch.tensor([1000.0], dtype=FLOAT64), torch.tensor([level], dtype=FLOAT64)
         for name, excitation, centres in (
-            ("ExcitationPattern", of_documents, documents.fc_erb),
-            ("Moore2016ExcitationPattern", of_moore, moore.fc_channels),
+            ("`ExcitationPattern`, tone", documents(documents_levels(sound[None]))[0], documents.fc_erb),
+            ("`Moore2016ExcitationPattern`, tone", moore(freqs, levels[0, 4]), moore.fc_channels),
+            ("`Moore2016ExcitationPattern`, component alone", moore(*component), moore.fc_channels),
         ):
             middle = int((centres - 1000).abs().argmin())
             for distance in (-4, -2, 2, 4):
                 value = (excitation[middle + 4 * distance] - excitation.max()).item()
-                yield Convention("skirts", f"`{name}`, {level:g} dB", f"{distance:+d} ERB", value, "dB")
+                yield Convention("skirts", f"{name}, {level:g} dB", f"{distance:+d} ERB", value, "dB")
     frequencies = torch.logspace(math.log10(60), math.log10(12000), 40, dtype=FLOAT64)
     time = torch.arange(int(0.3 * FS), dtype=FLOAT64) / FS
     tones = torch.sin(2 * math.pi * frequencies[:, None] * time)

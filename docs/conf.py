@@ -18,6 +18,7 @@ version = release = tamt.__version__
 
 extensions = [
     "figures",
+    "guides",
     "links",
     "myst_parser",
     "numpydoc",

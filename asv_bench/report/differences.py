@@ -56,7 +56,7 @@ def number(value: float | None, unit: str, wanted: bool) -> str:
     """Without its unit; an error, for which no value is wanted, as a power of ten where it is small."""
     if value is None:
         return ""
-    if value == round(value) and abs(value) >= 1 and not unit.startswith("of "):
+    if not unit.startswith("of ") and (abs(value) >= 1000 or (value == round(value) and abs(value) >= 1)):
         return f"{value:.0f}"
     if unit.startswith("of ") or (not wanted and abs(value) < 0.01):
         return error(value) if value else "0"
@@ -83,6 +83,7 @@ def state_dicts(found: Results) -> str:
     rows = (
         [f"`{row['module']}`", *(", ".join(f"`{key}`" for key in row[name]) for name in names)]
         for row in found["state dicts"]
+        if any(row[name] for name in names)
     )
     return table(("module", "in torch_amt alone", "in tamt alone"), rows)
 

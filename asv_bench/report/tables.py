@@ -40,7 +40,8 @@ def error(value: float | None) -> str:
 
 def where(result: dict[str, Any]) -> str:
     """One line on the machine and the versions of a result file."""
-    threads = f", {result['threads']} threads" if result["device"] == "cpu" else ""
+    count = result["threads"] if result["device"] == "cpu" else None
+    threads = "" if count is None else f", {count} thread{'s' * (count > 1)}"
     return f"{result['name']}{threads}, torch {result['torch']}, {result['date'][:10]}, commit {result['commit']}"
 
 
@@ -50,19 +51,28 @@ def comparison_table(result: dict[str, Any]) -> str:
     Those that compute another quantity have its name in place of an error.
     """
     rows, before = [], None
+    narrow = {
+        (row["operation"], row["load"]): row["limit"]
+        for row in result["results"]
+        if row["dtype"] == "float32" and "limit" in row
+    }
     for row in result["results"]:
         if "absent" in row or "failed" in row:
             continue
         work = row["operation"], row["load"], row["dtype"]
         head = [f"{work[0]}: {work[1]}, {work[2]}" if work != before else ""]
         before = work
-        if "seconds" in row:
-            measured = [seconds(row["seconds"]), times(row["ratio"]) if "ratio" in row else ""]
+        if "ratio" in row:
+            measured = [seconds(row["seconds"]), seconds(row["seconds"] / row["ratio"]), times(row["ratio"])]
+        elif "seconds" in row:
+            measured = [seconds(row["seconds"]), "", ""]
+        elif row["dtype"] == "float64" and row["error"] is not None and row["error"] <= narrow.get(work[:2], 0):
+            measured = ["float32's exactness, not timed", "", ""]
         else:
-            measured = ["wrong result, not timed", ""]
+            measured = ["wrong result, not timed", "", ""]
         wrong = row.get("quantity") or f"{error(row['error'])} {row['unit']}"
         rows.append([*head, row["contender"], *measured, wrong, size(row["peak_bytes"])])
-    columns = ("work", "by", "time", "times tamt's", "error, or another quantity", "peak memory")
+    columns = ("work", "by", "time", "tamt's", "times tamt's", "error, or another quantity", "peak memory")
     return "\n\n".join([where(result), table(columns, rows), *absentees(result)])
 
 
