@@ -36,7 +36,7 @@ STEPS = ("log_bandwidth", "log_frequency", "log_gain", "phase")
 
 
 class GammatoneFilterbank(Learnable):
-    r"""Lyon's all-pole gammatone filters, one per centre frequency.
+    r"""Gammatone filters, one per centre frequency: real parts of cascades of complex one-pole sections.
 
     With :math:`\phi = 2\pi\,\mathrm{betamul}\,\mathrm{audfiltbw}(f_c)/f_s` and :math:`\theta = 2\pi f_c/f_s` a channel
     has the pole :math:`p = e^{-\phi - i\theta}`, the gain :math:`g = (1 - e^{-\phi})^n` and the output
@@ -117,8 +117,8 @@ class GammatoneFilterbank(Learnable):
 
     References
     ----------
-    R. F. Lyon (1997), "All-pole models of auditory filtering"; AMT function ``gammatone`` (options ``allpole``,
-    ``complex``).
+    AMT function ``gammatone`` (options ``allpole``, ``complex``), of which this is twice the real part. It has zeros,
+    unlike the filter of R. F. Lyon (1997), "All-pole models of auditory filtering".
 
     Examples
     --------
