@@ -236,7 +236,7 @@ def falling_curves() -> Iterator[Convention]:
     """Of tones from 0 to 110 dB SPL in steps of 0.5 dB, at 44.1 kHz; slopes over both steps around a level."""
     step, to_spl = 0.5, 20 * math.log10(stapes_velocity(0.0) / math.sqrt(2))
     levels = torch.arange(0.0, 110.1, step, dtype=FLOAT64)
-    centres = [1000.0, 2000.0, 4000.0, 8000.0]
+    centres = [1000.0, 2000.0, 4000.0, 5700.0, 8000.0]
     for model in MODELS:
         bank = tamt.DRNLFilterbank(centres, 44100, model=model)
         output = bank.io_function(levels + to_spl)

@@ -126,7 +126,8 @@ class DRNLFilterbank(Learnable):
 
     The input/output curves of ``'jepsen2008'`` fall in the middle of their range in channels above 2 kHz, at 4 kHz with
     a slope of -0.81 dB/dB at 73 dB SPL, at 44.1 kHz and in steps of 0.5 dB: there the paths come out with opposite
-    signs. AMT's equations have it so. The curves of ``'paulick2024'`` rise everywhere.
+    signs, and between 5 and 6 kHz they all but cancel. AMT's equations have it so. The curves of ``'paulick2024'`` rise
+    everywhere.
 
     References
     ----------

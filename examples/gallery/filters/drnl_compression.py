@@ -89,7 +89,7 @@ plt.show()
 # output falls while the input rises**: at 4 kHz from 61 to 75 dB SPL, by up to 0.81 dB per dB. This is at 44.1 kHz, as
 # everything here, with levels 0.5 dB apart. How deeply two paths cancel depends on details: at 48 kHz the steepest fall
 # is 1.15 dB per dB. This is what AMT 1.6 computes, with whose numbers the filters agree. ``'paulick2024'``, the
-# default, has paths at most 75 degrees apart, and always rises.
+# default, has paths at most 75 degrees apart in these channels, and always rises.
 
 phase, fall = {}, {}
 frequencies = torch.tensor(fc, dtype=torch.float64)

@@ -22,10 +22,10 @@ colours = plt.get_cmap("viridis")(torch.linspace(0.05, 0.85, len(fc)).numpy())
 # ------------------
 #
 # On a logarithmic axis the filters become narrower towards high frequencies, although their width in hertz grows: it
-# is :func:`tamt.audfiltbw`, 24.7 Hz and a ninth of the centre frequency. The all-pole filter has a shallow skirt
-# below its centre and a steeper one above. In time it is a tone under an envelope that rises and decays, later and
-# longer the narrower the filter is: causal filters need time to tell frequencies apart. The group delay at the centre
-# is that of the envelope, and lies a little behind its maximum.
+# is :func:`tamt.audfiltbw`, 24.7 Hz and a ninth of the centre frequency. In hertz a filter is symmetric about its
+# centre; on this axis its upper skirt looks the steeper one. In time it is a tone under an envelope that rises and
+# decays, later and longer the narrower the filter is: causal filters need time to tell frequencies apart. The group
+# delay at the centre is that of the envelope, and lies a little behind its maximum.
 
 f = torch.logspace(1.4, 3.9, 1200, dtype=torch.float64)
 magnitude = 20 * bank.frequency_response(f).abs().log10()
@@ -85,7 +85,7 @@ plt.show()
 # own way, and the gain at the centre is 0 dB. Frequencies of sampled signals are a circle: half the sampling rate is
 # as far from the pole as from its conjugate, and a channel whose centre comes within a few bandwidths of it hears
 # both. They cancel a little at first, and at half the sampling rate they are one pole of twice the gain, 6.02 dB. So
-# it is with the lowest channels around 0 Hz. In between the error stays below 0.03 dB.
+# it is with the lowest channels around 0 Hz. From 35 Hz to 0.4 of the rate the error stays below 0.03 dB.
 #
 # **Keep centre frequencies below 0.45 of the sampling rate** where levels matter: up to 0.4 the gain is within 0.03
 # dB, at 0.45 it is 0.4 dB low. ``tamt.GammatoneFilterbank((100, 8000), 16000)`` has a last channel at half the rate,
@@ -196,12 +196,13 @@ assert (delay < 1.5 * peak).all()
 assert abs(gain[-1] - 6.0206) < 1e-3
 assert abs(low[0] + 0.67) < 0.01
 assert low[1].abs() < 0.07
-assert gain[(ratio * fs >= 50) & (ratio <= 0.4)].abs().max() < 0.03
+assert gain[(ratio * fs >= 35) & (ratio <= 0.4)].abs().max() < 0.03
 for values in high.values():
     assert abs(values[2] + 0.4) < 0.05
     assert abs(values[-1] - 6.02) < 0.01
-skirt = bank.frequency_response([500.0, 2000.0])[3].abs()
-assert skirt[0] > skirt[1]
+below, above = 20 * bank.frequency_response([700.0, 1300.0])[3].abs().log10()
+assert abs(below - above) < 0.1
+assert below < -25
 assert 2100 < limits[16000] < 2300
 assert 6200 < limits[44100] < 6600
 assert shift[16000][0] > 1.1 or shift[16000][0] < 0.9
