@@ -44,7 +44,31 @@ copybutton_prompt_is_regexp = True
 
 autosummary_generate = True
 autosummary_imported_members = False
-autosummary_context = {"methods_of": {}, "properties_of": {}}
+# Pages about a name, or about all of a module.
+GUIDES = {
+    "tamt.Cochleagram": ("guide/training", "guide/streaming", "guide/tuning", "coming_from/mel", "performance"),
+    "tamt.GammatoneFilterbank": ("guide/training", "guide/extending", "conformance", "accuracy", "engine"),
+    "tamt.DRNLFilterbank": ("guide/levels", "guide/training", "guide/tuning", "conformance", "coming_from/amt"),
+    "tamt.FastDRNLFilterbank": ("guide/levels", "guide/tuning", "conformance"),
+    "tamt.OuterMiddleEar": ("guide/levels", "guide/loudness", "conformance"),
+    "tamt.MultiResolutionFFT": ("guide/levels", "guide/loudness", "conformance"),
+    "tamt.ERBIntegration": ("guide/levels", "guide/loudness", "conformance"),
+    "tamt.ExcitationPattern": ("guide/loudness", "conformance"),
+    "tamt.Moore2016Spectrum": ("guide/levels", "guide/loudness", "conformance"),
+    "tamt.Moore2016ExcitationPattern": ("guide/loudness", "guide/tuning", "conformance"),
+    "tamt.Moore2016Loudness": ("guide/loudness", "guide/levels", "guide/streaming", "conformance"),
+    "tamt.Glasberg2002Loudness": ("guide/loudness", "guide/levels", "guide/streaming", "conformance"),
+    "tamt.Moore2016SpecificLoudness": ("guide/loudness", "conformance"),
+    "tamt.Glasberg2002SpecificLoudness": ("guide/loudness", "conformance"),
+    "tamt.BinauralInhibition": ("guide/loudness", "conformance"),
+    "tamt.AttackRelease": ("guide/loudness", "guide/streaming", "guide/extending", "conformance"),
+    "tamt.sone2phon": ("guide/loudness",),
+    "tamt.phon2sone": ("guide/loudness",),
+    "tamt.loudness": ("guide/loudness",),
+    "tamt.spl": ("guide/levels",),
+    "tamt.ops": ("guide/extending", "engine"),
+} | dict.fromkeys((f"tamt.{name}" for name in tamt.scales.__all__), ("conformance", "coming_from/amt"))
+autosummary_context = {"methods_of": {}, "properties_of": {}, "guides_of": GUIDES}
 for name in tamt.__all__:
     if isinstance(kind := getattr(tamt, name), type):
         own = [

@@ -220,6 +220,11 @@ class Learnable(Base):
         learnable : bool or 'relative'
             Form of the copy's parameters.
 
+        Returns
+        -------
+        Module
+            Of the same class, on the same device and in the same type.
+
         Raises
         ------
         ValueError

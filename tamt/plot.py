@@ -79,6 +79,18 @@ def filter_responses(frequencies: ArrayLike, response: ArrayLike, fc: ArrayLike,
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        Arrays whose shapes do not fit together.
+
+    Examples
+    --------
+    >>> import torch, tamt, tamt.plot
+    >>> bank, f = tamt.GammatoneFilterbank((100, 7500), fs=16000), torch.logspace(1.8, 3.9, 300)
+    >>> figure = tamt.plot.filter_responses(f, bank.frequency_response(f), bank.fc)
+    >>> figure.savefig("filters.png")  # doctest: +SKIP
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -126,7 +138,7 @@ def cochleagram(
         What :class:`~tamt.Cochleagram` gives, shape ``(F, M)``, or ``(C, F, M)`` for a sound of C channels, which are
         drawn one below the other.
     times : array_like
-        Middle of each frame in seconds, shape ``(M,)``, as :meth:`Cochleagram.times` gives it.
+        Middle of each frame in seconds, shape ``(M,)``, as :meth:`~tamt.Cochleagram.times` gives it.
     fc : array_like
         Centre frequencies in Hz in rising order, shape ``(F,)``.
     detector, compression, floor
@@ -149,6 +161,15 @@ def cochleagram(
     ------
     ValueError
         An unknown ``detector`` or ``compression``, or arrays whose shapes do not fit together.
+
+    Examples
+    --------
+    >>> import torch, tamt, tamt.plot
+    >>> bank = tamt.GammatoneFilterbank((100, 7500), fs=16000)
+    >>> model = tamt.Cochleagram(bank, hop_length=160, compression="db")
+    >>> frames = model(torch.randn(8000))
+    >>> figure = tamt.plot.cochleagram(frames, model.times(frames.shape[-1]), bank.fc, compression="db")
+    >>> figure.savefig("cochleagram.png")  # doctest: +SKIP
     """
     scale = _Scale.of(detector, compression, floor, reference)
     mean, middles, centres = scale.mean(_array(frames).astype(np.float64)), _array(times), _array(fc)
@@ -236,6 +257,20 @@ def level_map(
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        Arrays whose shapes do not fit together.
+
+    Examples
+    --------
+    >>> import torch, tamt, tamt.plot
+    >>> psd, freqs = tamt.MultiResolutionFFT(fs=32000)(torch.randn(1, 16000))
+    >>> bands = tamt.ERBIntegration(fs=32000)
+    >>> levels = bands(psd, freqs)[0]
+    >>> figure = tamt.plot.level_map(levels, 0.032 * torch.arange(len(levels)), bands.fc_erb)
+    >>> figure.savefig("levels.png")  # doctest: +SKIP
     """
     given, middles, centres = np.asarray(_array(levels), dtype=np.float64), _array(times), _array(fc)
     given = given[None] if given.ndim == 2 else given
@@ -274,6 +309,20 @@ def components(
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        Arrays whose shapes do not fit together.
+
+    Examples
+    --------
+    >>> import math, torch, tamt, tamt.plot
+    >>> tone = 1e-3 * torch.sin(2 * math.pi * 1000 * torch.arange(8000) / 32000)
+    >>> freqs, levels, _, _ = tamt.Moore2016Spectrum(segment_duration=10)(tone.expand(1, 2, -1))
+    >>> times = 0.032 + 0.01 * torch.arange(freqs.shape[1])
+    >>> figure = tamt.plot.components(freqs[0], levels[0], times)
+    >>> figure.savefig("components.png")  # doctest: +SKIP
     """
     import matplotlib
     from matplotlib.colors import Normalize
@@ -353,6 +402,19 @@ def io_functions(levels: ArrayLike, output: ArrayLike, fc: ArrayLike, title: str
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        Fewer than two levels, levels that do not rise, an output of another shape or not finite.
+
+    Examples
+    --------
+    >>> import torch, tamt, tamt.plot
+    >>> bank = tamt.DRNLFilterbank([500.0, 4000.0], fs=44100)
+    >>> levels = torch.arange(-160.0, -40.0, 10.0)  # dB re 1 m/s
+    >>> figure = tamt.plot.io_functions(levels, bank.io_function(levels), bank.fc)
+    >>> figure.savefig("io.png")  # doctest: +SKIP
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -422,6 +484,15 @@ def loudness(
     ------
     ValueError
         Arrays whose shapes do not fit together, loudness of more than one sound, ``specific`` without ``fc``.
+
+    Examples
+    --------
+    >>> import torch, tamt, tamt.plot
+    >>> model = tamt.Glasberg2002Loudness(hop=10)
+    >>> result = model(0.02 * torch.randn(8000))
+    >>> times = model.times(len(result.short_term))
+    >>> figure = tamt.plot.loudness(result.short_term, result.long_term, times, result.specific, model.specific.fc)
+    >>> figure.savefig("loudness.png")  # doctest: +SKIP
     """
     import matplotlib
     from matplotlib.figure import Figure

@@ -112,6 +112,12 @@ def erb2fc(e: FloatOrTensor) -> FloatOrTensor:
     References
     ----------
     .. [1] See :func:`fc2erb`.
+
+    Examples
+    --------
+    >>> from tamt import erb2fc, fc2erb
+    >>> round(erb2fc(15.572), 1), round(erb2fc(fc2erb(440.0)), 6)
+    (1000.0, 440.0)
     """
     e = _operand("e", e, "ERB")
     return _expm1(e / 9.2645) / 0.00437
@@ -136,6 +142,12 @@ def f2erb(f: FloatOrTensor) -> FloatOrTensor:
     ----------
     .. [1] B. R. Glasberg, B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data",
        Hearing Research 47, 103-138, 1990, equation 3.
+
+    Examples
+    --------
+    >>> from tamt import f2erb
+    >>> round(f2erb(1000.0), 3)
+    132.639
     """
     f = _operand("f", f, "Hz")
     return 24.7 * (4.37e-3 * f + 1.0)
@@ -160,6 +172,13 @@ def f2erbrate(f: FloatOrTensor) -> FloatOrTensor:
     ----------
     .. [1] B. C. J. Moore, B. R. Glasberg, A. Varathanathan, J. Schlittenlacher, "A loudness model for time-varying
        sounds incorporating binaural inhibition", Trends in Hearing 20, 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt import f2erbrate
+    >>> [round(cam, 2) for cam in f2erbrate(torch.tensor([100.0, 1000.0, 8000.0])).tolist()]
+    [3.36, 15.59, 33.24]
     """
     f = _operand("f", f, "Hz")
     return (ERB_RATE_PER_DECADE / math.log(10.0)) * _log1p(ERB_GROWTH * f)
@@ -183,6 +202,12 @@ def erbrate2f(e: FloatOrTensor) -> FloatOrTensor:
     References
     ----------
     .. [1] See :func:`f2erbrate`.
+
+    Examples
+    --------
+    >>> from tamt import erbrate2f
+    >>> round(erbrate2f(1.75), 1), round(erbrate2f(39.0), 1)  # the ends of the loudness models
+    (47.5, 15083.6)
     """
     e = _operand("e", e, "Cam")
     return _expm1((math.log(10.0) / ERB_RATE_PER_DECADE) * e) / ERB_GROWTH
@@ -290,6 +315,13 @@ def erbspacebw(
     Tensor
         Centre frequencies in Hz in rising order, shape ``(F,)``. If the range is narrower than `bwmul` and `basef`
         is not given, `flow` alone.
+
+    Raises
+    ------
+    ValueError
+        An argument outside its range.
+    TypeError
+        An argument that is no real number, a ``dtype`` that is not floating.
 
     References
     ----------

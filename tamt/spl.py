@@ -126,6 +126,12 @@ def full_scale_pascal(level: FloatOrTensor) -> FloatOrTensor:
     -------
     Tensor or float
         Pressure in Pa, in the form of the input; see :func:`spl2pascal`.
+
+    Examples
+    --------
+    >>> from tamt.spl import full_scale_pascal
+    >>> round(full_scale_pascal(100), 3)  # a sine of 100 dB SPL has a peak of 2.8 Pa
+    2.828
     """
     return math.sqrt(2) * REFERENCE_PRESSURE * _factor(level)
 

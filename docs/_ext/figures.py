@@ -47,7 +47,6 @@ def reset(_: dict[str, Any], __: str) -> None:
 
 def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
     """The figures that a block of a script leaves: those of pyplot, and one of :mod:`tamt.plot` called ``figure``."""
-    block_vars["example_globals"].setdefault("__file__", block_vars["src_file"])  # as in any script, from now on
     figures = [plt.figure(number) for number in plt.get_fignums()]
     own = block_vars["example_globals"].get("figure")
     if isinstance(own, Figure) and own not in figures and own not in _saved:
@@ -72,7 +71,9 @@ def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
 
 
 def described(figure: Figure) -> str:
-    """The titles in a figure, for who cannot see it."""
+    """What a figure shows, for who cannot see it: its label in a sentence, else the titles in it."""
+    if label := str(figure.get_label()):
+        return " ".join(label.split())
     titles = [figure.get_suptitle(), *(axes.get_title(loc) for axes in figure.axes for loc in ("left", "center"))]
     return "; ".join(" ".join(title.split()) for title in titles if title) or "figure"
 

@@ -93,7 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     kind(
         "--excitation",
         choices=EXCITATIONS,
-        help="an excitation pattern instead: moore2016 is that of the model, glasberg2002 a rule of its own, see below",
+        help="an excitation pattern instead: moore2016 is that of the model, with a spreading limit of 4 octaves, "
+        "glasberg2002 a rule of its own, see below",
     )
     option("--subject", choices=SUBJECTS, help="of a DRNL: hearing normal or without the active part (default: NH)")
     option("--model", choices=tuple(MODELS), help="of a DRNL: orders of its filters (default: paulick2024)")

@@ -75,9 +75,13 @@ hops of 10 ms up to 46 MB where it is full of components, as noise is.
 Frames of moore2016 are whole ones of 64 ms: the middle of the first is 0.032 s after the start of the file, and the
 last ends before the file does. Those of multires and glasberg2002 have their middles from 0 s on, and see outside of
 the file its reflection.
---excitation moore2016 is the excitation pattern of the model of Moore et al. (2016). --excitation glasberg2002 is not
-that of Glasberg and Moore (2002), but tamt.ExcitationPattern: slopes in dB per ERB that spread loud sound far towards
-lower frequencies and little towards higher ones, in reverse to moore2016 and to masking data.
+--excitation moore2016 is the excitation pattern of the model of Moore et al. (2016), by the defaults of
+tamt.Moore2016ExcitationPattern: components count up to 4 octaves away (spreading_limit_octaves=4), where the loudness
+models, AMT and tamt loudness have them count everywhere (10). The two differ far above loud low sounds: of 100 Hz at
+110 dB the channel at 1643 Hz has -120 dB in place of 78.
+--excitation glasberg2002 is not that of Glasberg and Moore (2002), but tamt.ExcitationPattern: slopes in dB per ERB
+that spread loud sound far towards lower frequencies and little towards higher ones, in reverse to moore2016 and to
+masking data.
 Levels are those that each model works with, and are not to be compared: of a tone of 1 kHz and 60 dB SPL the excitation
 reaches 62 dB with glasberg2002, where overlapping bands add up, and 58 dB with moore2016.
 --excitation is that of the sound after the outer and the middle ear (tamt.OuterMiddleEar), whose delay is taken off:

@@ -1,4 +1,4 @@
-"""Gammatone filters: Lyon's all-pole form and the real pole-zero one."""
+"""Gammatone filters: the real part of a complex one-pole cascade, and real sections with poles and zeros."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def gammatone_betamul(n: int) -> float:
 
 
 def gammatone_design(fc: Tensor, fs: float, n: int, betamul: float) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Pole and gain of Lyon's all-pole gammatone, :math:`2\,\mathrm{Re}\{g x / (1 - p z^{-1})^n\}`.
+    r"""Pole and gain of the gammatone that is the real part of a one-pole cascade, :math:`2\,\mathrm{Re}\{g x / (1 - p z^{-1})^n\}`.
 
     Parameters
     ----------

@@ -105,6 +105,11 @@ class OuterMiddleEar(Base):
     TypeError
         A signal that is not floating, or an unsupported ``dtype``, also float64 on MPS.
 
+    See Also
+    --------
+    Moore2016Loudness : a model that begins with it.
+    tamt.spl.full_scale_pascal : what makes pascal of samples.
+
     Notes
     -----
     The filter is linear, so the unit of its output is that of its input: pascal, which the loudness models want, or
@@ -151,7 +156,18 @@ class OuterMiddleEar(Base):
         self._register_constant("taps", _designed(fs, field, 2 * self.delay))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter ``x`` (..., T) from rest: (..., T), late by ``delay`` samples."""
+        """Filter a signal, from rest.
+
+        Parameters
+        ----------
+        x : Tensor (..., T)
+            Sound, in pascal or any other unit.
+
+        Returns
+        -------
+        Tensor (..., T)
+            In the unit of the sound, late by ``delay`` samples.
+        """
         return self.stream(x)[0]
 
     def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -70,6 +70,11 @@ class ERBIntegration(Learnable):
     TypeError
         A spectrum or frequencies that are not floating.
 
+    See Also
+    --------
+    MultiResolutionFFT : the spectrum that it takes.
+    ExcitationPattern : what spreads from its bands to others.
+
     Notes
     -----
     The fixed module adds whole bins, as its formula has it. In low bands, which hold few of them, the level of a flat
@@ -165,11 +170,23 @@ class ERBIntegration(Learnable):
         return 10 * torch.log10(power.clamp(min=LEAST_POWER)) - 20 * math.log10(REFERENCE_PRESSURE)
 
     def get_erb_frequencies(self) -> Tensor:
-        """Centre frequencies in Hz: (n_erb_bands,)."""
+        """Centre frequencies of the bands.
+
+        Returns
+        -------
+        Tensor (n_erb_bands,)
+            In Hz.
+        """
         return self.fc_erb
 
     def get_erb_bandwidths(self) -> Tensor:
-        """Bandwidths ``ERB(fc_erb)`` in Hz, without :attr:`bandwidth_scale`: (n_erb_bands,)."""
+        """Bandwidths ``ERB(fc_erb)``, without ``bandwidth_scale``.
+
+        Returns
+        -------
+        Tensor (n_erb_bands,)
+            In Hz.
+        """
         return erb_bandwidth(self.fc_erb)
 
     def extra_repr(self) -> str:

@@ -69,6 +69,11 @@ class ExcitationPattern(Learnable):
     TypeError
         Levels that are not floating.
 
+    See Also
+    --------
+    ERBIntegration : the levels that it takes.
+    Moore2016ExcitationPattern : excitation as masking shows it.
+
     Notes
     -----
     This is a convention of the documents that tamt began with and of torch_amt, not the excitation pattern of Glasberg
@@ -76,7 +81,7 @@ class ExcitationPattern(Learnable):
     higher ones: of a tone of 1 kHz and 80 dB SPL, by :class:`MultiResolutionFFT` and :class:`ERBIntegration`, there is
     37 dB less at 4 ERB below and 108 dB less at 4 ERB above. In :class:`Moore2016ExcitationPattern`, and in data, it is
     the other way round. As bands overlap and add up, the peak lies 0.4 to 3.8 dB above the level of a tone. Take
-    :class:`Moore2016ExcitationPattern` to compare with data. The page on conformance has more figures.
+    :class:`Moore2016ExcitationPattern` to compare with data.
 
     Levels are spread in their own type, half types in float32. Any finite levels and gradients are safe, and exact to
     rounding where the levels of a row lie within 400 dB of each other; in float32 a band fainter than that may keep its
@@ -162,7 +167,23 @@ class ExcitationPattern(Learnable):
         )
 
     def get_spreading_slopes(self, level_db: float) -> tuple[float, float]:
-        """Slopes of a band at ``level_db`` dB SPL in dB/ERB, towards higher and towards lower frequencies."""
+        """Slopes of a band at a level, as they are now.
+
+        Parameters
+        ----------
+        level_db : float
+            Level in dB SPL.
+
+        Returns
+        -------
+        upper, lower : float
+            Slopes in dB/ERB towards higher and towards lower frequencies.
+
+        Raises
+        ------
+        ValueError
+            A level that is not finite.
+        """
         if not math.isfinite(level_db):
             raise ValueError(f"level_db must be finite, got {level_db}")
         above = level_db - self.level_ref.item()

@@ -68,6 +68,12 @@ class Moore2016ExcitationPattern(Learnable):
     TypeError
         Frequencies or levels that are not floating, or an unsupported ``dtype``, also float64 on MPS.
 
+    See Also
+    --------
+    Moore2016Spectrum : the components that it takes.
+    Moore2016SpecificLoudness : the loudness that it makes.
+    tamt.plot.level_map : a picture of excitation over time.
+
     Notes
     -----
     With ``spreading_limit_octaves=10`` it is within 2e-6 dB of AMT's ``moore2016_excitationpattern``, where that is

@@ -149,13 +149,35 @@ class Cochleagram(nn.Module):
         return self.bank.fs / self.hop_length
 
     def times(self, frames: int) -> Tensor:
-        """Middles of the first ``frames`` frames in seconds: (frames,), float64, on the CPU."""
+        """Middles of the first frames.
+
+        Parameters
+        ----------
+        frames : int
+            Number of frames.
+
+        Returns
+        -------
+        Tensor (frames,)
+            In seconds, float64, on the CPU.
+        """
         check_count("frames", frames, 0)
         starts = torch.arange(int(frames), dtype=torch.float64, device="cpu") * self.hop_length
         return (starts + self.frame_length / 2) / self.bank.fs
 
     def forward(self, x: Tensor) -> Tensor:
-        """Frames of ``x`` (..., T): (..., F, M), ``M = 1 + (T - frame_length) // hop_length``, 0 for less than one."""
+        """Frames of a signal.
+
+        Parameters
+        ----------
+        x : Tensor (..., T)
+            What the bank takes: sound, or of a DRNL the velocity of the stapes in m/s.
+
+        Returns
+        -------
+        Tensor (..., F, M)
+            ``M = 1 + (T - frame_length) // hop_length`` frames, 0 for a signal shorter than one.
+        """
         x = as_signal(x, self.dtype)
         means, _ = self.bank._hop_means(x, None, self.hop_length, self.detector)
         return self._compressed(moving_means(means, self._hops))
@@ -194,11 +216,27 @@ class Cochleagram(nn.Module):
         return self._compressed(moving_means(means, self._hops)), (*after, *waiting)
 
     def design(self) -> dict[str, Tensor]:
-        """Filters of the bank as they are now: its ``design()``."""
+        """Filters of the bank as they are now.
+
+        Returns
+        -------
+        dict of Tensor
+            What the bank's ``design()`` gives.
+        """
         return self.bank.design()
 
     def with_learnable(self, learnable: Form) -> Cochleagram:
-        """A copy that computes the same, whose bank has parameters of another form: its ``with_learnable()``."""
+        """A copy that computes the same, whose bank has parameters of another form.
+
+        Parameters
+        ----------
+        learnable : bool or 'relative'
+            Form of the bank's parameters, as its ``with_learnable()`` takes it.
+
+        Returns
+        -------
+        Cochleagram
+        """
         bank = self.bank.with_learnable(learnable)
         twin = Cochleagram(bank, self.hop_length, self.frame_length, self.detector, self.compression, self.floor)
         return twin.train(self.training)

@@ -43,7 +43,27 @@ class DRNLFilterbank(Learnable):
             + \mathrm{LP}^m_\mathrm{nlin}(\mathrm{GT}_\mathrm{nlin}(\mathrm{NL}(\mathrm{GT}_\mathrm{nlin}(x)))) \\
         \mathrm{NL}(v) &= \mathrm{sign}(v) \min(a |v|,\, b |v|^c)
 
-    GT is the real pole-zero gammatone, LP a second-order Butterworth low-pass. Input and output are velocities in m/s.
+    GT is the real pole-zero gammatone, 0 dB at its centre frequency, LP a second-order Butterworth low-pass. Input and
+    output are velocities in m/s: sound times :func:`tamt.spl.stapes_velocity` of the level of a full-scale sine is the
+    velocity of the stapes. With f the frequency of the channel in Hz and lg the logarithm to base 10:
+
+    ================== =============================== ========
+    parameter          by design                       at 1 kHz
+    ================== =============================== ========
+    ``CF_lin``         10^(-0.06762 + 1.01679 lg f) Hz 961 Hz
+    ``BW_lin``         10^(0.03728 + 0.75 lg f) Hz     194 Hz
+    ``LP_lin_cutoff``  10^(-0.06762 + 1.01 lg f) Hz    917 Hz
+    ``g``              10^(4.20405 - 0.47909 lg f)     584
+    ``CF_nlin``        10^(-0.05252 + 1.0165 lg f) Hz  993 Hz
+    ``BW_nlin``        10^(-0.03193 + 0.77 lg f) Hz    190 Hz
+    ``LP_nlin_cutoff`` as ``CF_nlin``                  993 Hz
+    ``a``              10^(1.40298 + 0.81916 lg f)     7252
+    ``b``              10^(1.61912 - 0.81867 lg f)     0.1456
+    ``c``              10^-0.60206                     0.25
+    ================== =============================== ========
+
+    Above 1 kHz ``a`` and ``b`` are those of 1.5 kHz. For ``subject='HIx'`` ``a`` is 0, and ``b`` follows its formula
+    everywhere.
 
     Parameters
     ----------
@@ -82,7 +102,7 @@ class DRNLFilterbank(Learnable):
     a, b, c : Tensor (F,)
         The broken stick's slope at 0, factor (in (m/s)^(1-c)) and exponent.
     num_channels, n_channels : int
-        F.
+        Number of channels F.
 
     Raises
     ------
@@ -92,14 +112,21 @@ class DRNLFilterbank(Learnable):
     TypeError
         A signal that is not floating, or an unsupported ``dtype``, also float64 on MPS.
 
+    See Also
+    --------
+    FastDRNLFilterbank : the same by FFT convolution.
+    Cochleagram : frames of its output, which is never held.
+    tamt.spl.stapes_velocity : what makes a velocity of sound.
+    tamt.plot.io_functions : a picture of input/output curves.
+
     Notes
     -----
     A learnt bandwidth is used as at least ``1e-5 fs / 2 pi`` Hz. Gradients on the knee of the broken stick are those of
     its linear branch; at silence they are finite.
 
     The input/output curves of ``'jepsen2008'`` fall in the middle of their range in channels above 2 kHz, at 4 kHz with
-    a slope of -0.8 dB/dB at 73 dB SPL: there the paths come out with opposite signs. AMT's equations have it so. The
-    curves of ``'paulick2024'`` rise everywhere.
+    a slope of -0.81 dB/dB at 73 dB SPL, at 44.1 kHz and in steps of 0.5 dB: there the paths come out with opposite
+    signs. AMT's equations have it so. The curves of ``'paulick2024'`` rise everywhere.
 
     References
     ----------
@@ -179,7 +206,18 @@ class DRNLFilterbank(Learnable):
     n_channels = num_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter ``x`` (..., T) from rest: (..., F, T)."""
+        """Filter a signal, from rest.
+
+        Parameters
+        ----------
+        x : Tensor (..., T)
+            Velocity of the stapes in m/s.
+
+        Returns
+        -------
+        Tensor (..., F, T)
+            Velocity of the basilar membrane at every channel's place in m/s.
+        """
         return self.stream(x)[0]
 
     def stream(self, x: Tensor, state: tuple[Tensor, ...] | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -244,12 +282,32 @@ class DRNLFilterbank(Learnable):
         levels : Tensor (L,) or array
             Input levels: root mean square in dB re 1 m/s.
         fc : float, Tensor (K,) or array, optional
-            Frequencies of the channels to try, in Hz, each one of :attr:`fc` within 0.1 %; all channels if not given.
+            Frequencies of the channels to try, in Hz, each one of ``fc`` within 0.1 %; all channels if not given.
 
         Returns
         -------
         Tensor (K, L), or (L,) for a number ``fc``
             Output levels: root mean square of the channel whose frequency is the tone's, in dB re 1 m/s.
+
+        Raises
+        ------
+        ValueError
+            Levels that are no vector, a frequency that is not that of a channel.
+
+        Notes
+        -----
+        dB re 1 m/s and dB SPL differ by a constant, -161.4 dB, the level of the stapes for a tone of 0 dB SPL.
+
+        Examples
+        --------
+        Output in dB re that level, for tones of 0, 20 ... 100 dB SPL:
+
+        >>> import math, torch, tamt
+        >>> bank = tamt.DRNLFilterbank([1000.0], fs=44100)
+        >>> spl = torch.arange(0.0, 101.0, 20.0)
+        >>> zero = 20 * math.log10(tamt.spl.stapes_velocity(0.0) / math.sqrt(2))  # of 0 dB SPL
+        >>> [round(level, 1) for level in (bank.io_function(spl + zero, fc=1000.0) - zero).tolist()]
+        [74.3, 94.3, 110.5, 116.3, 125.1, 140.9]
         """
         levels = vector("levels", levels, self._held_type, self.fc.device, "L")
         wanted = self.fc if fc is None else real_numbers("fc", fc, self._held_type, self.fc.device)

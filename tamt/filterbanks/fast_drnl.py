@@ -40,6 +40,11 @@ class FastDRNLFilterbank(DRNLFilterbank):
         Samples of the impulse responses: longer is more accurate and slower. None: 4096, or as many as the lowest
         channel needs where that is more.
 
+    Attributes
+    ----------
+    ir_length : int
+        Samples of the impulse responses M. All others are those of :class:`DRNLFilterbank`.
+
     Raises
     ------
     ValueError, TypeError
@@ -50,6 +55,10 @@ class FastDRNLFilterbank(DRNLFilterbank):
     UserWarning
         ``ir_length`` is too short for the lowest channel, of the arguments or of a state dict that is loaded; it names
         the samples needed and the error to expect.
+
+    See Also
+    --------
+    DRNLFilterbank : the same by recursive filters; its parameters, methods and sources.
 
     Notes
     -----
@@ -126,7 +135,7 @@ class FastDRNLFilterbank(DRNLFilterbank):
         return ir_length_for(bandwidth, self.fs, self._order)
 
     def _warn_if_short(self, bandwidth: float) -> None:
-        """Say how large errors are, to who called the caller, where ``ir_length`` is too short for a bandwidth in Hz."""
+        """Say how large errors are, two calls up, where ``ir_length`` is too short for a bandwidth in Hz."""
         needed = self._needed(bandwidth)
         if self.ir_length < needed:
             left = AMPLIFIED * tail_of_gammatone(2 * math.pi * bandwidth * self.ir_length / self.fs, self._order)

@@ -50,6 +50,7 @@ class AttackRelease(Learnable):
     Attributes
     ----------
     attack, release : Tensor ()
+        The constants of a step.
 
     Raises
     ------
@@ -58,6 +59,10 @@ class AttackRelease(Learnable):
         signal without a dimension.
     TypeError
         A signal that is not floating.
+
+    See Also
+    --------
+    Moore2016Loudness : a model with two of them.
 
     Notes
     -----
@@ -106,7 +111,18 @@ class AttackRelease(Learnable):
             self._register_state({n: torch.tensor(float(a), dtype=torch.float64) for n, a in constants.items()})
 
     def forward(self, x: Tensor) -> Tensor:
-        """Smooth ``x`` (..., T, ...) from rest, along ``dim``."""
+        """Smooth a signal, from rest.
+
+        Parameters
+        ----------
+        x : Tensor (..., T, ...)
+            The signal, of any unit; time is its dimension ``dim``.
+
+        Returns
+        -------
+        Tensor (..., T, ...)
+            In the shape and unit of the signal.
+        """
         y, _ = self.stream(x)
         return y
 

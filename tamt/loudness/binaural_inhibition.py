@@ -59,6 +59,11 @@ class BinauralInhibition(Learnable):
     TypeError
         An input that is not floating, or an unsupported ``dtype``, also float64 on MPS.
 
+    See Also
+    --------
+    Moore2016Loudness : the model.
+    AttackRelease : what makes the short-term specific loudness that it takes.
+
     References
     ----------
     B. C. J. Moore, B. R. Glasberg, A. Varathanathan, J. Schlittenlacher (2016), "A loudness model for time-varying
@@ -99,17 +104,34 @@ class BinauralInhibition(Learnable):
             self._register_state({name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()})
 
     def forward(self, specific: Tensor) -> Tensor:
-        """Inhibited specific loudness of ``specific`` (..., 2, S, N), the left and the right ear, in its shape.
+        """Inhibited specific loudness of both ears.
 
-        With one ear, (..., 1, S, N), the sound is the same in both, and the result that of either.
+        Parameters
+        ----------
+        specific : Tensor (..., 2, S, N) or (..., 1, S, N)
+            Short-term specific loudness in sone/Cam of the left and the right ear, in S frames and N channels. With one
+            ear the sound is the same in both.
+
+        Returns
+        -------
+        Tensor (..., 2, S, N) or (..., 1, S, N)
+            Specific loudness in sone/Cam, in the shape of the argument; with one ear that of either.
         """
         specific = self._checked(specific)
         return specific / self._factors(specific)
 
     def factors(self, specific: Tensor) -> Tensor:
-        """What specific loudness (..., 2, S, N) is divided by: 1 to 2, in its shape.
+        """What specific loudness is divided by.
 
-        With one ear, (..., 1, S, N), the sound is the same in both.
+        Parameters
+        ----------
+        specific : Tensor (..., 2, S, N) or (..., 1, S, N)
+            As for :meth:`forward`.
+
+        Returns
+        -------
+        Tensor
+            Factors from 1 to 2, in the shape of the argument.
         """
         specific = self._checked(specific)
         return self._factors(specific).expand(specific.shape)

@@ -46,8 +46,8 @@ class Glasberg2002Loudness(LoudnessMeter[Loudness]):
     that a specific loudness (:class:`Glasberg2002SpecificLoudness`), whose sum over channels a quarter of a Cam apart,
     for two ears, is the instantaneous loudness. One :class:`AttackRelease` makes it short-term, and a second long-term.
 
-    It takes sound pressure in pascal (..., T), and gives a :class:`Loudness`. A tensor (2, T) is a batch of two sounds,
-    where :class:`Moore2016Loudness` takes it as the left and the right ear of one.
+    It takes sound pressure in pascal (..., T), and gives a named tuple, :class:`tamt.loudness.Loudness`. A tensor
+    (2, T) is a batch of two sounds, where :class:`Moore2016Loudness` takes it as the left and the right ear of one.
 
     Frame i is centred on sample ``32 hop i`` of the sound, with silence before and after it. There are
     ``T // (32 hop) + 1``: to see the loudness decay, append silence.
@@ -77,6 +77,15 @@ class Glasberg2002Loudness(LoudnessMeter[Loudness]):
     device : torch.device, optional
         Where the tensors are made.
 
+    Returns
+    -------
+    specific : Tensor (..., S, 150)
+        Of a call, in S frames: instantaneous specific loudness of one ear in sone/Cam.
+    instantaneous, short_term, long_term : Tensor (..., S)
+        Loudness of the sound in both ears, in sone.
+    peak : Tensor (...)
+        The largest long-term loudness, in sone: the loudness of a sound as a whole.
+
     Attributes
     ----------
     ear, front, specific, short_term, long_term : Module
@@ -98,6 +107,13 @@ class Glasberg2002Loudness(LoudnessMeter[Loudness]):
     UserWarning
         The sound has a peak above 200 Pa, a peak level of 140 dB SPL, and so hardly is in pascal (on the CPU, outside
         of ``torch.compile``).
+
+    See Also
+    --------
+    Moore2016Loudness : the newer model, of both ears.
+    sone2phon : loudness levels.
+    tamt.spl.calibrate : what makes pascal of a recording.
+    tamt.plot.loudness : a picture of the result.
 
     Notes
     -----

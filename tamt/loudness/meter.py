@@ -101,9 +101,19 @@ class LoudnessMeter(nn.Module, Generic[Result]):
         return REACH
 
     def times(self, frames: int, start: int = 0) -> Tensor:
-        """Middles of ``frames`` frames in seconds: (frames,), float64, on the CPU.
+        """Middles of frames.
 
-        They are the first of a sound, or come after ``start`` others, as those do that a stream has given before.
+        Parameters
+        ----------
+        frames : int
+            Number of frames.
+        start : int
+            Number of the first: 0 of a sound, or of a stream as many as it has given before.
+
+        Returns
+        -------
+        Tensor (frames,)
+            In seconds, float64, on the CPU.
         """
         check_count("frames", frames, 0)
         check_count("start", start, 0)
@@ -120,7 +130,7 @@ class LoudnessMeter(nn.Module, Generic[Result]):
         Returns
         -------
         named tuple of Tensor
-            Of S = T // (32 hop) + 1 frames.
+            Of S = T // (32 hop) + 1 frames. What the class has under Returns are its fields.
         """
         x = self._sound(x, CALLED)
         specific = self._specific(self._rows(x), REACH)
@@ -174,7 +184,13 @@ class LoudnessMeter(nn.Module, Generic[Result]):
         return self._shaped(loudness, x), (past, *after)
 
     def design(self) -> dict[str, Tensor]:
-        """What the model has learnt or was told: ``design()`` of its stages, by their names."""
+        """What the model has learnt or was told: ``design()`` of its stages.
+
+        Returns
+        -------
+        dict of Tensor
+            Detached copies by the names of stage and quantity, such as ``specific.alpha``.
+        """
         return {
             f"{name}.{quantity}": value
             for name, stage in self._stages().items()
@@ -182,7 +198,18 @@ class LoudnessMeter(nn.Module, Generic[Result]):
         }
 
     def with_learnable(self: Self, learnable: Form) -> Self:
-        """A copy that computes the same, whose stages have parameters of another form: their ``with_learnable()``."""
+        """A copy that computes the same, whose stages have parameters of another form.
+
+        Parameters
+        ----------
+        learnable : bool or 'relative'
+            Form of the parameters, as ``with_learnable()`` of the stages takes it.
+
+        Returns
+        -------
+        Module
+            A model of the same class.
+        """
         check_learnable(learnable)
         twin = copy.deepcopy(self)
         for name, stage in self._stages().items():

@@ -52,8 +52,8 @@ class Moore2016Loudness(LoudnessMeter[BinauralLoudness]):
     each ear, which another :class:`AttackRelease` makes long-term. Both ears add up.
 
     It takes sound pressure in pascal at the left and the right ear (..., 2, T), or what both ears hear, (..., 1, T) or
-    (T,), and gives a :class:`BinauralLoudness`. A tensor (2, T) is one stereo sound: two sounds that both ears hear
-    are (2, 1, T), ``sound[:, None]``. :class:`Glasberg2002Loudness` takes (2, T) as two sounds.
+    (T,), and gives a named tuple, :class:`tamt.loudness.BinauralLoudness`. A tensor (2, T) is one stereo sound: two
+    sounds that both ears hear are (2, 1, T), ``sound[:, None]``. :class:`Glasberg2002Loudness` takes (2, T) as two.
 
     Frame i is centred on sample ``32 hop i`` of the sound, with silence before and after it. There are
     ``T // (32 hop) + 1``: to see the loudness decay, append silence.
@@ -77,6 +77,18 @@ class Moore2016Loudness(LoudnessMeter[BinauralLoudness]):
     device : torch.device, optional
         Where the tensors are made.
 
+    Returns
+    -------
+    specific : Tensor (..., E, S, 150)
+        Of a call, for E = 1 or 2 ears and S frames: instantaneous specific loudness of the ears in sone/Cam, before
+        they inhibit each other.
+    short_term, long_term : Tensor (..., S)
+        Short-term and long-term loudness of both ears together, in sone.
+    short_term_ears, long_term_ears : Tensor (..., E, S)
+        What each ear contributes, in sone. One ear stands for both: its values count twice.
+    peak : Tensor (...)
+        The largest long-term loudness, in sone: the loudness of a sound as a whole.
+
     Attributes
     ----------
     ear, front, specific, short_term, inhibition, long_term : Module
@@ -98,6 +110,13 @@ class Moore2016Loudness(LoudnessMeter[BinauralLoudness]):
     UserWarning
         The sound has a peak above 200 Pa, a peak level of 140 dB SPL, and so hardly is in pascal (on the CPU, outside
         of ``torch.compile``).
+
+    See Also
+    --------
+    Glasberg2002Loudness : the older model, of a sound that both ears hear alike.
+    sone2phon : loudness levels.
+    tamt.spl.calibrate : what makes pascal of a recording.
+    tamt.plot.loudness : a picture of the result.
 
     Notes
     -----

@@ -100,6 +100,24 @@ class Moore2016SpecificLoudness(SpecificLoudness):
             (G E + A)^\alpha - A^\alpha & T < E < 10^{10} \\
             (E / 1.0707)^{0.2} & E \ge 10^{10} \end{cases}
 
+    C is 0.0631 sone/Cam; the other constants follow from the frequency of the channel by the tables of the standard, of
+    which some entries are
+
+    ================ ======= ======= ===== ======
+    frequency        T in dB G in dB A     alpha
+    ================ ======= ======= ===== ======
+    50 Hz            28.18   -24.55  8.853 0.2654
+    80 Hz            19.20   -15.57  6.884 0.2383
+    125 Hz           12.67   -9.04   5.769 0.2200
+    200 Hz           8.08    -4.45   5.193 0.2094
+    315 Hz           5.30    -1.67   4.894 0.2035
+    400 Hz           4.50    -0.87   4.811 0.2018
+    500 Hz and above 3.63    0.00    4.721 0.2000
+    ================ ======= ======= ===== ======
+
+    T in dB is interpolated linearly over frequency, :math:`\alpha` linearly and A by a monotone cubic over G in dB;
+    below 50 Hz they are those of 50 Hz.
+
     Parameters
     ----------
     fc : Tensor (N,), list or array, optional
@@ -118,10 +136,12 @@ class Moore2016SpecificLoudness(SpecificLoudness):
     C : Tensor ()
         0.0631 sone/Cam.
     A, alpha : Tensor (N,)
-        Of a learnable module these and C have to stay above 0: outside of that results are no loudness.
+        As in the table. Of a learnable module these and C have to stay above 0: outside of that results are no
+        loudness.
     threshold : Tensor (N,)
         :math:`10 \log_{10} T` in dB, of which G follows: 3.63 dB from 500 Hz up, more below.
     fc : Tensor (N,)
+        Frequencies of the channels in Hz.
 
     Raises
     ------
@@ -129,6 +149,11 @@ class Moore2016SpecificLoudness(SpecificLoudness):
         ``fc`` outside its range, excitation that has not as many channels.
     TypeError
         Excitation that is not floating, or an unsupported ``dtype``, also float64 on MPS.
+
+    See Also
+    --------
+    Moore2016ExcitationPattern : the excitation that it takes.
+    Glasberg2002SpecificLoudness : the older model's.
 
     Notes
     -----
@@ -173,15 +198,22 @@ class Glasberg2002SpecificLoudness(SpecificLoudness):
         0.0474012 sone/Cam: 1.01131 times that of the standard, so that 1 kHz at 40 dB SPL has 1 sone in
         :class:`Glasberg2002Loudness`, whose running spectrum differs from exact components.
     A, alpha, threshold, fc : Tensor (N,)
+        As for :class:`Moore2016SpecificLoudness`, ``threshold`` 3.73 dB from 500 Hz up.
 
     Raises
     ------
     ValueError, TypeError
         As :class:`Moore2016SpecificLoudness`.
 
+    See Also
+    --------
+    Moore2016SpecificLoudness : formula, constants and parameters.
+    Glasberg2002Loudness : the model.
+
     References
     ----------
-    B. R. Glasberg, B. C. J. Moore (2002), "A model of loudness applicable to time-varying sounds"; ANSI S3.4-2007.
+    B. R. Glasberg, B. C. J. Moore (2002), "A model of loudness applicable to time-varying sounds", J. Audio Eng. Soc.
+    50, 331-342; ANSI S3.4-2007.
 
     Examples
     --------

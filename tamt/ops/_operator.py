@@ -35,7 +35,24 @@ operators: dict[str, Operator] = {}  # by name; each lives as long as its librar
 
 @functools.cache
 def backend(device_type: str) -> str:
-    """What serves a type of device: ``"triton"`` on CUDA and ROCm where triton is installed, else ``"reference"``."""
+    """What serves a type of device: ``"triton"`` on CUDA and ROCm where triton is installed, else ``"reference"``.
+
+    Parameters
+    ----------
+    device_type : str
+        As ``device.type``: ``"cpu"``, ``"cuda"``, ``"mps"``. torch calls ROCm ``"cuda"``.
+
+    Returns
+    -------
+    str
+        ``"triton"``, the kernels, or ``"reference"``, plain torch.
+
+    Examples
+    --------
+    >>> from tamt.ops import backend
+    >>> backend("cpu")
+    'reference'
+    """
     return "triton" if device_type == "cuda" and importlib.util.find_spec("triton") else "reference"
 
 

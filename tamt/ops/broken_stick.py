@@ -29,9 +29,24 @@ def broken_stick(v: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     -------
     Tensor (..., F, T)
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+    TypeError
+        ``v`` that is neither float32 nor float64, other tensors of another type or device.
+
     Notes
     -----
     On the knee, where both branches are equal, gradients are those of the linear one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.broken_stick import broken_stick
+    >>> v = torch.tensor([[-4.0, -0.25, 0.0, 0.25, 4.0]])
+    >>> broken_stick(v, a=torch.tensor([2.0]), b=torch.tensor([1.0]), c=torch.tensor([0.5]))
+    tensor([[-2.0000, -0.5000,  0.0000,  0.5000,  2.0000]])
     """
     if a.dim() != 1 or a.shape != b.shape or a.shape != c.shape:
         shapes = ", ".join(str(tuple(t.shape)) for t in (a, b, c))

@@ -41,10 +41,26 @@ def compaction(
     levels : Tensor (..., C)
         :math:`10 \log_{10} I` in dB, 0 behind the last component.
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, ``max_components`` below 1.
+    TypeError
+        Intensities that are neither float32 nor float64, other tensors of another type or device.
+
     Notes
     -----
     The gradient of ``intensity`` is that of the levels; which components stay is constant, and so is the threshold.
     NaN counts as relevant and as the strongest, so that it is seen in the result.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.compaction import compaction
+    >>> intensity, hertz = torch.tensor([[1.0, 100.0, 2.0, 1000.0]]), torch.tensor([250.0, 500.0, 750.0, 1000.0])
+    >>> freqs, levels = compaction(intensity, hertz, torch.tensor([10.0]))
+    >>> freqs, levels
+    (tensor([[ 500., 1000.]]), tensor([[20., 30.]]))
     """
     if intensity.dim() < 1 or intensity.shape[-1] < 1:
         raise ValueError(f"intensity must have shape (..., F) with F >= 1, got {tuple(intensity.shape)}")

@@ -50,6 +50,23 @@ def drnl(
     -------
     y : Tensor (..., F, T)
     state : tuple of three Tensor (..., F, 2 * K)
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.drnl import drnl
+    >>> sections = torch.tensor([0.05, 0.1, 0.0, 0.1, 0.0, 0.0]).expand(5, 2, 6)
+    >>> stick = torch.tensor([10.0, 1.0, 0.25]).expand(5, 3)
+    >>> y, state = drnl(torch.randn(3, 1000), sections, sections, sections, stick)
+    >>> y.shape, [part.shape[-1] for part in state]
+    (torch.Size([3, 5, 1000]), [4, 4, 4])
     """
     lead, operands = as_operands(x, linear, front, back, stick, state)
     y, *finals = with_lead(lead, drnl_rows(*operands))

@@ -71,6 +71,23 @@ def drnl_frames(
     means : Tensor (..., F, T // hop)
     state : tuple of three Tensor (..., F, 2 * K)
         States after the last whole hop.
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, a ``hop`` below 1, another ``detector``.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.drnl_frames import drnl_frames
+    >>> sections = torch.tensor([0.05, 0.1, 0.0, 0.1, 0.0, 0.0]).expand(5, 2, 6)
+    >>> stick = torch.tensor([10.0, 1.0, 0.25]).expand(5, 3)
+    >>> means, state = drnl_frames(torch.randn(3, 1000), sections, sections, sections, stick, 160, "power")
+    >>> means.shape
+    torch.Size([3, 5, 6])
     """
     lead, operands = as_operands(x, linear, front, back, stick, state)
     means, *finals = with_lead(lead, drnl_frames_rows(*operands, hop, detector))

@@ -19,7 +19,10 @@ NAMES = ("cf_lin", "bw_lin", "lp_lin", "g", "cf_nlin", "bw_nlin", "lp_nlin")
 
 
 def drnl_sections(*parameters: Tensor, fs: float, orders: Sequence[int]) -> DRNLSections:
-    """Sections of the three filters, as :func:`tamt.design.drnl.drnl_sections` has them.
+    """Sections of the linear path and of both filters of the nonlinear path of a :class:`tamt.DRNLFilterbank`.
+
+    A gammatone of order n is n equal sections of 0 dB at its centre frequency, a low-pass one of second order
+    (Butterworth). The gain g is in the first section of the linear path.
 
     Parameters
     ----------
@@ -34,6 +37,23 @@ def drnl_sections(*parameters: Tensor, fs: float, orders: Sequence[int]) -> DRNL
     Returns
     -------
     linear, front, back : Tensor (F, K, 6)
+        Sections of :func:`tamt.ops.iir.modal_cascade`, each filter with its own K; ``front`` comes before the broken
+        stick, ``back`` after it.
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+
+    Examples
+    --------
+    >>> import torch, tamt
+    >>> from tamt.ops.drnl_sections import drnl_sections
+    >>> bank = tamt.DRNLFilterbank([500.0, 4000.0], fs=16000)
+    >>> names = ("CF_lin", "BW_lin", "LP_lin_cutoff", "g", "CF_nlin", "BW_nlin", "LP_nlin_cutoff")
+    >>> sections = drnl_sections(*[getattr(bank, name) for name in names], fs=16000, orders=(2, 4, 2, 1))
+    >>> [tuple(part.shape) for part in sections]
+    [(2, 6, 6), (2, 2, 6), (2, 3, 6)]
     """
     linear, front, back = _drnl_sections(*parameters, float(fs), list(orders))
     return linear, front, back

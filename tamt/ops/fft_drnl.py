@@ -3,8 +3,9 @@ r"""The dual-resonance nonlinear filter (DRNL) with impulse responses of finite 
 .. math:: y = h_\mathrm{linear} * x + h_\mathrm{back} * \mathrm{NL}(h_\mathrm{front} * x)
 
 NL is the broken stick (:mod:`tamt.ops.broken_stick`), each :math:`h` a causal impulse response of ``M`` samples.
-Signals run in blocks of :func:`fft_length` samples (overlap-save), so memory beyond the output does not grow with
-their length. On CUDA the operator runs on cuFFT and Triton kernels, elsewhere on :mod:`tamt.reference.fft_drnl`.
+Signals run in blocks of N samples (overlap-save), the first power of two from 4 M on, at least 1024, so memory beyond
+the output does not grow with their length. On CUDA the operator runs on cuFFT and Triton kernels, elsewhere on
+:mod:`tamt.reference.fft_drnl`.
 
 From the first sample on that is NaN or infinite, that signal's output and final state are NaN, for good, as in
 :mod:`tamt.ops.drnl`; a state that is not finite does so from the start. What came before is what zeros in their place
@@ -42,8 +43,20 @@ def ir_spectra(impulses: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor (3, F, fft_length(M) / 2 + 1, 2)
-        Real and imaginary parts.
+    Tensor (3, F, N/2 + 1, 2)
+        Real and imaginary parts for transforms of N samples: the first power of two from 4 M on, at least 1024.
+
+    Raises
+    ------
+    ValueError
+        Impulse responses of another shape.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.fft_drnl import ir_spectra
+    >>> ir_spectra(torch.randn(3, 5, 256)).shape  # a transform of 1024 samples
+    torch.Size([3, 5, 513, 2])
     """
     if impulses.dim() != 3 or impulses.shape[0] != 3 or impulses.numel() == 0:
         raise ValueError(f"impulses must have shape (3, F, M) with F, M >= 1, got {tuple(impulses.shape)}")
@@ -56,18 +69,29 @@ def filter_spectra(parameters: Tensor, fs: float, orders: Sequence[int], ir_leng
     Parameters
     ----------
     parameters : Tensor (7, F)
-        The tensors of :func:`tamt.design.drnl.drnl_sections`, float32 or float64. They receive no gradient.
+        The tensors of :func:`tamt.ops.drnl_sections.drnl_sections` in its order, float32 or float64. They receive no
+        gradient.
     fs : float
         Sampling rate in Hz.
     orders : four int
-        As for :func:`tamt.design.drnl.drnl_sections`.
+        As for :func:`tamt.ops.drnl_sections.drnl_sections`.
     ir_length : int
         Length of the impulse responses.
 
     Returns
     -------
-    Tensor (3, F, fft_length(ir_length) / 2 + 1, 2)
+    Tensor (3, F, N/2 + 1, 2)
         On the CPU perhaps the tensor of an earlier call that had the same numbers: not to be changed in place.
+
+    Examples
+    --------
+    >>> import torch, tamt
+    >>> from tamt.ops.fft_drnl import filter_spectra
+    >>> bank = tamt.DRNLFilterbank([500.0, 4000.0], fs=16000)
+    >>> names = ("CF_lin", "BW_lin", "LP_lin_cutoff", "g", "CF_nlin", "BW_nlin", "LP_nlin_cutoff")
+    >>> parameters = torch.stack([getattr(bank, name) for name in names])
+    >>> filter_spectra(parameters, 16000, (2, 4, 2, 1), ir_length=1024).shape
+    torch.Size([3, 2, 2049, 2])
     """
     given = parameters.detach(), float(fs), list(orders), ir_length
     return _kept_spectra(*given) if readable(parameters) else _filter_spectra(*given)
@@ -97,9 +121,26 @@ def fft_drnl(
     y : Tensor (..., F, T)
     state : tuple of Tensor (..., M - 1) and Tensor (..., F, M - 1)
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, ``spectra`` that require gradients.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
     Notes
     -----
     On the knee of the broken stick, where both branches are equal, gradients are those of the linear one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.fft_drnl import fft_drnl, ir_spectra
+    >>> spectra = ir_spectra(torch.randn(3, 5, 256) * torch.exp(-torch.arange(256) / 20))  # of F = 5 channels, M = 256
+    >>> stick = torch.tensor([10.0, 1.0, 0.25]).expand(5, 3)
+    >>> y, (last_x, last_w) = fft_drnl(torch.randn(2, 1000), spectra, stick, 256)
+    >>> y.shape, last_x.shape, last_w.shape
+    (torch.Size([2, 5, 1000]), torch.Size([2, 255]), torch.Size([2, 5, 255]))
     """
     lead, operands = as_operands(x, spectra, stick, ir_length, state)
     y, last_x, last_w = with_lead(lead, fft_drnl_rows(*operands))

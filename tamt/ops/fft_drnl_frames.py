@@ -56,6 +56,25 @@ def fft_drnl_frames(
     means : Tensor (..., F, T // hop)
     state : tuple of Tensor (..., M - 1) and Tensor (..., F, M - 1)
         State after the last whole hop.
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, ``spectra`` that require gradients, a ``hop`` below 1,
+        another ``detector``.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.fft_drnl import ir_spectra
+    >>> from tamt.ops.fft_drnl_frames import fft_drnl_frames
+    >>> spectra = ir_spectra(torch.randn(3, 5, 256) * torch.exp(-torch.arange(256) / 20))  # of F = 5 channels, M = 256
+    >>> stick = torch.tensor([10.0, 1.0, 0.25]).expand(5, 3)
+    >>> means, state = fft_drnl_frames(torch.randn(2, 1000), spectra, stick, 256, 160, "power")
+    >>> means.shape
+    torch.Size([2, 5, 6])
     """
     lead, operands = as_operands(x, spectra, stick, ir_length, state)
     means, last_x, last_w = with_lead(lead, fft_drnl_frames_rows(*operands, hop, detector))

@@ -60,6 +60,23 @@ def filter_frames(
     means : Tensor (..., F, T // hop)
     state : Tensor (..., F, N)
         State after the last whole hop.
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, a ``hop`` or ``order`` below 1, a ``kind`` that does not
+        have the ``detector``.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.filter_frames import filter_frames
+    >>> row = torch.tensor([0.05, 0.1, 0.0, 1e-5, 0.0])  # decay, frequency (high, low), gain (re, im)
+    >>> means, state = filter_frames(torch.randn(3, 1000), row.expand(5, 5), "onepole", 4, 160, "envelope")
+    >>> means.shape, state.shape
+    (torch.Size([3, 5, 6]), torch.Size([3, 5, 8]))
     """
     if x.dim() < 1:
         raise ValueError("x must have shape (..., T), got ()")

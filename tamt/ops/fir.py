@@ -47,11 +47,27 @@ def fir(x: Tensor, taps: Tensor, *, state: Tensor | None = None, per_channel: bo
     state : Tensor
         In the shape of ``state``, to continue with.
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, ``taps`` without a filter or a tap.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
     Notes
     -----
     Exact to the rounding of transforms, which is relative to the largest samples of a block and not to those near by.
     Samples so large that a transform overflows, from about 1e35 in float32, spoil their block as a whole.
     Gradients reach the signal, the taps and the state.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.fir import fir
+    >>> y, state = fir(torch.randn(3, 1000), torch.randn(2, 129))
+    >>> y.shape, state.shape
+    (torch.Size([3, 2, 1000]), torch.Size([3, 128]))
+    >>> more, state = fir(torch.randn(3, 1000), torch.randn(2, 129), state=state)
     """
     signal_dims = 2 if per_channel else 1
     if x.dim() < signal_dims:

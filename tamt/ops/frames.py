@@ -31,6 +31,20 @@ def frames(x: Tensor, length: int, hop: int) -> Tensor:
     -------
     Tensor (B, J, length)
         ``J = 1 + (T - length) // hop``.
+
+    Raises
+    ------
+    ValueError
+        A signal of another shape or shorter than a frame, ``length`` or ``hop`` below 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.frames import frames
+    >>> frames(torch.arange(8.0)[None], length=4, hop=2)
+    tensor([[[0., 1., 2., 3.],
+             [2., 3., 4., 5.],
+             [4., 5., 6., 7.]]])
     """
     if x.dim() != 2 or x.shape[1] < length:
         raise ValueError(f"x must have shape (B, T) with T of at least length = {length}, got {tuple(x.shape)}")
@@ -54,6 +68,13 @@ def group_means(x: Tensor, size: int, groups: int) -> Tensor:
     Returns
     -------
     Tensor (..., groups, N)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.frames import group_means
+    >>> group_means(torch.arange(8.0)[:, None], size=4, groups=2).squeeze()  # of frames 0 and 1, and of 2 to 5
+    tensor([0.5000, 3.5000])
     """
     rows = x[None] if x.dim() == 2 else x.flatten(0, -3)
     return _group_means(rows, size, groups).reshape(*x.shape[:-2], groups, x.shape[-1])
@@ -72,6 +93,18 @@ def moving_means(x: Tensor, size: int) -> Tensor:
     -------
     Tensor (..., max(0, M - size + 1))
         Element m is the mean of those from m on.
+
+    Raises
+    ------
+    ValueError
+        A ``size`` below 1, a tensor without a dimension.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.frames import moving_means
+    >>> moving_means(torch.arange(5.0), 2)
+    tensor([0.5000, 1.5000, 2.5000, 3.5000])
     """
     if x.dim() < 1 or size < 1:
         raise ValueError(f"x must have shape (..., M) and size be at least 1, got {tuple(x.shape)} and {size}")

@@ -1,6 +1,6 @@
 r"""IIR filters of many channels: cascades of complex one-pole sections and of real second-order sections.
 
-Three public functions, one operator. Each filters a signal shared by all ``F`` channels, ``x`` (..., T), or, with
+Five functions, one operator. Each filters a signal shared by all ``F`` channels, ``x`` (..., T), or, with
 ``per_channel=True``, ``S`` signals, ``x`` (..., S, T), of which each goes through ``F / S`` filters, the first through
 the first ones: with ``S = F`` one for each channel. It returns the output (..., F, T) and the final state (..., F, N),
 which continues the signal when it is given back as ``state``. Gradients reach the signal, the coefficients
@@ -23,8 +23,25 @@ kind        N    P        row                                           state
                           direct gain of each section
 =========== ==== ======== ============================================= ===========================================
 
-Gain and feedback of one-pole sections are those of :func:`tamt.design.sections.scaled_cascade`, biquads those of
-:class:`tamt.design.sections.Biquads`.
+Decay is in nepers per sample, frequency in cycles per sample as an unevaluated sum. Of up to 8 one-pole sections gain
+and feedback are the :math:`g` and :math:`c_k` of :func:`onepole_cascade`. Of more, the sections have a gain of
+:math:`h = 1 - e^{-\mathrm{decay}}` each from the second on, so that states stay within float32: the row has
+:math:`g / h^{n-1}` and :math:`c_k / h^{k-1}`.
+
+A section of ``biquad`` takes its input :math:`u` to
+
+.. math::
+
+    y &= b\,u + s_1 \\
+    s_1' &= r\,s_1 + \omega\,s_2 + e_1 u \\
+    s_2' &= r\,s_2 - k\,s_1 - a\,s_2 + e_2 u
+
+Its denominator is :math:`(z - r)^2 + a (z - r) + \omega k` and its numerator :math:`b (z - r)^2 + n_1 (z - r) + n_0`,
+of which :math:`e_1 = n_1 - a b` and :math:`\omega e_2 = n_0 - \omega k b - a e_1`. The point r is 1 or -1 where the
+poles are slow near it, else 0: for :math:`z^2 + a_1 z + a_2` and r = 1, :math:`a = a_1 + 2` and
+:math:`\omega k = a_2 + a_1 + 1`, which float32 forms without error. :math:`\omega` is a power of two near
+:math:`\sqrt{|\omega k|}`, so that both states are of a size. Powers of two of the gain move from one section to the
+next. :func:`biquad_cascade` makes the rows of ordinary coefficients ``b0 b1 b2 a0 a1 a2``.
 """
 
 from __future__ import annotations
@@ -61,8 +78,7 @@ def onepole_cascade(
     The pole is :math:`p = e^{-\mathrm{decay} + 2\pi i\,\mathrm{frequency}}`. Decay and frequency, not the pole, keep
     float32 exact where a pole lies close to the unit circle. Section by section: :math:`s_0[t] = g x[t]`,
     :math:`s_j[t] = p\,s_j[t-1] + s_{j-1}[t]`, :math:`y = \mathrm{Re}\,s_n`. With ``feedback`` :math:`c`,
-    :math:`s_0[t] = g x[t] - \sum_k c_k s_k[t-1]`, which makes any complex all-pole filter of that order
-    (:func:`tamt.design.gammatone.feedback_map`).
+    :math:`s_0[t] = g x[t] - \sum_k c_k s_k[t-1]`, which makes any complex all-pole filter of that order.
 
     Parameters
     ----------
@@ -92,6 +108,24 @@ def onepole_cascade(
     -------
     y : Tensor (..., F, T)
     state : Tensor (..., F, 2 * order)
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, an ``order`` below 1, another ``output``.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.iir import onepole_cascade
+    >>> decay, frequency = torch.tensor([0.05, 0.1]), torch.tensor([0.02, 0.1])
+    >>> gain = torch.stack((2 * (1 - torch.exp(-decay)) ** 4, torch.zeros(2)), 1)  # 0 dB at the centre
+    >>> y, state = onepole_cascade(torch.randn(3, 1000), decay, frequency, gain, order=4)
+    >>> y.shape, state.shape
+    (torch.Size([3, 2, 1000]), torch.Size([3, 2, 8]))
+    >>> more, state = onepole_cascade(torch.randn(3, 1000), decay, frequency, gain, order=4, state=state)
     """
     if output not in ("real", "complex"):
         raise ValueError(f"output must be 'real' or 'complex', got {output!r}")
@@ -119,8 +153,8 @@ def biquad_cascade(
     r"""Real second-order sections one after the other, as :func:`scipy.signal.sosfilt`.
 
     In float32 the coefficients are used as they are rounded, and the rest is exact to a few rounding errors of the
-    output, though poles lie close to the unit circle: inside, the sections have the form of
-    :class:`tamt.design.sections.Biquads`.
+    output, though poles lie close to the unit circle: inside, the sections have the form of the rows of
+    :mod:`tamt.ops.iir`.
 
     Parameters
     ----------
@@ -139,6 +173,22 @@ def biquad_cascade(
     -------
     y : Tensor (..., F, T)
     state : Tensor (..., F, 2 * K)
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.iir import biquad_cascade
+    >>> lowpass = torch.tensor([0.0675, 0.1349, 0.0675, 1.0, -1.1430, 0.4128])  # 2nd order, at a tenth of the rate
+    >>> y, state = biquad_cascade(torch.randn(3, 1000), lowpass.expand(5, 2, 6))
+    >>> y.shape, state.shape
+    (torch.Size([3, 5, 1000]), torch.Size([3, 5, 4]))
     """
     if sos.dim() != 3 or sos.shape[1] < 1 or sos.shape[2] != 6:
         raise ValueError(f"sos must have shape (F, K, 6) with K >= 1, got {tuple(sos.shape)}")
@@ -175,6 +225,22 @@ def modal_cascade(
     -------
     y : Tensor (..., F, T)
     state : Tensor (..., F, 2 * K)
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.iir import modal_cascade
+    >>> section = torch.tensor([0.05, 0.1, 0.0, 0.1, 0.0, 0.0])  # decay, frequency (high, low), gain (re, im), direct
+    >>> y, state = modal_cascade(torch.randn(3, 1000), section.expand(5, 2, 6))
+    >>> y.shape, state.shape
+    (torch.Size([3, 5, 1000]), torch.Size([3, 5, 4]))
     """
     check_sections("sections", sections)
     return filtered(x, sections.flatten(1), "modal", sections.shape[1], state, per_channel)
@@ -183,7 +249,44 @@ def modal_cascade(
 def analytic(
     x: Tensor, coef: Tensor, kind: str, order: int, state: Tensor | None = None, per_channel: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Complex output (..., F, T), of which :func:`filtered` has the real part, and final state of one-pole sections."""
+    """Complex output of one-pole sections, of which :func:`filtered` gives the real part.
+
+    Parameters
+    ----------
+    x : Tensor (..., T) or, with ``per_channel``, (..., S, T)
+        Signal, float32 or float64; coefficients and state have the same type.
+    coef : Tensor (F, P)
+        Rows of coefficients of that kind, see the table of :mod:`tamt.ops.iir`.
+    kind : {'onepole', 'allpole'}
+        Others have no analytic output; that is not checked.
+    order : int
+        Number of sections.
+    state : Tensor (..., F, 2 * order), optional
+        State to continue from; rest if not given.
+    per_channel : bool
+        Whether ``x`` has a channel axis: S signals, of which each goes through F / S filters.
+
+    Returns
+    -------
+    z : Tensor (..., F, T), complex
+    state : Tensor (..., F, 2 * order)
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.iir import analytic
+    >>> row = torch.tensor([0.05, 0.1, 0.0, 1e-5, 0.0])  # decay, frequency (high, low), gain (re, im)
+    >>> z, state = analytic(torch.randn(1000), row.expand(5, 5), "onepole", 4)
+    >>> z.shape, z.is_complex()
+    (torch.Size([5, 1000]), True)
+    """
     both = None if state is None else analytic_states(state)
     parts, final = filtered(x, analytic_rows(coef), kind, order, both, per_channel)
     re, im = parts.unflatten(-2, (coef.shape[0], 2)).unbind(-2)
@@ -205,7 +308,46 @@ def filtered(
     per_channel: bool = False,
     biquads: Biquads | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Output and final state of any filter that the operator knows, by its rows; leading dimensions are kept."""
+    """Output of filters of any kind, given by their rows of coefficients.
+
+    Parameters
+    ----------
+    x : Tensor (..., T) or, with ``per_channel``, (..., S, T)
+        Signal, float32 or float64; coefficients and state have the same type.
+    coef : Tensor (F, P)
+        Rows of coefficients of that kind, see the table of :mod:`tamt.ops.iir`.
+    kind : {'onepole', 'biquad', 'allpole', 'modal'}
+    order : int
+        Number of sections.
+    state : Tensor (..., F, N) or None
+        State to continue from; None is rest.
+    per_channel : bool
+        Whether ``x`` has a channel axis: S signals, of which each goes through F / S filters.
+    biquads : Biquads, optional
+        For :func:`biquad_cascade`: what turns the delays of its sections into states of the rows, and back.
+
+    Returns
+    -------
+    y : Tensor (..., F, T)
+    state : Tensor (..., F, N)
+        State after the last sample.
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, another ``kind``, an ``order`` below 1.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.iir import filtered
+    >>> row = torch.tensor([0.05, 0.1, 0.0, 1e-5, 0.0])  # decay, frequency (high, low), gain (re, im)
+    >>> y, state = filtered(torch.randn(1000), row.expand(5, 5), "onepole", 4, None)
+    >>> y.shape, state.shape
+    (torch.Size([5, 1000]), torch.Size([5, 8]))
+    """
     channels = coef.shape[0]
     if x.dim() < (2 if per_channel else 1) or (per_channel and not _fan_out(x.shape[-2], channels)):
         expected = f"(..., S, T) with an S that divides {channels}" if per_channel else "(..., T)"

@@ -22,12 +22,28 @@ def onepole_rows(poles: Tensor, gains: Tensor, design: Tensor) -> Tensor:
     gains : Tensor (F, 2)
         Real and imaginary part of ``g``.
     design : Tensor (F, 5)
-        Where the poles were designed (:func:`tamt.design.poles.split_design`), a constant.
+        Where the poles were designed, a constant: real and imaginary part of that pole, its decay in nepers per sample
+        and its frequency in cycles per sample as a sum (high, low). Poles near it keep the digits of these.
 
     Returns
     -------
     Tensor (F, 5)
         Decay, frequency (high, low), gain (real and imaginary part).
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.onepole_rows import onepole_rows
+    >>> pole = torch.polar(torch.tensor(0.9), torch.tensor(-0.5))
+    >>> poles = torch.view_as_real(pole)[None]
+    >>> design = torch.tensor([[*poles[0], -torch.log(torch.tensor(0.9)), -0.5 / (2 * torch.pi), 0.0]])
+    >>> onepole_rows(poles, torch.tensor([[1e-4, 0.0]]), design).shape
+    torch.Size([1, 5])
     """
     rows: Tensor = _onepole_rows(poles, gains, design)
     return rows

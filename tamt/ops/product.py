@@ -29,6 +29,20 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     Returns
     -------
     Tensor (..., N) or (B, M, N)
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together.
+    TypeError
+        ``a`` that is neither float32 nor float64, ``b`` of another type or device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.product import product
+    >>> product(torch.ones(3, 7, 4), torch.ones(4, 2)).shape
+    torch.Size([3, 7, 2])
     """
     if a.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"a must be float32 or float64, got {a.dtype}")

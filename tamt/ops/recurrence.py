@@ -55,6 +55,14 @@ def attack_release(
 
     Gradients are those of the branches that were taken: the recursion is piecewise linear in ``x`` and ``state``. What
     fades out, of either, is 0 instead of a subnormal number.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.recurrence import attack_release
+    >>> y, state = attack_release(torch.tensor([1.0, 1.0, 0.0, 0.0]), attack=0.5, release=0.25)
+    >>> y
+    tensor([0.5000, 0.7500, 0.5625, 0.4219])
     """
     if not x.dim():
         raise ValueError("x must have shape (..., T, ...), got ()")

@@ -50,7 +50,8 @@ def roex(
 ) -> Tensor:
     r"""Excitation level of each channel.
 
-    With :math:`X_i = 10 \log_{10} Y_i` the low-frequency side of channel n has, for component i, the slope
+    With :math:`Y_i` and :math:`S_n` of :mod:`tamt.ops.roex`, and :math:`X_i = 10 \log_{10} Y_i`, the low-frequency
+    side of channel n has, for component i, the slope
     :math:`\max(p_n - \mathrm{factor}\, (p_n / p_{1000}) (X_i - 51), 0.1)`, and the result is
     :math:`10 \log_{10}(S_n + 10^{-12})`.
 
@@ -77,6 +78,25 @@ def roex(
     Tensor (..., N)
         In dB; -120 without components. A row with a level or a frequency that is NaN, a level of +inf or a frequency
         above 100 kHz is NaN; frequencies above 100 kHz are a ValueError on the CPU, outside of ``torch.compile``.
+
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, a ``limit`` that is not above 0, a frequency above 100 kHz
+        where that can be read.
+    TypeError
+        Frequencies that are neither float32 nor float64, other tensors of another type or device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.roex import roex
+    >>> fc = torch.tensor([500.0, 1000.0, 2000.0])
+    >>> p = 4 * fc / (24.673 * (4.368e-3 * fc + 1))
+    >>> factor, p1000 = torch.tensor(0.35), p[1].item()
+    >>> levels = roex(torch.tensor([1000.0]), torch.tensor([80.0]), fc, p, factor, p1000)
+    >>> round(levels[1].item(), 3), bool(levels[2] > levels[0])  # spreads to higher channels
+    (80.0, True)
     """
     known = levels < math.inf
     # Padding may hold anything, which must not reach the gradient of the power either.
@@ -109,6 +129,23 @@ def roex_power(
     -------
     Tensor (..., N)
         0 without components, where the gradient is that of the limit; NaN as for :func:`roex`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`roex`.
+    TypeError
+        As :func:`roex`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.roex import roex_power
+    >>> fc = torch.tensor([500.0, 1000.0, 2000.0])
+    >>> p = 4 * fc / (24.673 * (4.368e-3 * fc + 1))
+    >>> factor, p1000 = torch.tensor(0.35), p[1].item()
+    >>> roex_power(torch.tensor([1000.0]), torch.zeros(5, 1), fc, p, factor, p1000).sum()  # silence
+    tensor(0.)
     """
     return _power(freqs, intensity, fc, p, factor, p1000, limit, weights, "intensity")
 
@@ -172,6 +209,19 @@ def roex_weights(freqs: Tensor, limit: float = math.inf) -> Tensor:
         Frequencies in Hz, float32 or float64. What is not in (0, 100 kHz] is padding.
     limit : float
         Pairs further apart, in octaves, have no weight.
+
+    Returns
+    -------
+    Tensor (C, C)
+        Of the type of ``freqs``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.roex import roex_weights
+    >>> weights = roex_weights(torch.tensor([500.0, 1000.0, 2000.0]))
+    >>> weights.shape, weights.diagonal()
+    (torch.Size([3, 3]), tensor([1., 1., 1.]))
     """
     return power_weights(torch.where(audible(freqs), freqs, HIGHEST), octaves_as_ratio(limit))
 

@@ -48,12 +48,28 @@ def spreading(
     -------
     Tensor (..., n)
 
+    Raises
+    ------
+    ValueError
+        Tensors whose shapes do not belong together, an ``erb_step`` that is not above 0.
+    TypeError
+        Levels that are neither float32 nor float64, other tensors of another type or device.
+
     Notes
     -----
     Exact to rounding where the levels of a row lie within 400 dB of each other. In float32, a band fainter than that
     may keep its own level. NaN and +inf spread over their row.
 
     Where a slope is clamped, the gradients of its numbers are zero.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.spreading import spreading
+    >>> levels = torch.tensor([0.0, 0.0, 60.0, 0.0, 0.0])
+    >>> numbers = [torch.tensor(number) for number in (27.0, 11.0, 0.37, 0.20, 60.0)]
+    >>> spreading(levels, *numbers, erb_step=1.0).round()  # 11 dB/ERB down, 27 up, at most 50 dB
+    tensor([38., 49., 60., 33.,  0.])
     """
     numbers = (upper_slope_base, lower_slope_base, upper_slope_per_db, lower_slope_per_db, level_ref)
     if any(t.dim() for t in numbers):

@@ -57,9 +57,25 @@ def windowed_dft(
         Powers in the S = (N - size)//hop + 1 frames of the F bins from the first of all bands to the last; 0 where no
         band holds a bin.
 
+    Raises
+    ------
+    ValueError
+        Bands outside of the frame, an odd ``size``, a ``hop`` below 1, a signal shorter than a frame, weights or tables
+        of other bands.
+    TypeError
+        A signal that is neither float32 nor float64, other tensors of another type or device.
+
     Notes
     -----
     Gradients reach ``x`` and ``weight``. Memory beside the result is a few MB on the CPU whatever the length.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.windowed_dft import windowed_dft
+    >>> bands = [(512, 2, 31), (128, 32, 128)]  # bins 2 to 31 by a long window, 32 to 128 by a short one
+    >>> windowed_dft(torch.randn(3, 4000), bands, hop=160, size=512).shape
+    torch.Size([3, 22, 127])
     """
     _check_bands(bands, hop, size)
     if x.dim() < 1 or x.shape[-1] < size:
@@ -80,11 +96,34 @@ def windowed_dft(
 def dft_tables(
     bands: Bands, size: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
 ) -> Tensor:
-    r"""Tables of :func:`windowed_dft` (P,): windowed cosines and sines of each band, made in float64.
+    r"""Tables of :func:`windowed_dft`: windowed cosines and sines of each band, made in float64.
 
     Row d of a band holds :math:`h \cos\theta` (and then :math:`h \sin\theta`) of its bins at the distance d + 1/2 from
     the middle of the frame, :math:`\theta = 2\pi k (d + 1/2) / \mathrm{size}`. The phase is exact: the integer
     ``k (2 d + 1)`` is reduced first.
+
+    Parameters
+    ----------
+    bands, size
+        As for :func:`windowed_dft`.
+    dtype : torch.dtype
+        Type of the signal that they are for, float32 or float64.
+    device : torch.device, optional
+        Where they are made, by default torch's.
+
+    Returns
+    -------
+    Tensor (P,)
+        The tables of all bands, one after the other.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tamt.ops.windowed_dft import dft_tables, windowed_dft
+    >>> bands = [(512, 2, 31), (128, 32, 128)]
+    >>> tables = dft_tables(bands, 512)  # made once
+    >>> windowed_dft(torch.randn(4000), bands, hop=160, size=512, tables=tables).shape
+    torch.Size([22, 127])
     """
     _check_bands(bands, 1, size)
     parts = []

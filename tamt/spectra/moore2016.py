@@ -75,6 +75,11 @@ class Moore2016Spectrum(Learnable):
     TypeError
         A signal that is not floating, or an unsupported ``dtype``, also float64 on MPS.
 
+    See Also
+    --------
+    Moore2016ExcitationPattern : what these components excite.
+    tamt.plot.components : a picture of them.
+
     Notes
     -----
     A fixed module follows changes of ``freq_limits`` on the CPU; elsewhere and in compiled graphs, where nothing may be
@@ -142,12 +147,18 @@ class Moore2016Spectrum(Learnable):
         self._follow("freq_limits", tensors["freq_limits"])
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Components of ``audio`` (B, 2, N): their frequencies in Hz and levels in dB, of the left and the right ear.
+        """Components of both ears.
+
+        Parameters
+        ----------
+        audio : Tensor (B, 2, N)
+            Sound at the left and the right ear; a tone of amplitude 1 has the level ``db_max``.
 
         Returns
         -------
         freqs_left, levels_left, freqs_right, levels_right : Tensor (B, S, C)
-            S = (N - 2048) // hop frames. Components in rising frequency, then 0 Hz and 0 dB.
+            Frequencies in Hz and levels in dB SPL in S = (N - 2048) // hop frames. Components in rising frequency, then
+            0 Hz and 0 dB.
         """
         intensity, threshold, peak = self._analysed(audio)
         freqs, levels = compaction(intensity, self._frequencies, threshold, self.max_components)
@@ -156,16 +167,21 @@ class Moore2016Spectrum(Learnable):
         return freqs[0], levels[0], freqs[1], levels[1]
 
     def dense(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """All components of ``audio`` (B, 2, N): the lists' without their lengths, and without ``max_components``.
+        """All components: the lists' without their lengths, and without ``max_components``.
 
         :class:`Moore2016ExcitationPattern` takes them as they are.
+
+        Parameters
+        ----------
+        audio : Tensor (B, 2, N)
+            As for :meth:`forward`.
 
         Returns
         -------
         freqs : Tensor (F,)
             In Hz, the same for all frames.
         levels_left, levels_right : Tensor (B, S, F)
-            In dB, of S = (N - 2048) // hop frames; -inf where a component is not relevant.
+            In dB SPL, of S = (N - 2048) // hop frames; -inf where a component is not relevant.
         """
         intensity, threshold, peak = self._analysed(audio)
         relevant = _relevant(intensity, threshold)

@@ -79,6 +79,11 @@ class MultiResolutionFFT(Learnable):
     TypeError
         A signal that is not floating.
 
+    See Also
+    --------
+    ERBIntegration : levels in auditory bands of this spectrum.
+    Moore2016Spectrum : the components of the model of 2016.
+
     Notes
     -----
     Of noise the sum is the mean square within 1 %, and of a tone far from the band limits within 0.1 %. A tone near a
@@ -93,7 +98,8 @@ class MultiResolutionFFT(Learnable):
 
     References
     ----------
-    B. R. Glasberg, B. C. J. Moore (2002), "A model of loudness applicable to time-varying sounds".
+    B. R. Glasberg, B. C. J. Moore (2002), "A model of loudness applicable to time-varying sounds", J. Audio Eng. Soc.
+    50, 331-342.
 
     Examples
     --------
@@ -185,7 +191,7 @@ class MultiResolutionFFT(Learnable):
         freqs : Tensor (n_bins,)
             Frequencies in Hz.
         window_indices : Tensor (n_bins,), long
-            Positions in :attr:`window_lengths`: 0 is the longest window.
+            Positions in ``window_lengths``: 0 is the longest window.
         """
         freqs = self._exact("freqs", torch.float32)
         return freqs, _window_indices(freqs, self.freq_thresholds.detach().float())

@@ -17,9 +17,11 @@ import torch
 import tamt
 
 # %%
-# The sentence of the examples, at the sampling rate of its file:
+# The sentence of the examples is :download:`speech.flac </../examples/data/speech.flac>`, which a downloaded script
+# finds beside itself. It keeps its sampling rate:
 
-samples, fs = soundfile.read(Path(__file__).parents[2] / "data" / "speech.flac", dtype="float32")
+path = next(p for p in map(Path, ("speech.flac", "../../data/speech.flac", "examples/data/speech.flac")) if p.exists())
+samples, fs = soundfile.read(path, dtype="float32")
 speech = torch.from_numpy(samples)
 channels, low, high = 80, 60.0, 8000.0
 hop = round(0.002 * fs)  # 2 ms, fine enough to see single pulses of the voice
@@ -79,6 +81,7 @@ for panel, (title, (levels, centres)) in zip(axes, pictures.items(), strict=True
     mesh = draw(panel, title, levels, centres)
 axes[1].set(xlabel="Time (s)", xlim=(0, 2.25))
 figure.colorbar(mesh, ax=axes, label="Level (dB re maximum)", aspect=40)
+figure.set_label("A spoken sentence as a cochleagram above and as a mel spectrogram below, much alike from afar.")
 plt.show()
 
 # %%
@@ -88,7 +91,7 @@ plt.show()
 # A quarter of a second of it, most of it voice. The lowest harmonics are lines in both. Where a channel of the
 # cochlea is wider than the distance of two harmonics, about 100 Hz here, it lets them beat: every closing of the
 # glottis is a stripe, 10 ms from the next. The ear hears the pitch of a voice by both. The window of 25 ms is longer
-# than two periods: it draws more lines, and no stripes.
+# than two periods: it draws more lines, and hardly any stripes above 500 Hz.
 
 start, stop = 0.62, 0.87
 figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained", sharey=True)
@@ -97,6 +100,7 @@ for panel, (title, (levels, centres)) in zip(axes, pictures.items(), strict=True
     panel.set(xlim=(start, stop), xlabel="Time (s)")
 axes[1].set_ylabel("")
 figure.colorbar(mesh, ax=axes, label="Level (dB re maximum)", aspect=30)
+figure.set_label("A vowel close up: stripes every 10 ms in the cochleagram, horizontal lines in the mel spectrogram.")
 plt.show()
 
 # %%
@@ -118,8 +122,9 @@ print(f"time between stripes of the cochleagram: {period['Cochleagram']:.0f} ms"
 #
 # The reason in two pictures. On the left the widths of the channels. Those of the cochlea are auditory filters
 # (Glasberg and Moore, 1990). A mel channel is a triangle, blurred by the spectrum of the window, 60 Hz wide, which
-# sets its width at low frequencies: more mel channels there, or a longer DFT, resolve nothing more. At high
-# frequencies 80 triangles are narrower than the ear's filters, and show harmonics that the ear does not resolve.
+# sets its width at low frequencies: more mel channels there, or a longer DFT, resolve nothing more. Around 1 kHz 80
+# triangles are narrower than the ear's filters, and show single harmonics that the ear does not resolve. Higher up they
+# are wider than the distance of two harmonics, but less than half as wide as the ear's filters at 4 kHz.
 #
 # On the right a click at time 0, and when it is in each channel: from the first to the last tenth of its energy. The
 # window spreads it by the same time everywhere, half of it before the click has come. The cochlea is causal, and
@@ -156,6 +161,7 @@ frequency_axis(axes[1])
 axes[1].set(xlim=(-10, 40), xlabel="Time since the click (ms)", title="When a click is in a channel")
 axes[1].text(-9.4, 75, "mel", color="C1", weight="bold")
 axes[1].text(16, 500, "cochlea", color="C0", weight="bold")
+figure.set_label("Widths of both sets of channels over frequency, and the times at which a click is in each of them.")
 plt.show()
 for hertz in (100, 500, 1000, 4000):
     channel, mel = int((fc - hertz).abs().argmin()), int((edges[1:-1] - hertz).abs().argmin())
@@ -168,10 +174,11 @@ print(f"mel: from {mel_ends[0]:.1f} to {mel_ends[1]:.1f} ms")
 # References
 # ----------
 #
-# * B. R. Glasberg, B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data", Hearing Research
+# * \B. R. Glasberg, B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data", Hearing Research
 #   47, 1990.
 #
-# :doc:`/coming_from/mel` has the details of frames and units.
+# Next: :doc:`/coming_from/mel` has the details of frames and units, :doc:`/guide/training` puts a cochleagram in front
+# of a network.
 
 # sphinx_gallery_start_ignore
 # What the text above says.
@@ -185,6 +192,9 @@ assert (mel_width > 60).all()
 assert (mel_width[edges[1:-1] < 250] < 85).all()
 assert erb[0] < 0.6 * mel_width[0]
 assert (mel_width[-20:] < 0.8 * erb[-20:]).all()
+at = {hertz: (int((fc - hertz).abs().argmin()), int((edges[1:-1] - hertz).abs().argmin())) for hertz in (1000, 4000)}
+assert mel_width[at[1000][1]] < 100 < erb[at[1000][0]]  # Hz, the distance of two harmonics
+assert 100 < mel_width[at[4000][1]] < 0.5 * erb[at[4000][0]]
 assert abs(sum(mel_ends)) < 0.2
 assert ends[1][0] > 10
 assert ends[2][fc > 4000].max() < 2

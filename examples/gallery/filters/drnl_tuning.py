@@ -120,6 +120,9 @@ for panel in axes:
     panel.axvline(fc, color="0.6", linewidth=0.8, linestyle=":")
 axes[0].legend(loc="upper left")
 axes[1].legend(title="Output as of 4 kHz at", loc="lower left")
+figure.set_label(
+    "Gain of the 4-kHz channel over frequency at six levels, and tuning curves; both broaden and shift down with level."
+)
 plt.show()
 
 # %%
@@ -142,16 +145,20 @@ axes[1].set_xticks(range(0, 101, 20))
 for panel in axes:
     panel.set_xlabel("Level of the tone (dB SPL)")
     panel.grid(alpha=0.25)
+figure.set_label("Sharpness and best frequency of three channels over level: both fall.")
 plt.show()
 
 # %%
 # References
 # ----------
 #
-# * R. Meddis, L. P. O'Mard, E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory frequency
+# * \R. Meddis, L. P. O'Mard, E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory frequency
 #   selectivity", J. Acoust. Soc. Am. 109, 2001.
-# * M. A. Ruggero et al., "Basilar-membrane responses to tones at the base of the chinchilla cochlea", J. Acoust. Soc.
+# * \M. A. Ruggero et al., "Basilar-membrane responses to tones at the base of the chinchilla cochlea", J. Acoust. Soc.
 #   Am. 101, 1997.
+#
+# Next: :doc:`/gallery/filters/two_tone_suppression`; :doc:`/guide/tuning` says which of the two DRNL filterbanks is
+# faster where.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

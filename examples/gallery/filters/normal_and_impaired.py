@@ -17,9 +17,11 @@ import torch
 import tamt
 
 # %%
-# The sentence of the examples, at the sampling rate of its file:
+# The sentence of the examples is :download:`speech.flac </../examples/data/speech.flac>`, which a downloaded script
+# finds beside itself. It keeps its sampling rate:
 
-samples, fs = soundfile.read(Path(__file__).parents[2] / "data" / "speech.flac", dtype="float32")
+path = next(p for p in map(Path, ("speech.flac", "../../data/speech.flac", "examples/data/speech.flac")) if p.exists())
+samples, fs = soundfile.read(path, dtype="float32")
 speech = torch.from_numpy(samples)
 reference = 20 * math.log10(tamt.spl.stapes_velocity(0.0) / math.sqrt(2))  # of 0 dB SPL, in dB re 1 m/s
 subjects = {"normal hearing (NH)": "NH", "impaired (HIx)": "HIx"}
@@ -62,7 +64,7 @@ for panel, hertz in zip(axes, (500.0, 4000.0), strict=False):
         panel.plot(levels, curve, color=colours[subject], linewidth=2, label=name)
     panel.set(title=f"{hertz:.0f} Hz", xlabel="Tone (dB SPL)", xlim=(0, 100), ylim=(30, 155))
     panel.grid(alpha=0.25)
-axes[0].set_ylabel("Output (dB)")
+axes[0].set_ylabel("Output (dB re stapes at 0 dB SPL)")
 axes[1].legend(loc="upper left")
 for name, subject in subjects.items():
     axes[2].plot(f, shapes[subject], color=colours[subject], linewidth=2, label=name)
@@ -72,6 +74,9 @@ axes[2].minorticks_off()
 axes[2].set(title="4000 Hz: filter for faint tones", xlabel="Frequency (Hz)", ylabel="dB re peak", ylim=(-40, 2))
 axes[2].set_xlim(1500, 7000)
 axes[2].grid(alpha=0.25)
+figure.set_label(
+    "Input and output at 500 Hz and 4 kHz and the filter at 4 kHz, of a normal ear and of one without outer hair cells."
+)
 plt.show()
 
 # %%
@@ -115,6 +120,7 @@ for panel in axes[1]:
 for panel in axes[:, 0]:
     panel.set_ylabel("Frequency (Hz)")
 figure.colorbar(mesh, ax=axes, label="Output (dB re the normal ear's at 0 dB SPL)", aspect=40)
+figure.set_label("Quiet and loud speech in the normal and the impaired cochlea, which loses quiet speech above 2 kHz.")
 plt.show()
 
 high = frequencies > 2000
@@ -129,9 +135,12 @@ for (subject, level), picture in heard.items():
 # References
 # ----------
 #
-# * M. L. Jepsen, T. Dau, "Characterizing auditory processing and perception in individual listeners with
+# * \M. L. Jepsen, T. Dau, "Characterizing auditory processing and perception in individual listeners with
 #   sensorineural hearing loss", J. Acoust. Soc. Am. 129, 2011.
-# * B. C. J. Moore, Cochlear Hearing Loss, 2nd edition, 2007, on recruitment and tuning.
+# * \B. C. J. Moore, Cochlear Hearing Loss, 2nd edition, 2007, on recruitment and tuning.
+#
+# Next: :doc:`/gallery/learning/recover_hearing_loss` finds such a loss by gradient descent; :doc:`/guide/levels` is on
+# dB SPL and the velocity of the stapes.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

@@ -107,6 +107,9 @@ axes[1].minorticks_off()
 axes[1].set(xlabel="Frequency of the suppressor (Hz)", ylabel="Level of the suppressor (dB SPL)")
 axes[1].set_title("Change of the probe (dot); lines at -1, -10 and -20 dB")
 figure.colorbar(mesh, ax=axes[1], label="dB")
+figure.set_label(
+    "A probe falls by 20 dB while a suppressor sounds; a map of that change over the frequency and level of it."
+)
 plt.show()
 
 # %%
@@ -135,19 +138,24 @@ axes.set(xlabel="Level of the suppressor (dB SPL)", ylabel="Change of the probe 
 axes.set_title("Suppression of a probe of 40 dB SPL at 4 kHz")
 axes.grid(alpha=0.25)
 axes.legend(title="Suppressor", loc="lower left")
+figure.set_label(
+    "Change of the probe over the suppressor's level at four frequencies; without outer hair cells there is none."
+)
 plt.show()
 
 # %%
 # References
 # ----------
 #
-# * B. Delgutte, "Two-tone rate suppression in auditory-nerve fibers: dependence on suppressor frequency and level",
+# * \B. Delgutte, "Two-tone rate suppression in auditory-nerve fibers: dependence on suppressor frequency and level",
 #   Hearing Research 49, 1990.
-# * R. Meddis, L. P. O'Mard, E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory frequency
+# * \R. Meddis, L. P. O'Mard, E. A. Lopez-Poveda, "A computational algorithm for computing nonlinear auditory frequency
 #   selectivity", J. Acoust. Soc. Am. 109, 2001.
-# * M. A. Ruggero, L. Robles, N. C. Rich, "Two-tone suppression in the basilar membrane of the cochlea: mechanical
+# * \M. A. Ruggero, L. Robles, N. C. Rich, "Two-tone suppression in the basilar membrane of the cochlea: mechanical
 #   basis of auditory-nerve rate suppression", J. Neurophysiol. 68, 1992.
-# * M. B. Sachs, N. Y.-S. Kiang, "Two-tone inhibition in auditory-nerve fibers", J. Acoust. Soc. Am. 43, 1968.
+# * \M. B. Sachs, N. Y.-S. Kiang, "Two-tone inhibition in auditory-nerve fibers", J. Acoust. Soc. Am. 43, 1968.
+#
+# Next: :doc:`/gallery/filters/normal_and_impaired`; :doc:`/guide/levels` is on the levels that the filters take.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

@@ -100,7 +100,7 @@ def train(bank, seed=0, steps=100, batch=24):
 # %%
 # The same network behind each of three cochleae. The third has filters as wide as an ear's, which stay as they are.
 
-fc = tamt.scales.erb_spaced(300, 3000, 8)
+fc = tamt.erb2fc(torch.linspace(tamt.fc2erb(300), tamt.fc2erb(3000), 8))
 ear = tamt.GammatoneFilterbank(fc, fs)
 wide = tamt.GammatoneFilterbank(fc, fs, betamul=20 * ear.betamul)
 cochleae = {"too wide, learnt": wide.with_learnable("relative"), "too wide, frozen": wide, "as an ear, frozen": ear}
@@ -144,7 +144,14 @@ axes.annotate("chance", (2, 100 / len(kinds)), (0, 3), textcoords="offset points
 axes.set(xlabel="Step", ylabel="Accuracy (%)", title="Sounds recognised", ylim=(0, 100), xlim=(0, len(course)))
 axes.grid(alpha=0.3)
 axes.legend(loc="lower right", fontsize=9)
+fig.set_label(
+    "Responses of eight filters before and after learning, and the accuracy of three networks while they train."
+)
 plt.show()
+
+# %%
+# Next: :doc:`/guide/training` is on the forms of parameters, optimisers and memory, :doc:`/coming_from/mel` on what
+# changes where a mel spectrogram was.
 
 # sphinx_gallery_start_ignore
 # What the text above says. Measured: 0.94, 0.60 and 0.84.

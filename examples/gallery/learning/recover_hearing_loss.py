@@ -105,7 +105,7 @@ for channel, loss in enumerate(losses):
     for name, (_, style) in curves.items():
         axes.plot(levels, output[name][channel], label=name, **style)
     axes.set_title(f"{fc[channel] / 1000:g} kHz: {loss}", fontsize=9)
-    axes.set(xlim=(0, 100), ylim=(-105, -25))
+    axes.set(xlim=(0, 100), ylim=(-110, -15))
     axes.grid(alpha=0.3)
     if row:
         axes.set_xlabel("Input (dB SPL)")
@@ -120,7 +120,14 @@ for label, curve in zip(("a", "b", "CF_nlin"), zip(*errors, strict=True), strict
 axes.set(xlabel="Step", ylabel="Error (%)", title="Error of the worst channel", xlim=(0, 120))
 axes.grid(alpha=0.3)
 axes.legend(loc="lower left")
+fig.set_label(
+    "Input and output of four channels: the learnt curves lie on those of the ear. Beside them the errors falling."
+)
 plt.show()
+
+# %%
+# Next: :doc:`/gallery/filters/normal_and_impaired` shows what such losses take from speech; :doc:`/guide/training` is
+# on the forms of the parameters, :doc:`/guide/levels` on dB SPL and the velocity of the stapes.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

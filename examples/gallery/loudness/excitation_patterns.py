@@ -22,8 +22,9 @@ pressure = tamt.spl.full_scale_pascal(levels)[:, None] * torch.sin(2 * torch.pi 
 # Sound to excitation
 # -------------------
 #
-# Each model has its own spectrum: the first lists the relevant components of frames of both ears, the second gives a
-# power spectral density and its level in bands. Here are the frames in the middle of the tone.
+# The sound is a tone of 1 kHz in both ears, without an outer and middle ear. Each model has its own spectrum: the first
+# lists the relevant components of frames of both ears, the second gives a power spectral density and its level in
+# bands. Here are the frames in the middle of the tone.
 
 spectrum = tamt.Moore2016Spectrum(fs, segment_duration=50, db_max=tamt.spl.pascal2spl(0.5**0.5), dtype=torch.float64)
 pattern = tamt.Moore2016ExcitationPattern(spreading_limit_octaves=10.0, dtype=torch.float64)
@@ -50,9 +51,13 @@ patterns = {
 # flatten out.
 #
 # **The lower picture is the reverse.** ``ExcitationPattern`` follows the documents that tamt was built by, and their
-# formula: at 60 dB SPL a band loses 27 dB per ERB towards high frequencies and 11 towards low ones, less at higher
-# levels, and beyond 50 dB it reaches nothing. That is a convention of the documents. It is neither Glasberg and
-# Moore's pattern nor what ears do. Where the side matters, as for masking, take ``Moore2016ExcitationPattern``.
+# formula: at 60 dB SPL a band loses 27 dB per ERB towards high frequencies and 11 towards low ones. At higher levels it
+# is less, down to 10 dB per ERB, which is all there is towards low frequencies from 65 dB SPL up. A band adds nothing
+# where it would be more than 50 dB down. That is a convention of the documents. It is neither Glasberg and Moore's
+# pattern nor what ears do. Where the side matters, as for masking, take ``Moore2016ExcitationPattern``.
+#
+# The numbers below are of tones through the spectrum of each model, whose windows spread a tone too. A single component
+# of 80 dB at 1 kHz, with no spectrum before the filters, falls off more steeply towards low frequencies.
 
 
 def erb_rate(hertz):
@@ -84,6 +89,9 @@ for panel, (title, (fc, excitation)) in zip(axes, patterns.items(), strict=True)
     panel.set(ylim=(0, 112), ylabel="Excitation (dB SPL)", title=f"{title}: a tone of 1 kHz")
     panel.grid(alpha=0.25)
 axes[1].set_xlabel("Frequency of the channel (Hz), on the ERB-rate scale")
+figure.set_label(
+    "Excitation patterns of a tone at nine levels: the upper model spreads it up in frequency, the lower one down."
+)
 plt.show()
 
 print("dB below the peak, ERBs from 1 kHz:  -4     -2      2      4")
@@ -91,6 +99,9 @@ for title, (fc, excitation) in patterns.items():
     for row in (3, 6, 8):
         down = [f"{fall(fc, excitation[row], erbs):6.1f}" for erbs in (-4, -2, 2, 4)]
         print(f"{title.split(',')[0]:27} {levels[row]:3.0f} dB: {' '.join(down)}")
+alone = pattern(torch.tensor([1000.0], dtype=torch.float64), torch.tensor([80.0], dtype=torch.float64))
+down = [f"{fall(pattern.fc_channels, alone, erbs):6.1f}" for erbs in (-4, -2, 2, 4)]
+print(f"one component of 80 dB instead:     {' '.join(down)}")
 print("bands before spreading, 80 dB:", round(bands[6, density.shape[1] // 2].max().item(), 1), "dB SPL")
 
 # %%
@@ -122,6 +133,9 @@ for panel in axes:
 axes[0].set(ylim=(-130, 120), ylabel="Excitation (dB)", title="A component of 110 dB at 100 Hz")
 axes[1].set(ylim=(0, None), ylabel="Specific loudness (sone/Cam)", title="What it adds to loudness")
 axes[0].legend(title="Limit", loc="lower left")
+figure.set_label(
+    "A strong tone at 100 Hz with and without a limit of four octaves: excitation, and the specific loudness it adds."
+)
 plt.show()
 beyond = int((pattern.fc_channels > 1640).nonzero()[0])
 for octaves in (10.0, 4.0):
@@ -132,12 +146,15 @@ for octaves in (10.0, 4.0):
 # References
 # ----------
 #
-# * B. R. Glasberg, B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data", Hearing Research
+# * \B. R. Glasberg, B. C. J. Moore, "Derivation of auditory filter shapes from notched-noise data", Hearing Research
 #   47, 1990.
-# * B. R. Glasberg, B. C. J. Moore, "A model of loudness applicable to time-varying sounds", J. Audio Eng. Soc. 50,
+# * \B. R. Glasberg, B. C. J. Moore, "A model of loudness applicable to time-varying sounds", J. Audio Eng. Soc. 50,
 #   2002.
-# * B. C. J. Moore, B. R. Glasberg, A. Varathanathan, J. Schlittenlacher, "A loudness model for time-varying sounds
+# * \B. C. J. Moore, B. R. Glasberg, A. Varathanathan, J. Schlittenlacher, "A loudness model for time-varying sounds
 #   incorporating binaural inhibition", Trends in Hearing 20, 2016.
+#
+# Next: :doc:`/gallery/loudness/stages_of_loudness` goes on from excitation to loudness; :doc:`/guide/loudness` has both
+# chains in code, :doc:`/conformance` their numbers.
 
 # sphinx_gallery_start_ignore
 # What the text above says.
@@ -147,6 +164,10 @@ for row in (6, 8):
     assert fall(spread.fc_erb, glasberg[row], 2) > fall(spread.fc_erb, glasberg[row], -2) + 2
 assert abs(fall(fc, moore[8], -2) - fall(fc, moore[4], -2)) < 1
 assert fall(fc, moore[4], 2) > fall(fc, moore[8], 2) + 5
+assert fall(fc, alone, -4) > fall(fc, moore[6], -4) + 5
+slope = [spread.design()[name] for name in ("upper_slope_base", "lower_slope_base", "lower_slope_per_db")]
+assert slope[:2] == [27, 11]
+assert abs(60 + (slope[1] - 10) / slope[2] - 65) < 1e-3
 assert abs(reaches[10.0][beyond] - 78.3) < 0.2
 assert reaches[4.0][beyond] == -120
 assert abs(1 - sones[4.0] / sones[10.0] - 0.29) < 0.01

@@ -86,7 +86,21 @@ right.set(xlim=(tamt.fc2erb(80.0), tamt.fc2erb(12000.0)), ylim=(0, None), xlabel
 right.set(ylabel="Specific loudness (sone/Cam)", title="Specific loudness in one ear, without inhibition")
 right.grid(alpha=0.3)
 right.legend(loc="upper left")
+fig.set_label(
+    "Loudness of noise over its bandwidth, in one ear and in both, and the specific loudness of three bandwidths."
+)
 plt.show()
+
+# %%
+# References
+# ----------
+#
+# * \E. Zwicker, G. Flottorp, S. S. Stevens, "Critical band width in loudness summation", J. Acoust. Soc. Am. 29, 1957.
+# * \B. C. J. Moore, B. R. Glasberg, A. Varathanathan, J. Schlittenlacher, "A loudness model for time-varying sounds
+#   incorporating binaural inhibition", Trends in Hearing 20, 2016.
+#
+# Next: :doc:`/gallery/loudness/stages_of_loudness` shows the inhibition between the ears; :doc:`/guide/loudness` is the
+# guide to the models.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

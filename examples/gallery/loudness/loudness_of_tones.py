@@ -71,7 +71,7 @@ left.plot(40, 1, "o", color=colours[1], label="1 sone: 1 kHz at 40 dB SPL")
 left.set(xlim=(0, 110), ylim=(1e-3, 300), xlabel="Level (dB SPL)", ylabel="Loudness (sone)", title="Growth of loudness")
 left.set_yticks([0.001, 0.01, 0.1, 1, 10, 100], ["0.001", "0.01", "0.1", "1", "10", "100"])
 left.grid(alpha=0.3)
-left.legend(loc="upper left")
+left.legend(loc="lower right")
 
 for (level, contour), colour in zip(contours.items(), plt.colormaps["plasma"]([0.0, 0.3, 0.55, 0.75]), strict=True):
     right.semilogx(frequencies, contour, color=colour, linewidth=2)
@@ -80,7 +80,20 @@ right.set_xticks([63, 125, 250, 500, 1000, 2000, 4000, 8000], ["63", "125", "250
 right.minorticks_off()
 right.set(xlim=(50, 12500), ylim=(0, 110), xlabel="Frequency (Hz)", ylabel="Level (dB SPL)", title="Equal loudness")
 right.grid(alpha=0.3)
+fig.set_label(
+    "Loudness of tones of 100 Hz, 1 kHz and 4 kHz over level, and equal-loudness contours from 20 to 80 phon."
+)
 plt.show()
+
+# %%
+# References
+# ----------
+#
+# * ISO 532-3, Acoustics - Methods for calculating loudness - Part 3: Moore-Glasberg-Schlittenlacher method.
+# * ISO 226, Acoustics - Normal equal-loudness-level contours.
+#
+# Next: :doc:`/guide/loudness` is the guide to the models, with a table of tones beside the standard's;
+# :doc:`/guide/levels` is on dB SPL and pascal.
 
 # sphinx_gallery_start_ignore
 # What the text above says.

@@ -23,11 +23,12 @@ import tamt
 # The source
 # ----------
 #
-# A microphone, as a program sees it, gives block after block. Here a recording is handed out like that.
+# A microphone, as a program sees it, gives block after block. Here a recording is handed out like that,
+# :download:`speech.flac </../examples/data/speech.flac>`, which a downloaded script finds beside itself.
 
 torch.set_num_threads(1)  # pieces as short as these do not pay for more
 fs, block = 32000, 512  # blocks of 16 ms
-path = Path(__file__).parents[2] / "data" / "speech.flac"
+path = next(p for p in map(Path, ("speech.flac", "../../data/speech.flac", "examples/data/speech.flac")) if p.exists())
 recording = soxr.resample(*soundfile.read(path, dtype="float32"), fs)
 
 
@@ -110,12 +111,12 @@ print(f"{streamed.shape[-1]} frames, {(streamed - whole).abs().max():.1e} dB apa
 # A display that scrolls
 # ----------------------
 #
-# Above, what a display of the last second shows at three times; short lines are block boundaries of the newest
-# tenth of a second. Below, the loudness, which ends 96 ms before the sound does, and the time that every block took
-# beside the time that it lasts, on the machine that made this page.
+# Above, what a display of the last second shows at three times. Below, the loudness, which ends 96 ms before the sound
+# does, and the times that the cochleagram took for a block and the meter for four, beside the times that these last,
+# on the machine that made this page.
 
-fig = plt.figure(figsize=(10, 7.6), layout="constrained")
-grid = fig.add_gridspec(3, 3, height_ratios=(2.2, 1.2, 1.2))
+fig = plt.figure(figsize=(10, 8.4), layout="constrained")
+grid = fig.add_gridspec(4, 3, height_ratios=(2.2, 1.2, 0.9, 0.9))
 cams = tamt.fc2erb(fc)
 ticks = torch.tensor([125.0, 250, 500, 1000, 2000, 4000, 8000])
 counts = np.cumsum([new.shape[-1] for new in frames])  # frames after every block
@@ -126,8 +127,6 @@ for column, now in enumerate((1.0, 1.5, 2.0)):
     axes = fig.add_subplot(grid[0, column])
     when = cochleagram.times(shown.shape[-1]) - blocks * block / fs
     image = axes.pcolormesh(when, cams, shown, cmap="magma", vmin=top - 60, vmax=top, shading="nearest")
-    for boundary in range(8):
-        axes.axvline(-boundary * block / fs, ymax=0.12, color="C9", linewidth=1.2)
     axes.set_yticks(tamt.fc2erb(ticks), ["125", "250", "500", "1k", "2k", "4k", "8k"] if column == 0 else [])
     axes.set(xlim=(-1, 0), xlabel="Time before now (s)", title=f"After {blocks} blocks, {blocks * block / fs:.2f} s")
     if column == 0:
@@ -141,19 +140,31 @@ axes.plot(meter.times(len(streamed_loudness)), streamed_loudness, color="C0")
 axes.set(xlim=(0, ends[-1]), ylim=(0, None), ylabel="Loudness (sone)", title="Short-term loudness")
 axes.set_xticklabels([])
 
-axes = fig.add_subplot(grid[2, :])
-middles, below = ends - block / fs / 2, np.zeros(len(ends))
-for name, took, colour in zip(
-    ("cochleagram", "loudness meter, of four blocks"), 1000 * seconds.T, ("C2", "C0"), strict=True
+middles = ends - block / fs / 2
+for row, (what, took, colour, count) in enumerate(
+    (
+        ("Cochleagram: time for a block", seconds[:, 0], "C2", 1),
+        ("Loudness meter: time for four", seconds[:, 1], "C0", 4),
+    )
 ):
-    axes.bar(middles, took, 0.8 * block / fs, below, color=colour, label=name)
-    below += took
-for height, colour, what in (16, "C2", "a block lasts"), (64, "C0", "four blocks last"):
-    axes.axhline(height, color=colour, linestyle="--", linewidth=1, label=f"{what} {height} ms")
-axes.set(xlim=(0, ends[-1]), ylim=(0, max(110, 1.5 * below.max())), xlabel="Time of the sound (s)")
-axes.set(ylabel="Time (ms)", title="Time to compute a block")
-axes.legend(loc="upper right", ncols=2, fontsize=9)
+    lasts = 1000 * count * block / fs
+    axes = fig.add_subplot(grid[2 + row, :])
+    axes.bar(middles, 1000 * took, 0.8 * block / fs, color=colour)
+    axes.axhline(lasts, color=colour, linestyle="--", linewidth=1.2)
+    axes.set(xlim=(0, ends[-1]), ylim=(0, max(1.35 * lasts, 1100 * took.max())), ylabel="Time (ms)")
+    axes.set_title(
+        f"{what}; dashed: its {lasts:.0f} ms" if count == 1 else f"{what} blocks; dashed: their {lasts:.0f} ms"
+    )
+    if row == 0:
+        axes.set_xticklabels([])
+axes.set_xlabel("Time of the sound (s)")
+fig.set_label(
+    "A cochleagram that scrolls, at three times; below, loudness, and the time that every block took to compute."
+)
 plt.show()
+
+# %%
+# Next: :doc:`/guide/streaming` has the rules, latencies and states of every module.
 
 # sphinx_gallery_start_ignore
 # What the text above says.
