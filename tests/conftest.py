@@ -42,6 +42,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # Of so many cases of a test in these files every run has some, evenly spread; all of them are for `make test-all`.
 CASES_IN_EVERY_RUN = {
+    # Five to fifteen seconds a case in the interpreter, of what others of every run have in part.
+    "interpreter/test_drnl.py::test_any_strides": 0,
+    "interpreter/test_drnl.py::test_chunked_is_one_shot": 0,
+    "interpreter/test_fft_drnl.py::test_small_groups": 0,
+    "interpreter/test_filter_frames.py::test_gradients_that_are_not_needed": 0,
+    "interpreter/test_nan_causality.py::test_drnl_frames": 0,
+    "interpreter/test_nan_causality.py::test_fft_drnl": 0,
     "interpreter/test_iir.py::test_several_filters": 1,
     "interpreter/test_filter_frames": 1,
     "interpreter/test_drnl_frames": 1,
@@ -59,7 +66,13 @@ CASES_IN_EVERY_RUN = {
     "compile/test_drnl_frames": 0,
     "compile/test_recurrence": 0,
     "compile/": 1,
+    "test_drnl_frames.py::test_memory_does_not_grow": 1,
+    "test_frames.py::test_means": 4,
+    "test_front_ends.py::test_compile": 1,
+    "test_iir.py::test_gradcheck": 8,
+    "test_plot.py::test_cochleagram": 8,
     "tests/test_filter_frames.py::test_definition": 24,
+    "tests/test_filter_frames.py::test_memory_does_not_grow": 2,
     "tests/test_filter_frames.py::test_gradients": 24,
     "tests/test_filter_frames.py::test_gradcheck": 4,
     "test_contract.py::test_other_forms": 12,
