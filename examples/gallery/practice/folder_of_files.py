@@ -71,20 +71,17 @@ def features_of(path):
 # ---------
 #
 # With one thread of torch per worker, as many workers as there are cores do not get into each other's way. A second
-# worker needs a core of its own: on a machine that is busy with other things it gains little. Times are the better
-# of two.
+# worker needs a core of its own: on a machine that is busy with other things it gains little.
 
 torch.set_num_threads(1)
 paths = sorted(sounds.glob("*.wav"))
 features_of(paths[0])  # what is done once, is done
-took = {1: [], 2: []}
-for workers in 2 * [1, 2]:
+for workers in (1, 2):
     with ThreadPoolExecutor(workers) as pool:
         start = time.perf_counter()
         written = list(pool.map(features_of, paths))
-        took[workers].append(time.perf_counter() - start)
-for workers, seconds in took.items():
-    print(f"{workers} at a time: {len(written)} files in {1000 * min(seconds):.0f} ms, on {os.cpu_count()} cores")
+        milliseconds = 1000 * (time.perf_counter() - start)
+    print(f"{workers} at a time: {len(written)} files in {milliseconds:.0f} ms, on {os.cpu_count()} cores")
 
 # %%
 # The shell does much the same, one file after the other, with pictures if ``--no-plot`` is left out. It keeps the
