@@ -263,7 +263,13 @@ def test_conventions_are_what_the_text_says_of_them() -> None:
         assert skirts[moore, "-4 ERB"] < skirts[moore, "+4 ERB"] - 20
     assert figures["limit"]["4 octaves", "excitation at 1643 Hz"] == pytest.approx(-120)
     assert figures["limit"]["10 octaves", "excitation at 1643 Hz"] == pytest.approx(78.3, abs=0.1)
-    assert figures["io"]["jepsen2008", "4000 Hz, least slope"] == pytest.approx(-0.81, abs=0.01)
+    spread, drnl = (" ".join(kind.__doc__.split()) for kind in (tamt.ExcitationPattern, tamt.DRNLFilterbank))
+    said = re.search(r"there is (\d+) dB less at 4 ERB below and (\d+) dB less at 4 ERB above", spread)
+    tone = "`ExcitationPattern`, tone, 80 dB"
+    assert [-int(less) for less in said.groups()] == [round(skirts[tone, f"{side}4 ERB"]) for side in "-+"]
+    said = re.search(r"at 4 kHz with a slope of (-[\d.]+) dB/dB at (\d+) dB SPL", drnl)
+    fall = [figures["io"]["jepsen2008", f"4000 Hz, {what}"] for what in ("least slope", "at a level of")]
+    assert [float(number) for number in said.groups()] == pytest.approx(fall, abs=0.005)
     assert all(value > 0 for (model, what), value in figures["io"].items() if model == "paulick2024")
     power = {what: value for (_, what), value in figures["spectrum"].items()}
     assert power["white noise, 32 s, mean"] == pytest.approx(1, abs=0.01)
