@@ -42,8 +42,6 @@ myst_heading_anchors = 3
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-autosummary_generate = True
-autosummary_imported_members = False
 # Pages about a name, or about all of a module.
 GUIDES = {
     "tamt.Cochleagram": ("guide/training", "guide/streaming", "guide/tuning", "coming_from/mel", "performance"),
@@ -80,7 +78,6 @@ toc_object_entries_show_parents = "hide"
 maximum_signature_line_length = 88
 autodoc_typehints = "none"  # parameters have their types in words
 numpydoc_show_class_members = False
-numpydoc_xref_param_type = False
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples/gallery",
@@ -94,11 +91,9 @@ sphinx_gallery_conf = {
     "reset_modules": ("figures.reset",),
     "abort_on_example_error": True,
     "remove_config_comments": True,
-    "show_memory": False,
     "show_signature": False,
     "write_computation_times": False,
     "parallel": 2,
-    "plot_gallery": "True",
     "default_thumb_file": str(DOCS / "images" / "cochleagram.png"),
     "download_all_examples": False,
 }

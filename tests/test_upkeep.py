@@ -103,8 +103,8 @@ def test_make_targets_exist() -> None:
 def test_paths_exist() -> None:
     """``<stem>`` stands for anything that is there."""
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), (page.name, target)
+        for target in re.findall(r"\]\(([^)#:]+)[)#]", page.read_text()):
+            assert (page.parent / target).is_file(), (page.name, target)
     words = {word.rstrip("/") for line in code(ROOT / "CONTRIBUTING.md") for word in line.split()}
     pattern = r"[\w.<>-]+(/[\w.<>-]+)+|[\w<>-]+\.(py|md|txt|toml|cff|json)"
     paths = {word for word in words if re.fullmatch(pattern, word) and not word.startswith((".venv/", "docs/_build/"))}
