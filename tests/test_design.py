@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import assert_close, assert_within
+from scipy.interpolate import PchipInterpolator
 from scipy.signal import butter, freqz
 
 from tamt._arithmetic import complex_divide, complex_multiply
@@ -16,6 +17,7 @@ from tamt.design.butterworth import butterworth_lowpass
 from tamt.design.gammatone import classic_gammatone, expanded_denominator, feedback_map, gammatone_betamul
 from tamt.design.poles import moved_pole, pole_design, split_design, stable_denominator
 from tamt.design.sections import modal_response
+from tamt.design.specific_loudness import _A, _ALPHA, _ALPHA_GAINS, _GAINS, GLASBERG2002, _cubic
 from tamt.scales import audfiltbw
 
 
@@ -166,3 +168,14 @@ def test_a_bandwidth_that_would_not_decay_is_limited() -> None:
     assert torch.isnan(decay[4])
     (gradient,) = torch.autograd.grad(decay[:4].sum(), bandwidth)
     assert torch.isfinite(gradient[:4]).all()
+
+
+def test_interpolation_of_the_loudness_tables_is_that_of_scipy() -> None:
+    """Within and beyond tables that rise, fall, turn and stay."""
+    rng = np.random.default_rng(0)
+    tables = [(_GAINS, _A), (_ALPHA_GAINS, _ALPHA), (GLASBERG2002.frequencies, GLASBERG2002.thresholds)]
+    tables += [(rng.uniform(0.1, 3, n).cumsum(), rng.integers(-2, 3, n)) for n in (3, 4, 5, 9) for _ in range(25)]
+    for x, y in tables:
+        at = np.linspace(x[0] - 1, x[-1] + 1, 500)
+        exact = PchipInterpolator(x, y, extrapolate=True)(at)
+        np.testing.assert_allclose(_cubic(x, y, at), exact, rtol=0, atol=1e-13 * np.abs(exact).max())

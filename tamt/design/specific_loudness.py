@@ -110,9 +110,30 @@ def constants(law: Law, fc: Tensor) -> Constants:
 
 
 def _cubic(x: Sequence[float], y: Sequence[float], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Monotone cubic interpolation, the first and last cubic continued."""
-    # Not with the library, of which nothing else needs it.
-    from scipy.interpolate import PchipInterpolator
-
-    found: NDArray[np.float64] = PchipInterpolator(x, y, extrapolate=True)(at)
+    """Monotone cubic interpolation (F. N. Fritsch and J. Butland, 1984), the first and last cubic continued."""
+    places, values = np.array(x, np.float64), np.array(y, np.float64)
+    step = np.diff(places)
+    slope = np.diff(values) / step
+    before, after = slope[:-1], slope[1:]
+    # Inside, the harmonic mean of the slopes on both sides, the nearer one counting less; 0 where they turn.
+    rising = before * after > 0
+    left, right = step[:-1] + 2 * step[1:], 2 * step[:-1] + step[1:]
+    inverse = np.divide(left, before, where=rising, out=np.ones_like(before))
+    inverse += np.divide(right, after, where=rising, out=np.ones_like(after))
+    inside = np.where(rising, (left + right) / inverse, 0.0)
+    start, stop = (_end_slope(*step[order], *slope[order]) for order in (slice(2), slice(-1, -3, -1)))
+    tangent = np.concatenate(([start], inside, [stop]))
+    i = np.clip(np.searchsorted(places, at, side="right") - 1, 0, len(step) - 1)
+    s = at - places[i]
+    square = (3 * slope[i] - 2 * tangent[i] - tangent[i + 1]) / step[i]
+    cube = (tangent[i] + tangent[i + 1] - 2 * slope[i]) / step[i] ** 2
+    found: NDArray[np.float64] = values[i] + s * (tangent[i] + s * (square + s * cube))
     return found
+
+
+def _end_slope(step: float, next_step: float, slope: float, next_slope: float) -> float:
+    """That of the parabola through an end and its two neighbours, as far as it keeps the curve monotone."""
+    found = ((2 * step + next_step) * slope - step * next_slope) / (step + next_step)
+    if found * slope <= 0:
+        return 0.0
+    return 3 * slope if slope * next_slope < 0 and abs(found) > 3 * abs(slope) else found

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
+
+
+def check_value(holds: bool | torch.SymBool, message: Callable[..., str]) -> None:
+    """A ValueError with the message, unless it ``holds``.
+
+    As ``torch._check_value``, whose first call imports sympy: only symbolic sizes, which come with it, go there.
+    """
+    if isinstance(holds, torch.SymBool):
+        torch._check_value(holds, message)
+    elif not holds:
+        raise ValueError(message())
 
 
 def check_same_kind(tensors: dict[str, Tensor], like: Tensor, owner: str) -> None:

@@ -29,6 +29,7 @@ from torch.autograd import forward_ad
 
 from tamt._memo import transformed
 from tamt.ops._precision import own_precision
+from tamt.shared.given_gradients import gradients
 
 operators: dict[str, Operator] = {}  # by name; each lives as long as its library
 
@@ -116,10 +117,10 @@ def _plainly_pulled_back(
         taken = [
             (result, grad) for result, grad in pairs if grad is not None and getattr(result, "requires_grad", False)
         ]
-    if not taken:
-        return tuple(torch.zeros_like(p) for p in primals)
-    results, grads = zip(*taken, strict=True)
-    return torch.autograd.grad(results, leaves, grads, materialize_grads=True)
+        if not taken:
+            return tuple(torch.zeros_like(p) for p in primals)
+        results, grads = zip(*taken, strict=True)
+        return gradients(results, leaves, grads)
 
 
 def _zeros(like: tuple[torch.Size, torch.dtype, torch.device]) -> Tensor:

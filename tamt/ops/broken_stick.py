@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind
+from tamt.ops._checks import check_same_kind, check_value
 from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import broken_stick as reference
 
@@ -61,7 +61,7 @@ def broken_stick(v: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 
 def _check(v: Tensor, stick: Tensor) -> None:
-    torch._check_value(
+    check_value(
         v.dim() == 3 and stick.dim() == 2 and stick.shape[0] == v.shape[1] and stick.shape[1] == 3,
         lambda: f"v and stick must have the shapes (B, F, T) and (F, 3), got {tuple(v.shape)} and {tuple(stick.shape)}",
     )

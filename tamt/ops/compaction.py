@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind
+from tamt.ops._checks import check_same_kind, check_value
 from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import compaction as reference
 
@@ -87,7 +87,7 @@ def _check_like(name: str, tensor: Tensor, intensity: Tensor, shape: torch.Size)
 
 
 def _check(intensity: Tensor, threshold: Tensor) -> None:
-    torch._check_value(
+    check_value(
         intensity.dim() == 2 and threshold.dim() == 1 and threshold.shape[0] == intensity.shape[0],
         lambda: (
             f"intensity and threshold must have the shapes (R, F) and (R,), got {tuple(intensity.shape)} and "
@@ -98,11 +98,11 @@ def _check(intensity: Tensor, threshold: Tensor) -> None:
 
 def _check_rows(intensity: Tensor, frequencies: Tensor, threshold: Tensor, count: int, limited: bool) -> None:
     _check(intensity, threshold)
-    torch._check_value(
+    check_value(
         frequencies.dim() == 1 and frequencies.shape[0] == intensity.shape[1],
         lambda: f"frequencies must have shape ({intensity.shape[1]},), got {tuple(frequencies.shape)}",
     )
-    torch._check_value(count >= 1, lambda: f"count must be at least 1, got {count}")
+    check_value(count >= 1, lambda: f"count must be at least 1, got {count}")
 
 
 fullest = register(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind, with_lead
+from tamt.ops._checks import check_same_kind, check_value, with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.broken_stick import broken_stick_backward, broken_stick_rows
 from tamt.ops.iir import check_sections, iir, iir_backward
@@ -119,23 +119,23 @@ def as_operands(
 def check_operands(*operands: Tensor) -> None:
     """Operands that belong together, or a ValueError."""
     given = Operands(*operands)
-    torch._check_value(given.x.dim() == 2, lambda: f"x must have shape (B, T), got {tuple(given.x.shape)}")
+    check_value(given.x.dim() == 2, lambda: f"x must have shape (B, T), got {tuple(given.x.shape)}")
     channels = given.linear.shape[0]
     for name in FILTERS:
         coef = getattr(given, name)
         columns = len(MODAL.of_section)
-        torch._check_value(
+        check_value(
             coef.dim() == 2 and coef.shape[0] == channels and coef.shape[1] % columns == 0 and coef.shape[1] > 0,
             lambda name=name, coef=coef: f"{name} must have shape ({channels}, 6 K), got {tuple(coef.shape)}",
         )
         state, expected = getattr(given, f"state_{name}"), (given.x.shape[0], channels, MODAL.states(MODAL.order(coef)))
-        torch._check_value(
+        check_value(
             state.shape == expected,
             lambda name=name, state=state, expected=expected: (
                 f"the state of {name} must have shape {expected}, got {tuple(state.shape)}"
             ),
         )
-    torch._check_value(
+    check_value(
         given.stick.shape == (channels, 3),
         lambda: f"stick must have shape ({channels}, 3), got {tuple(given.stick.shape)}",
     )

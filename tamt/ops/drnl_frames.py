@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import with_lead
+from tamt.ops._checks import check_value, with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.drnl import (
     FILTERS,
@@ -97,7 +97,7 @@ def drnl_frames(
 def check_real_hops(hop: int, detector: str) -> None:
     """A hop and a detector of real outputs, or a ValueError."""
     check_hops(hop, detector)
-    torch._check_value(
+    check_value(
         detector != "envelope", lambda: "detector must be 'power' or 'halfwave' for nonlinear filters, got 'envelope'"
     )
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tamt.design.drnl import DRNLSections
 from tamt.design.drnl import drnl_sections as reference
+from tamt.ops._checks import check_value
 from tamt.ops._register import register
 
 NAMES = ("cf_lin", "bw_lin", "lp_lin", "g", "cf_nlin", "bw_nlin", "lp_nlin")
@@ -60,7 +60,7 @@ def drnl_sections(*parameters: Tensor, fs: float, orders: Sequence[int]) -> DRNL
 
 
 def _check(*parameters: Tensor) -> None:
-    torch._check_value(
+    check_value(
         all(p.dim() == 1 and p.shape == parameters[0].shape for p in parameters),
         lambda: f"{', '.join(NAMES)} must have the same shape (F,), got {[tuple(p.shape) for p in parameters]}",
     )

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from tamt._memo import Store, bits, readable
 from tamt.design.drnl import drnl_sections
-from tamt.ops._checks import check_same_kind, with_lead
+from tamt.ops._checks import check_same_kind, check_value, with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.iir import modal_cascade
 from tamt.reference import fft_drnl as reference
@@ -214,27 +214,27 @@ _filter_spectra = register(
 
 def check_operands(x: Tensor, spectra: Tensor, stick: Tensor, past_x: Tensor, past_w: Tensor) -> None:
     """Operands that belong together, or a ValueError."""
-    torch._check_value(
+    check_value(
         spectra.dim() == 4 and spectra.shape[0] == 3 and spectra.shape[2] > 1 and spectra.shape[3] == 2,
         lambda: f"spectra must have shape (3, F, N/2+1, 2), got {tuple(spectra.shape)}",
     )
     channels = spectra.shape[1]
-    torch._check_value(
+    check_value(
         stick.dim() == 2 and stick.shape[0] == channels and stick.shape[1] == 3,
         lambda: f"stick must have shape ({channels}, 3), got {tuple(stick.shape)}",
     )
-    torch._check_value(
+    check_value(
         x.dim() == 2 and past_x.dim() == 2 and x.shape[0] == past_x.shape[0],
         lambda: f"x and past_x must have the shapes (B, T) and (B, M-1), got {tuple(x.shape)}, {tuple(past_x.shape)}",
     )
-    torch._check_value(
+    check_value(
         past_w.dim() == 3
         and past_w.shape[0] == x.shape[0]
         and past_w.shape[1] == channels
         and past_w.shape[2] == past_x.shape[1],
         lambda: f"past_w must have shape {(x.shape[0], channels, past_x.shape[1])}, got {tuple(past_w.shape)}",
     )
-    torch._check_value(
+    check_value(
         past_x.shape[1] < 2 * (spectra.shape[2] - 1),
         lambda: f"transforms of {2 * (spectra.shape[2] - 1)} samples are too short for a past of {past_x.shape[1]}",
     )

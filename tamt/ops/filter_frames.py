@@ -24,7 +24,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind, with_lead
+from tamt.ops._checks import check_same_kind, check_value, with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.blocks import iir_blocks
 from tamt.ops.iir import check_filters, check_order
@@ -98,14 +98,14 @@ def filter_frames(
 
 def check_hops(hop: int, detector: str) -> None:
     """A hop and a detector, or a ValueError."""
-    torch._check_value(hop >= 1, lambda: f"hop must be at least 1, got {hop}")
-    torch._check_value(detector in DETECTORS, lambda: f"detector must be one of {DETECTORS}, got {detector!r}")
+    check_value(hop >= 1, lambda: f"hop must be at least 1, got {hop}")
+    check_value(detector in DETECTORS, lambda: f"detector must be one of {DETECTORS}, got {detector!r}")
 
 
 def check_kind(kind: str, order: int, detector: str) -> None:
     """Filters that have the detector, or a ValueError."""
     kinds = ANALYTIC if detector == "envelope" else tuple(KINDS)
-    torch._check_value(kind in kinds, lambda: f"kind must be one of {kinds}, got {kind!r}")
+    check_value(kind in kinds, lambda: f"kind must be one of {kinds}, got {kind!r}")
     check_order(order)
 
 
@@ -113,7 +113,7 @@ def _check(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int, hop: i
     check_hops(hop, detector)
     check_kind(kind, order, detector)
     check_filters(coef, state, kind, order)
-    torch._check_value(
+    check_value(
         x.dim() == 2 and x.shape[0] == state.shape[0],
         lambda: f"x must have shape ({state.shape[0]}, T), got {tuple(x.shape)}",
     )

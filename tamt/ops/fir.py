@@ -21,7 +21,7 @@ import math
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind
+from tamt.ops._checks import check_same_kind, check_value
 from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import fir as reference
 
@@ -93,14 +93,14 @@ def fir(x: Tensor, taps: Tensor, *, state: Tensor | None = None, per_channel: bo
 
 
 def _check(x: Tensor, taps: Tensor, past: Tensor) -> None:
-    torch._check_value(
+    check_value(
         x.dim() == 3 and taps.dim() == 2 and x.shape[1] > 0 and taps.shape[0] > 0 and taps.shape[0] % x.shape[1] == 0,
         lambda: (
             "x and taps must have the shapes (B, S, T) and (F, M) with F a multiple of S, "
             f"got {tuple(x.shape)} and {tuple(taps.shape)}"
         ),
     )
-    torch._check_value(
+    check_value(
         past.dim() == 3
         and past.shape[0] == x.shape[0]
         and past.shape[1] == x.shape[1]

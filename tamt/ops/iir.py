@@ -52,7 +52,7 @@ import torch
 from torch import Tensor
 
 from tamt.design.sections import Biquads, biquad_sections, scaled_cascade
-from tamt.ops._checks import check_same_kind
+from tamt.ops._checks import check_same_kind, check_value
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.blocks import iir_blocks
 from tamt.reference import iir as reference
@@ -396,13 +396,13 @@ def check_order(order: int) -> None:
 
 def check_filters(coef: Tensor, state: Tensor, kind: str, order: int) -> None:
     """Rows of coefficients and states (B, F, N) that belong to such filters, or a ValueError."""
-    torch._check_value(kind in KINDS, lambda: f"kind must be one of {tuple(KINDS)}, got {kind!r}")
+    check_value(kind in KINDS, lambda: f"kind must be one of {tuple(KINDS)}, got {kind!r}")
     columns, states = KINDS[kind].columns(order), KINDS[kind].states(order)
-    torch._check_value(
+    check_value(
         coef.dim() == 2 and coef.shape[1] == columns,
         lambda: f"coef must have shape (F, {columns}), got {tuple(coef.shape)}",
     )
-    torch._check_value(
+    check_value(
         state.dim() == 3 and state.shape[1] == coef.shape[0] and state.shape[2] == states,
         lambda: f"state must have shape (B, {coef.shape[0]}, {states}), got {tuple(state.shape)}",
     )
@@ -410,7 +410,7 @@ def check_filters(coef: Tensor, state: Tensor, kind: str, order: int) -> None:
 
 def _check_operands(x: Tensor, coef: Tensor, state: Tensor, kind: str, order: int) -> None:
     check_filters(coef, state, kind, order)
-    torch._check_value(
+    check_value(
         x.dim() == 3 and x.shape[0] == state.shape[0] and _fan_out(x.shape[1], coef.shape[0]),
         lambda: f"x must have shape (B, S, T) with an S that divides {coef.shape[0]}, got {tuple(x.shape)}",
     )

@@ -5,9 +5,9 @@ As operations of torch these are some sixty, which is most of the time that a GP
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from tamt.ops._checks import check_value
 from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import onepole_rows as reference
 
@@ -51,7 +51,7 @@ def onepole_rows(poles: Tensor, gains: Tensor, design: Tensor) -> Tensor:
 
 def _check(poles: Tensor, gains: Tensor, design: Tensor) -> None:
     channels = design.shape[0]
-    torch._check_value(
+    check_value(
         poles.shape == gains.shape == (channels, 2) and design.shape == (channels, 5),
         lambda: (
             "poles, gains and design must have the shapes (F, 2), (F, 2) and (F, 5), got "

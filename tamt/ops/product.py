@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind
+from tamt.ops._checks import check_same_kind, check_value
 from tamt.ops._register import register
 
 
@@ -60,7 +60,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _check(a: Tensor, b: Tensor) -> None:
-    torch._check_value(
+    check_value(
         a.dim() == b.dim() and a.dim() in (2, 3) and a.shape[-1] == b.shape[-2] and a.shape[:-2] == b.shape[:-2],
         lambda: f"a and b must have the shapes (B, M, K) and (B, K, N), got {tuple(a.shape)} and {tuple(b.shape)}",
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tamt._memo import readable
-from tamt.ops._checks import check_same_kind
+from tamt.ops._checks import check_same_kind, check_value
 from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import recurrence as reference
 
@@ -98,7 +98,7 @@ def attack_release(
 
 
 def _check(x: Tensor, attack: Tensor, release: Tensor, state: Tensor) -> None:
-    torch._check_value(
+    check_value(
         x.dim() == 3 and state.shape == (x.shape[0], x.shape[2]) and attack.shape == release.shape == (),
         lambda: (
             "x, attack, release and state must have the shapes (B, T, C), (), () and (B, C), got "

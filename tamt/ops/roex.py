@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from tamt._memo import readable
-from tamt.ops._checks import check_same_kind
+from tamt.ops._checks import check_same_kind, check_value
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.product import product
 from tamt.reference import roex as reference
@@ -227,7 +227,7 @@ def roex_weights(freqs: Tensor, limit: float = math.inf) -> Tensor:
 
 
 def _check_components(f: Tensor, intensity: Tensor, ratio: float) -> None:
-    torch._check_value(
+    check_value(
         f.dim() == 2 and intensity.dim() == 2 and f.shape[0] == intensity.shape[0] and f.shape[1] == intensity.shape[1],
         lambda: f"f and intensity must have the same shape (R, C), got {tuple(f.shape)} and {tuple(intensity.shape)}",
     )
@@ -235,7 +235,7 @@ def _check_components(f: Tensor, intensity: Tensor, ratio: float) -> None:
 
 def _check_excitation(f: Tensor, intensity: Tensor, steepness: Tensor, fc: Tensor, p: Tensor, ratio: float) -> None:
     _check_components(f, intensity, ratio)
-    torch._check_value(
+    check_value(
         steepness.dim() == 2 and steepness.shape[0] == f.shape[0] and steepness.shape[1] == f.shape[1],
         lambda: f"steepness must have the shape {tuple(f.shape)}, got {tuple(steepness.shape)}",
     )
@@ -246,7 +246,7 @@ def _check_shared(
     f: Tensor, intensity: Tensor, weights: Tensor, factor: Tensor, fc: Tensor, p: Tensor, p1000: float, ratio: float
 ) -> None:
     count = f.shape[-1] if f.dim() == 1 else -1
-    torch._check_value(
+    check_value(
         intensity.dim() == 2 and intensity.shape[1] == count and weights.shape == (count, count) and factor.dim() == 0,
         lambda: (
             "f, intensity, weights and factor must have the shapes (C,), (R, C), (C, C) and (), got "
@@ -257,7 +257,7 @@ def _check_shared(
 
 
 def _check_channels(fc: Tensor, p: Tensor) -> None:
-    torch._check_value(
+    check_value(
         fc.dim() == 1 and p.dim() == 1 and fc.shape[0] == p.shape[0],
         lambda: f"fc and p must have the same shape (N,), got {tuple(fc.shape)} and {tuple(p.shape)}",
     )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind
+from tamt.ops._checks import check_same_kind, check_value
 from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import spreading as reference
 
@@ -88,7 +88,7 @@ def spreading(
 
 
 def _check(levels: Tensor, slopes: Tensor, erb_step: float) -> None:
-    torch._check_value(
+    check_value(
         levels.dim() == 2 and levels.shape[1] > 0 and slopes.shape == (5,),
         lambda: (
             "levels and slopes must have the shapes (R, n > 0) and (5,), "

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind
+from tamt.ops._checks import check_same_kind, check_value
 from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import windowed_dft as reference
 from tamt.shared import windowed_dft as layouts
@@ -170,16 +170,16 @@ def _check(
 ) -> None:
     _check_bands(list(zip(lengths, first, last, strict=True)), hop, size)
     end = layouts.layout(lengths, first, last)[-1]
-    torch._check_value(
+    check_value(
         x.dim() == 2 and x.shape[1] >= size,
         lambda: f"x must have shape (R, N) with N >= {size}, got {tuple(x.shape)}",
     )
-    torch._check_value(
+    check_value(
         weight.shape == (end.weights.stop,),
         lambda: f"weight must have shape ({end.weights.stop},), got {tuple(weight.shape)}",
     )
     count = end.offset + 2 * end.half * end.pitch
-    torch._check_value(
+    check_value(
         tables.shape == (count,) and tables.is_contiguous(),
         lambda: f"tables must be contiguous and have shape ({count},), got {tuple(tables.shape)}",
     )

@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 from tamt._arithmetic import complex_conjugate, complex_divide, complex_multiply, flush_channels
 from tamt.design.rows import KERNEL_ORDER, BiquadSection, ModalSection, OnepoleRow
 from tamt.design.sections import section_gain
+from tamt.shared.given_gradients import gradients
 from tamt.shared.iir import BLOCK, KINDS, Blocks
 
 
@@ -313,4 +314,4 @@ def iir_blocks_vjp(grads: Blocks, coef: Tensor, kind: str, order: int) -> Tensor
     # Leaving inference mode also gives autograd back, which torch has switched off around an operator's kernel.
     with torch.inference_mode(False), torch.enable_grad():
         leaf = (plain.clone() if plain.is_inference() else plain).requires_grad_()
-        return torch.autograd.grad(_FAST[kind](leaf, order), leaf, tuple(grads))[0]
+        return gradients(_FAST[kind](leaf, order), [leaf], grads)[0]
