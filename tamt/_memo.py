@@ -27,13 +27,15 @@ PLAIN = (Tensor, nn.Parameter)
 
 def readable(*tensors: Tensor) -> bool:
     """Whether these are ordinary CPU tensors, whose numbers can be looked at without breaking a graph or transform."""
+    for t in tensors:
+        if type(t) not in PLAIN or not t.is_cpu:
+            return False
     return (
         not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and torch._C._len_torch_dispatch_stack() == 0  # such as FakeTensorMode
         and torch._C._functorch.peek_interpreter_stack() is None
-        and torch.autograd.forward_ad._current_level < 0
-        and all(type(t) in PLAIN and t.device.type == "cpu" for t in tensors)
+        and forward_ad._current_level < 0
     )
 
 
@@ -50,11 +52,12 @@ def bits(*tensors: Tensor) -> Key:
     """What tells :func:`readable` tensors with different numbers, types or shapes apart."""
 
     def content(tensor: Tensor) -> bytes:
+        if tensor.is_conj() or tensor.is_neg() or not tensor.is_contiguous():
+            tensor = tensor.detach().resolve_conj().resolve_neg().contiguous()
         # Read where they are: numpy() would pin the memory of a tensor for good, which FSDP has to free.
-        dense = tensor.detach().resolve_conj().resolve_neg().contiguous()
-        return ctypes.string_at(dense.data_ptr(), dense.nbytes)
+        return ctypes.string_at(tensor.data_ptr(), tensor.nbytes)
 
-    return tuple((t.dtype, t.shape, content(t)) for t in tensors)
+    return tuple([(t.dtype, t.shape, content(t)) for t in tensors])
 
 
 def _settings(compute: Callable[..., Any]) -> Key:

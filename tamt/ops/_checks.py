@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -29,6 +29,14 @@ def check_same_kind(tensors: dict[str, Tensor], like: Tensor, owner: str) -> Non
             )
 
 
-def with_lead(lead: torch.Size, results: Iterable[Tensor]) -> Iterator[Tensor]:
+def as_rows(x: Tensor, kept: int = 1) -> Tensor:
+    """``x`` with its leading dimensions as one, in front of the last ``kept``."""
+    lead = x.dim() - kept
+    if lead == 1:
+        return x
+    return x.flatten(0, lead - 1) if lead else x[None]
+
+
+def with_lead(lead: torch.Size, results: Iterable[Tensor]) -> Iterable[Tensor]:
     """Results of rows (B, ...) with the leading dimensions of the signal in place of B."""
-    return (result.reshape(*lead, *result.shape[1:]) for result in results)
+    return results if len(lead) == 1 else [result.reshape(*lead, *result.shape[1:]) for result in results]

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from tamt._memo import transformed
-from tamt.ops._precision import own_precision
+from tamt.ops._precision import own_precision, precision_is_own
 from tamt.shared.given_gradients import gradients
 
 operators: dict[str, Operator] = {}  # by name; each lives as long as its library
@@ -62,7 +62,10 @@ def _own_precision(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapped(*args: Any) -> Any:
-        with own_precision(next(a for a in args if isinstance(a, Tensor)).device.type):
+        device_type = args[0].device.type  # operands come first
+        if precision_is_own(device_type):
+            return function(*args)
+        with own_precision(device_type):
             return function(*args)
 
     return wrapped

@@ -16,6 +16,14 @@ _inside = 0
 _restore: Callable[[], None] | None = None
 
 
+def precision_is_own(device_type: str) -> bool:
+    """Whether :func:`own_precision` has nothing to do: no thread is inside, nothing is switched, no autocast."""
+    if torch.is_autocast_enabled(device_type):
+        return False
+    with _lock:  # or the last one inside might put the switches back between the two
+        return _inside == 0 and _is_float32()
+
+
 @contextmanager
 def own_precision(device_type: str) -> Iterator[None]:
     """Matrix products inside neither follow autocast nor ``torch.set_float32_matmul_precision`` and its kin.
@@ -39,6 +47,14 @@ def own_precision(device_type: str) -> Iterator[None]:
             _inside -= 1
             if _inside == 0 and _restore is not None:
                 _restore()
+
+
+def _is_float32() -> bool:
+    """Whether the switches are those of float32, as far as the old one tells."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:
+        return False
 
 
 def _switched_to_float32() -> Callable[[], None] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind, check_value
+from tamt.ops._checks import as_rows, check_same_kind, check_value, with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import broken_stick as reference
 
@@ -57,7 +57,8 @@ def broken_stick(v: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
         raise TypeError(f"v must be float32 or float64, got {v.dtype}")
     stick = torch.stack((a, b, c), 1)
     check_same_kind({"a, b and c": stick}, v, "v's")
-    return broken_stick_rows(v[None] if v.dim() == 2 else v.flatten(0, -3), stick).reshape(v.shape)
+    (bent,) = with_lead(v.shape[:-2], [broken_stick_rows(as_rows(v, 2), stick)])
+    return bent
 
 
 def _check(v: Tensor, stick: Tensor) -> None:

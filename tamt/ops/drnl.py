@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind, check_value, with_lead
+from tamt.ops._checks import as_rows, check_same_kind, check_value, with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.broken_stick import broken_stick_backward, broken_stick_rows
 from tamt.ops.iir import check_sections, iir, iir_backward
@@ -110,10 +110,8 @@ def as_operands(
         raise ValueError(f"state must have the shapes {shapes}, got {[tuple(s.shape) for s in state]}")
     given = {**filters, "stick": stick, **{f"state[{i}]": s for i, s in enumerate(state)}}
     check_same_kind(given, x, "the signal's")
-    rows = x.flatten(0, -2) if lead else x[None]
-    states = [s.flatten(0, -3) if lead else s[None] for s in state]
     coef = [sections.flatten(1) for sections in filters.values()]
-    return lead, Operands._make((rows, *coef, stick, *states))
+    return lead, Operands._make((as_rows(x), *coef, stick, *(as_rows(s, 2) for s in state)))
 
 
 def check_operands(*operands: Tensor) -> None:

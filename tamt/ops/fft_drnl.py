@@ -24,7 +24,7 @@ from torch import Tensor
 
 from tamt._memo import Store, bits, readable
 from tamt.design.drnl import drnl_sections
-from tamt.ops._checks import check_same_kind, check_value, with_lead
+from tamt.ops._checks import as_rows, check_same_kind, check_value, with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.iir import modal_cascade
 from tamt.reference import fft_drnl as reference
@@ -175,8 +175,7 @@ def as_operands(
             raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
     given = {"spectra": spectra, "stick": stick, "state[0]": past_x, "state[1]": past_w}
     check_same_kind(given, x, "the signal's")
-    past = [p.flatten(0, len(lead) - 1) if lead else p[None] for p in state]
-    return lead, (x.flatten(0, -2) if lead else x[None], spectra, stick, *past)
+    return lead, (as_rows(x), spectra, stick, as_rows(past_x), as_rows(past_w, 2))
 
 
 _spectra: Store[Tensor] = Store(KEPT)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind, check_value, with_lead
+from tamt.ops._checks import as_rows, check_same_kind, check_value, with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.blocks import iir_blocks
 from tamt.ops.iir import check_filters, check_order
@@ -85,13 +85,15 @@ def filter_frames(
     check_hops(hop, detector)
     check_kind(kind, order, detector)
     lead, channels = x.shape[:-1], coef.shape[0]
-    shape = (*lead, channels, KINDS[kind].states(order))
+    rows, numbers = as_rows(x), KINDS[kind].states(order)
+    check_same_kind({"coefficients": coef}, x, "the signal's")
     if state is None:
-        state = x.new_zeros(shape)
-    if state.shape != torch.Size(shape):
-        raise ValueError(f"state must have shape {shape}, got {tuple(state.shape)}")
-    check_same_kind({"coefficients": coef, "state": state}, x, "the signal's")
-    rows, states = (x.flatten(0, -2), state.flatten(0, -3)) if lead else (x[None], state[None])
+        states = rows.new_zeros(rows.shape[0], channels, numbers)
+    else:
+        if state.shape != (*lead, channels, numbers):
+            raise ValueError(f"state must have shape {(*lead, channels, numbers)}, got {tuple(state.shape)}")
+        check_same_kind({"state": state}, x, "the signal's")
+        states = as_rows(state, 2)
     means, final = with_lead(lead, filter_frames_rows(rows, coef, states, kind, order, hop, detector))
     return means, final
 

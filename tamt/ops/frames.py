@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tamt.ops._checks import as_rows, with_lead
 from tamt.ops._register import register
 from tamt.reference import frames as reference
 
@@ -76,8 +77,8 @@ def group_means(x: Tensor, size: int, groups: int) -> Tensor:
     >>> group_means(torch.arange(8.0)[:, None], size=4, groups=2).squeeze()  # of frames 0 and 1, and of 2 to 5
     tensor([0.5000, 3.5000])
     """
-    rows = x[None] if x.dim() == 2 else x.flatten(0, -3)
-    return _group_means(rows, size, groups).reshape(*x.shape[:-2], groups, x.shape[-1])
+    (means,) = with_lead(x.shape[:-2], [_group_means(as_rows(x, 2), size, groups)])
+    return means
 
 
 def moving_means(x: Tensor, size: int) -> Tensor:

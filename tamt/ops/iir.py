@@ -52,7 +52,7 @@ import torch
 from torch import Tensor
 
 from tamt.design.sections import Biquads, biquad_sections, scaled_cascade
-from tamt.ops._checks import check_same_kind, check_value
+from tamt.ops._checks import as_rows, check_same_kind, check_value, with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.blocks import iir_blocks
 from tamt.reference import iir as reference
@@ -354,23 +354,18 @@ def filtered(
         raise ValueError(f"x must have shape {expected}, got {tuple(x.shape)}")
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x must be float32 or float64, got {x.dtype}")
-    if not per_channel:
-        x = x.unsqueeze(-2)
-    lead = x.shape[:-2]
-    at_rest = state is None
+    lead = x.shape[: -2 if per_channel else -1]
+    rows = as_rows(x, 2) if per_channel else as_rows(x).unsqueeze(1)
+    numbers = KINDS[kind].states(order)
+    check_same_kind({"coefficients": coef}, x, "the signal's")
     if state is None:
-        state = x.new_zeros(*lead, channels, KINDS[kind].states(order))
-    _check_shape("state", state, (*lead, channels, KINDS[kind].states(order)))
-    check_same_kind({"coefficients": coef, "state": state}, x, "the signal's")
-    if biquads and not at_rest:
-        state = biquads.states(state)
-    if lead:
-        rows, states = x.flatten(0, len(lead) - 1), state.flatten(0, len(lead) - 1)
+        states = rows.new_zeros(rows.shape[0], channels, numbers)
     else:
-        rows, states = x[None], state[None]
-    y, last = iir(rows, coef, states, kind, order)
-    last = last.reshape(state.shape)
-    return y.reshape(*lead, channels, x.shape[-1]), biquads.delays(last) if biquads else last
+        _check_shape("state", state, (*lead, channels, numbers))
+        check_same_kind({"state": state}, x, "the signal's")
+        states = as_rows(biquads.states(state) if biquads else state, 2)
+    y, last = with_lead(lead, iir(rows, coef, states, kind, order))
+    return y, biquads.delays(last) if biquads else last
 
 
 def _fan_out(signals: int, channels: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind, check_value
+from tamt.ops._checks import as_rows, check_same_kind, check_value, with_lead
 from tamt.ops._register import register
 
 
@@ -55,8 +55,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         )
     if b.dim() == 3:
         return _products(a, b)
-    rows = a[None] if a.dim() == 1 else a.flatten(0, -2)
-    return _product(rows, b).reshape(*a.shape[:-1], b.shape[-1])
+    (found,) = with_lead(a.shape[:-1], [_product(as_rows(a), b)])
+    return found
 
 
 def _check(a: Tensor, b: Tensor) -> None:

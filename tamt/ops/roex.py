@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from tamt._memo import readable
-from tamt.ops._checks import check_same_kind, check_value
+from tamt.ops._checks import as_rows, check_same_kind, check_value
 from tamt.ops._register import Backward, backward_of, register
 from tamt.ops.product import product
 from tamt.reference import roex as reference
@@ -184,9 +184,9 @@ def _power(
     if shared:
         weights = roex_weights(freqs, limit) if weights is None else weights
         if freqs.device.type == "cpu":
-            rows = intensity.flatten(0, -2)
-            return roex_shared_rows(freqs, rows, weights, factor, fc, p, p1000, ratio).reshape(shape)
-    f, given = (t[None] if t.dim() == 1 else t.flatten(0, -2) for t in (freqs, intensity))
+            found = roex_shared_rows(freqs, as_rows(intensity), weights, factor, fc, p, p1000, ratio)
+            return found.reshape(shape)
+    f, given = as_rows(freqs), as_rows(intensity)
     heard = audible(f)
     valid = heard & (given < math.inf)
     unknown = ~valid & ~(f <= 0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind, check_value
+from tamt.ops._checks import as_rows, check_same_kind, check_value, with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import spreading as reference
 
@@ -83,8 +83,8 @@ def spreading(
         raise ValueError(f"erb_step must be greater than 0, got {erb_step}")
     slopes = torch.stack(numbers)
     check_same_kind({"the slopes' numbers": slopes}, levels, "the levels'")
-    rows = levels[None] if levels.dim() == 1 else levels.flatten(0, -2)
-    return spreading_rows(rows, slopes, erb_step).reshape(levels.shape)
+    (spread,) = with_lead(levels.shape[:-1], [spreading_rows(as_rows(levels), slopes, erb_step)])
+    return spread
 
 
 def _check(levels: Tensor, slopes: Tensor, erb_step: float) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tamt.ops._checks import check_same_kind, check_value
+from tamt.ops._checks import as_rows, check_same_kind, check_value, with_lead
 from tamt.ops._register import Backward, backward_of, register
 from tamt.reference import windowed_dft as reference
 from tamt.shared import windowed_dft as layouts
@@ -88,9 +88,9 @@ def windowed_dft(
         weight = x.new_ones(sum(last - first + 1 for _, first, last in bands))
     check_same_kind({"tables": tables, "weight": weight}, x, "x's")
     lengths, first, last = ([int(n) for n in column] for column in zip(*bands, strict=True))
-    rows = x[None] if x.dim() == 1 else x.flatten(0, -2)
-    power = windowed_dft_rows(rows, tables.detach(), weight, lengths, first, last, hop, size)
-    return power.reshape(*x.shape[:-1], *power.shape[1:])
+    power = windowed_dft_rows(as_rows(x), tables.detach(), weight, lengths, first, last, hop, size)
+    (found,) = with_lead(x.shape[:-1], [power])
+    return found
 
 
 def dft_tables(
