@@ -71,16 +71,22 @@ def _own_precision(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+# What TorchDynamo does with a frame that is about to run: None where it does nothing, be it not imported.
+_watching: Callable[[], Any] = getattr(
+    torch._C._dynamo.eval_frame, "get_eval_frame_callback", lambda: sys.modules.get("torch._dynamo")
+)
+
+
 def _out_of_sight(function: Callable[..., Any]) -> Callable[..., Any]:
     """Keeps TorchDynamo from compiling the inside of an operator, where it does not compile what calls it.
 
-    Where it has not been imported it cannot, and it is not imported for this.
+    Where it is not at work nothing is done for this, which would import it.
     """
     hidden: list[Callable[..., Any]] = []
 
     @functools.wraps(function)
     def wrapped(*args: Any) -> Any:
-        if "torch._dynamo" not in sys.modules:
+        if _watching() is None:
             return function(*args)
         if not hidden:
             hidden.append(torch.compiler.disable(function))
@@ -227,6 +233,11 @@ class Operator:
         """The operator itself."""
         return getattr(torch.ops.tamt, self.signature.name).default
 
+    def call_below(self, *args: Any) -> Any:
+        """The operator, without a record for derivatives."""
+        with torch._C._AutoDispatchBelowAutograd():
+            return self.call(*args)
+
     def install(self) -> torch._ops.OpOverload:
         """Make torch know the operator."""
         name, count = self.signature.name, self.count
@@ -243,8 +254,7 @@ class Operator:
         def autograd(*args: Any) -> Any:
             if transformed() or (torch.is_grad_enabled() and any(t.requires_grad for t in args[:count])):
                 return apply(*args)
-            with torch._C._AutoDispatchBelowAutograd():
-                return operator(*args)
+            return self.call_below(*args)
 
         library.impl(name, _out_of_sight(_own_precision(self.computed)), "CompositeExplicitAutograd")
         if self.launcher is not None:
@@ -339,8 +349,7 @@ def _differentiable(own: Operator) -> type[torch.autograd.Function]:
     class Differentiable(torch.autograd.Function):
         @staticmethod
         def forward(*operands: Any) -> Any:
-            with torch._C._AutoDispatchBelowAutograd():
-                return own.call(*operands)
+            return own.call_below(*operands)
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -349,7 +358,8 @@ def _differentiable(own: Operator) -> type[torch.autograd.Function]:
             ctx.shapes = [t.shape for t in tensors]
             ctx.results = [(r.shape, r.dtype, r.device) for r in results]
             ctx.set_materialize_grads(False)
-            ctx.mark_non_differentiable(*(results[i] for i in own.constants))
+            if own.constants:
+                ctx.mark_non_differentiable(*(results[i] for i in own.constants))
             ctx.save_for_forward(*tensors)
             if own.saves:
                 ctx.save_for_backward(*tensors, *(results[i] for i in own.keeps))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tamt._memo import transformed
 from tamt.ops._operator import Operator, Signature, as_tuple, pull_back
 from tamt.shared.nonfinite import silenced
 
@@ -136,7 +137,9 @@ def register(
     if isinstance(backward, Backward):
         _check_backward(signature, backward)
         own.keeps = signature.places_of_results(backward.keeps.split())
-        own.backward = _passed_back(own, backward, _backward_of(own, backward).install())
+        passes_back = _backward_of(own, backward)
+        passes_back.install()
+        own.backward = _passed_back(own, backward, passes_back)
     else:
         own.backward = backward
     return own.install()
@@ -225,7 +228,7 @@ def _backward_of(own: Operator, backward: Backward) -> Operator:
     )
 
 
-def _passed_back(own: Operator, backward: Backward, operator: torch._ops.OpOverload) -> Callable[..., Any]:
+def _passed_back(own: Operator, backward: Backward, operator: Operator) -> Callable[..., Any]:
     """The backward pass of autograd by its operator: gradients of all arguments, only those that are needed."""
     of, silent = (own.signature.places(names.split()) for names in (backward.of, backward.silences))
     groups = [own.signature.places(group.split()) for group in backward.needs]
@@ -236,7 +239,8 @@ def _passed_back(own: Operator, backward: Backward, operator: torch._ops.OpOverl
             for i in silent:
                 saved[i] = silenced(saved[i])
         flags = [any(needs[i] for i in group) for group in groups]
-        found = dict(zip(of, as_tuple(operator(*grads, *saved, *ctx.parameters, *flags)), strict=True))
+        call = operator.call if transformed() or torch.is_grad_enabled() else operator.call_below
+        found = dict(zip(of, as_tuple(call(*grads, *saved, *ctx.parameters, *flags)), strict=True))
         return tuple(found.get(i) if need else None for i, need in enumerate(needs))
 
     return passed_back
