@@ -100,7 +100,7 @@ class Base(nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         held = super().__getattr__(name)
-        return self._precise(name, held) if isinstance(held, Tensor) else held
+        return self._precise(name, held) if isinstance(held, Tensor) and held.dtype in HALF_TYPES else held
 
     def _precise(self, name: str, tensor: Tensor) -> Tensor:
         """The tensor, or a TypeError if it is one of the module's own, not a user's, in a half type.
