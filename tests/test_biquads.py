@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -14,7 +14,8 @@ from scipy.signal import butter, sosfilt, sosfilt_zi
 from torch import Tensor
 
 from tamt.design.sections import biquad_sections
-from tamt.ops.iir import biquad_cascade
+from tamt.ops.drnl import drnl
+from tamt.ops.iir import biquad_cascade, modal_cascade, onepole_cascade
 from tamt.reference import iir as reference
 
 Array = NDArray[np.float64]
@@ -101,6 +102,24 @@ def test_designs_in_float32(fs: float) -> None:
         actual = errors(biquad_cascade(torch.from_numpy(x), torch.from_numpy(bank))[0].numpy(), exact)
         assert actual.max() <= ROUNDINGS * EPS
         assert (actual <= np.maximum(errors(filtered(bank, x), exact), ROUNDINGS / 4 * EPS)).all()
+
+
+REPORTED = {
+    "Butterworth low-pass, 60 Hz": butter(2, 60, fs=44100, output="sos"),
+    "high-pass of BS.1770, 38 Hz at 48 kHz": np.array([[1, -2, 1, 1, -1.99004745483398, 0.99007225036621]]),
+    "Butterworth band-pass, 90 to 110 Hz": butter(4, [90, 110], "band", fs=44100, output="sos"),
+}
+
+
+@pytest.mark.parametrize("sos", REPORTED.values(), ids=REPORTED)
+def test_low_filters_over_two_seconds(sos: Array) -> None:
+    """A fiftieth of the error of ``sosfilt`` in float32, which is 6e-5 to 3e-4 of the peak, or less."""
+    x, rounded = noise(2 * 44100), sos.astype(np.float32)
+    exact = sosfilt(rounded.astype(float), x.astype(float))
+    y, _ = biquad_cascade(torch.from_numpy(x), torch.from_numpy(rounded)[None])
+    error, of_scipy = errors(y[0].numpy(), exact), errors(sosfilt(rounded, x), exact)
+    assert error <= ROUNDINGS / 2 * EPS
+    assert error <= of_scipy / 50
 
 
 @pytest.mark.parametrize("fs", [8000, 44100, 192000])
@@ -215,6 +234,70 @@ def test_special_sections(section: list[float], dtype: torch.dtype) -> None:
     tolerance = 1e-5 if dtype == torch.float32 else 1e-10
     for actual, right in zip((*results, *gradients), (*expected, *wanted), strict=True):
         assert_close(actual.flatten(), right.flatten(), tolerance, dtype)
+
+
+def samples_before(bad: Array) -> int:
+    """How many come before the first that is bad."""
+    return int(bad.argmax()) if bad.any() else len(bad)
+
+
+def assert_grows_out_of_range(y: Array, exact: Array, count: int, tolerance: float) -> None:
+    """As ``exact``, relative to the peak so far, up to about the sample ``count``, and from then on not finite."""
+    finite = samples_before(~np.isfinite(y))
+    assert count - 4 <= finite <= count + max(4, count // 20)
+    assert not np.isfinite(y[finite:]).any()
+    known = min(finite, count)
+    peak = np.maximum.accumulate(np.abs(exact[:known]))
+    assert (np.abs(y[:known] - exact[:known]) <= tolerance * peak).all()
+
+
+EXPLOSIVE = {
+    "double pole at 4.9": [1, 0, 0, 1, -9.8, 4.9**2],
+    "complex poles at 4.9": [0.1, 0.2, 0.1, 1, -9.8 * math.cos(1), 4.9**2],
+    "poles at 4.9 and -0.5": [1, 0.2, 0, 1, -4.4, -2.45],
+    "pole at 50": [1, 0, 0, 1, -50, 0],
+    "poles at 1.5": [1, 0, 0, 1, -3 * math.cos(0.3), 2.25],
+}
+
+
+@pytest.mark.parametrize("section", EXPLOSIVE.values(), ids=EXPLOSIVE)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-11)])
+def test_explosive_sections(section: list[float], dtype: type, tolerance: float) -> None:
+    """What leaves the range of the type does so where it does in ``sosfilt``, and spoils nothing before."""
+    x = noise(1000).astype(dtype)
+    for sos in ([section], [section, [0.5, 0.1, 0, 1, -0.3, 0.1]]):
+        rounded = np.array(sos, dtype)
+        count = samples_before(~np.isfinite(sosfilt(rounded, x)))
+        y, _ = biquad_cascade(torch.from_numpy(x), torch.from_numpy(rounded)[None])
+        exact = sosfilt(rounded.astype(float), x.astype(float))
+        if count < len(x):
+            assert_grows_out_of_range(y[0].numpy(), exact, count, tolerance)
+        else:
+            assert errors(y[0].numpy(), exact) <= tolerance
+
+
+def explosive_modal(x: Tensor, row: Tensor) -> Tensor:
+    return modal_cascade(x, row[None, None])[0][0]
+
+
+def explosive_onepole(x: Tensor, row: Tensor) -> Tensor:
+    return onepole_cascade(x, row[:1], row[1:2], row[None, 3:5], 4)[0][0]
+
+
+def explosive_drnl(x: Tensor, row: Tensor) -> Tensor:
+    steady, stick = row.clone(), row.new_tensor([[10.0, 1.0, 0.25]])
+    steady[0] = 0.05
+    return drnl(x, *(t[None, None] for t in (steady, steady, row)), stick)[0][0]
+
+
+@pytest.mark.parametrize("function", [explosive_modal, explosive_onepole, explosive_drnl])
+def test_explosive_sections_of_other_kinds(function: Callable[..., Tensor]) -> None:
+    """In float32 as in float64, up to where the range of float32 ends."""
+    x = torch.from_numpy(noise(400))
+    row = torch.tensor([-math.log(4.9), 0.16, 0.0, 0.3, 0.1, 0.2])
+    exact, y = function(x.double(), row.double()).numpy(), function(x, row).numpy()
+    count = samples_before(np.abs(exact) > np.finfo(np.float32).max)
+    assert_grows_out_of_range(y, exact, count, 1e-4)
 
 
 @pytest.mark.parametrize("name", ["double pole", "nearly double pole", "real poles", "no poles", "two integrators"])
