@@ -360,7 +360,7 @@ class DRNLFilterbank(Learnable):
         Notes
         -----
         The lower the lowest tone, the longer are all of them: 10 periods of it, after the onset of the filters. What is
-        left of other components is below 1e-4 dB.
+        left of other components is below 1e-4 dB. At fs/4 and fs/6 a harmonic that is folded at fs/2 falls on the tone.
 
         Examples
         --------
