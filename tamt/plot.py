@@ -589,7 +589,7 @@ def io_functions(
         axes.set(xlabel=f"Input level ({of_tones})", ylabel=f"Output level ({of_output})")
         low, high = axes.get_ylim()
         for start in np.arange(20 * np.floor((low - given[-1]) / 20), high - given[0], 20):
-            reference = axes.axline((0, start), slope=1, color="#d5d8dc", linewidth=0.7, zorder=0)
+            reference = axes.axline((0, start), slope=1, color="#c9ccd2", linewidth=0.7, zorder=0)
         reference.set_label("slope 1")
         axes.set_ylim(low, high)
         if len(centres) > _MOST_NAMED:
@@ -891,7 +891,7 @@ def _name_peaks(figure: Figure, axes: Axes, lines: list[Line2D], names: list[str
     kept: list[Bbox] = []
     for _, text in sorted(written, key=lambda entry: -entry[0]):
         box = text.get_window_extent()
-        if any(box.expanded(1.0, 1.8).overlaps(other) for other in kept):  # the line below has its place, too
+        if any(box.expanded(1.0, 3.0).overlaps(other) for other in kept):  # with room for the lines
             text.remove()
         else:
             kept.append(box)
