@@ -104,8 +104,8 @@ def filter_responses(
     frequencies : array_like
         Frequencies in Hz, greater than 0, in rising order, shape ``(K,)``.
     response : array_like, or a tuple or list of them
-        Complex response or magnitude of each filter at them, shape ``(F, K)``; or several sets of them, as
-        ``DRNLFilterbank.path_responses`` gives them, which are drawn one below the other, to one scale.
+        Complex response or magnitude of each filter at them, shape ``(F, K)``; or several sets, ``(S, F, K)`` or a tuple
+        as of ``DRNLFilterbank.path_responses``, which are drawn one below the other, to one scale.
     fc : array_like
         Centre frequencies in Hz, shape ``(F,)``.
     title : str, optional
@@ -220,7 +220,7 @@ def excitation_patterns(
     from matplotlib.figure import Figure
 
     curves, given, centres = np.asarray(_array(excitation), dtype=np.float64), _array(levels), _array(fc)
-    _expect_shape("levels", given, (len(given),))
+    _expect_shape("levels", given, (given.size,))
     _expect_shape("excitation", curves, (len(given), len(centres)))
     _expect_one_of("scale", scale, ("Hz", "Cam"))
     peaks = _peaks(curves)
@@ -660,7 +660,7 @@ def tuning_curves(
 
     given, hertz = np.asarray(_array(levels), dtype=np.float64), _array(frequencies)
     curves = np.asarray(_array(output), dtype=np.float64)
-    _expect_shape("levels", given, (len(given),))
+    _expect_shape("levels", given, (given.size,))
     _expect_shape("output", curves, (len(given), len(hertz)))
     _expect_one_of("quantity", quantity, ("gain", "output"))
     offset, of_tones, of_output = _unit(unit)

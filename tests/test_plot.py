@@ -497,6 +497,8 @@ def test_wrong_shapes_are_refused():
         plot.filter_responses([100, 200, 300], (np.ones((4, 3)), np.ones((4, 2))), FC)
     with pytest.raises(ValueError, match=r"excitation has the shape \(4, 2\), but has to have \(2, 4\)"):
         plot.excitation_patterns(np.ones((4, 2)), [60, 70], FC)
+    with pytest.raises(ValueError, match=r"levels has the shape \(\), but has to have \(1,\)"):
+        plot.excitation_patterns(np.ones((1, 4)), 60, FC)
     with pytest.raises(ValueError, match=r"output has the shape \(1, 2, 3\), but has to have \(2, 3\)"):
         plot.tuning_curves([-20, -10], [500, 600, 700], np.ones((1, 2, 3)), 500)
     with pytest.raises(ValueError, match=r"levels has the shape \(1, 4, 3\), but has to have \(1, 3, 4\)"):
