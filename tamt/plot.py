@@ -104,8 +104,8 @@ def filter_responses(
     frequencies : array_like
         Frequencies in Hz, greater than 0, in rising order, shape ``(K,)``.
     response : array_like, or a tuple or list of them
-        Complex response or magnitude of each filter at them, shape ``(F, K)``; or several sets, ``(S, F, K)`` or a tuple
-        as of ``DRNLFilterbank.path_responses``, which are drawn one below the other, to one scale.
+        Complex response or magnitude of each filter at them, shape ``(F, K)``; or several sets, ``(S, F, K)`` or a
+        tuple as of ``DRNLFilterbank.path_responses``, which are drawn one below the other, to one scale.
     fc : array_like
         Centre frequencies in Hz, shape ``(F,)``.
     title : str, optional
