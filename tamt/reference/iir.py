@@ -243,16 +243,16 @@ def _times(signal: Tensor, matrices: Tensor) -> Tensor:
     )
 
 
-def operands(x: Tensor, starts: Tensor, samples: int | None = None) -> Iterator[tuple[int, slice, Tensor]]:
+def operands(x: Tensor, starts: Tensor, most: int | None = None) -> Iterator[tuple[int, slice, Tensor]]:
     """States before blocks, and beside them the blocks' samples: of some channels (C, K, N + L), a row at a time.
 
-    From ``x`` (B, 1 or F, T) and ``starts`` (F, B, K, N); so many ``samples`` of all channels together, by default
-    ``SLICE`` bytes. What was given before is overwritten.
+    From ``x`` (B, 1 or F, T) and ``starts`` (F, B, K, N); samples of ``most`` bytes together, by default ``SLICE``.
+    What was given before is overwritten.
     """
     filters, batch, count, states = starts.shape
     whole, rest = divmod(x.shape[-1], BLOCK)
-    samples = SLICE // x.element_size() if samples is None else samples
-    width = max(1, min(filters, samples // max(1, count * BLOCK)))
+    of_channel = count * BLOCK * x.element_size()
+    width = max(1, min(filters, (SLICE if most is None else most) // max(1, of_channel)))
     given = x.new_empty(width, count, states + BLOCK)
     of_states, of_samples = given[..., :states], given[..., states:]
     of_samples[:, whole:, rest:] = 0
