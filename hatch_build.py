@@ -10,7 +10,8 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 # Code is passed over: a subscript that is called looks like a link.
 LINK = re.compile(
-    r"^```.*?^```|`[^`]+`|(?P<image>!?)\[(?P<text>(?:`[^`]+`|[^\]`])*)\]\((?P<target>[^)\s]+)\)", re.DOTALL | re.MULTILINE
+    r"^```.*?^```|`[^`]+`|(?P<image>!?)\[(?P<text>(?:`[^`]+`|[^\]`])*)\]\((?P<target>[^)\s]+)\)",
+    re.DOTALL | re.MULTILINE,
 )
 
 
