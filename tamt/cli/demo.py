@@ -19,7 +19,7 @@ from tamt.filterbanks.gammatone import GammatoneFilterbank
 
 from .. import plot
 from ..scales import erbspacebw
-from ..spl import stapes_velocity
+from ..spl import STAPES_LEVEL, stapes_velocity
 from .analysis import Design, analysis_of, centre_frequencies
 from .console import CommandError, reason, require, say, shown
 from .files import made_folder, replacing
@@ -68,7 +68,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
         _draw_demo(wav, gammatone, gammatone_picture, title, "full scale")
         _draw_demo(wav, drnl, drnl_picture, "The same vowels at 65 dB SPL through 96 DRNL filters", "1 m/s")
         four = DRNLFilterbank([500.0, 1000.0, 2000.0, 4000.0], 44100)
-        levels = torch.arange(-180.0, -19.0, 2.0)
+        levels = torch.arange(0.0, 121.0, 2.0) + STAPES_LEVEL  # dB SPL in dB re 1 m/s
         plot.io_functions(
             levels, four.io_function(levels), four.fc, title="Four DRNL filters, each for tones at its own frequency"
         ).savefig(curves, format="png")
