@@ -8,6 +8,8 @@ PEERS_STAMP := $(PEERS)/.installed
 WORKERS ?= 2
 # Versions that pip installs; empty: the newest of everything.
 CONSTRAINTS ?= constraints.txt
+# pip compiles all of torch to bytecode, which takes a minute; what is imported is compiled then, and kept.
+unexport PYTHONDONTWRITEBYTECODE
 DEMO_OUT ?= tamt-demo
 TRAIN_OUT ?= tamt-train-demo
 RESULTS ?= results
@@ -23,7 +25,7 @@ help:  ## list the commands
 
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(addprefix -c ,$(CONSTRAINTS)) -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile $(addprefix -c ,$(CONSTRAINTS)) -e '.[dev]'
 	@touch $@
 
 # The wheels of torchaudio hold libraries for the CUDA build of torch. Without them it imports on the CPU build too, for

@@ -108,6 +108,7 @@ html_static_path = [
 ]
 mathjax_path = "tex-svg.js"
 html_css_files = ["tamt.css"]
+html_search_scorer = str(DOCS / "_search.js")
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {

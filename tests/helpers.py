@@ -26,9 +26,17 @@ from tamt.design.sections import biquad_sections, section_gain
 from tamt.filterbanks.drnl import FILTERS, MODELS
 from tamt.reference import onepole_rows as reference_rows
 
-# Of torch.library.opcheck all but tracing an operator and its gradients: that can take half a minute, and once will do.
+# Of torch.library.opcheck all but tracing an operator and its gradients, which can take half a minute.
 QUICK = ("test_schema", "test_autograd_registration", "test_faketensor")
 
+# Every run traces the operators where modules call them (test_contract.py), the nightly one each by itself, too.
+checked = pytest.mark.parametrize(
+    "checks",
+    [
+        pytest.param(QUICK, id="quick"),
+        pytest.param((*QUICK, "test_aot_dispatch_dynamic"), id="traced", marks=pytest.mark.slow),
+    ],
+)
 
 # Operators, of which the modules' tests make Inductor's graphs, and the same modules called in another way.
 compiled_elsewhere = pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])

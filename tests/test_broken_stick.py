@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from helpers import assert_close, assert_within, compiled_elsewhere
+from helpers import assert_close, assert_within, checked, compiled_elsewhere
 from torch import Tensor
 
 from tamt.ops import broken_stick as ops
@@ -128,11 +128,13 @@ def test_layouts() -> None:
     assert_close(gradient[0], gradient[1], 1e-15)
 
 
-def test_opcheck() -> None:
+@checked
+def test_opcheck(checks: tuple[str, ...]) -> None:
     v, a, b, c = operands(2)
     stick = torch.stack((a, b, c), 1).requires_grad_()
-    torch.library.opcheck(ops.broken_stick_rows, (v.requires_grad_(), stick))
-    torch.library.opcheck(ops.broken_stick_backward, (torch.randn_like(v).requires_grad_(), v, stick))
+    torch.library.opcheck(ops.broken_stick_rows, (v.requires_grad_(), stick), test_utils=checks)
+    grad = torch.randn_like(v).requires_grad_()
+    torch.library.opcheck(ops.broken_stick_backward, (grad, v, stick), test_utils=checks)
 
 
 @compiled_elsewhere

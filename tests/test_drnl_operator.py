@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from helpers import Held, assert_close, example_coef, naive_iir, saved_by_autograd
+from helpers import Held, assert_close, checked, example_coef, naive_iir, saved_by_autograd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -136,8 +136,9 @@ def test_gradcheck(length: int) -> None:
     assert torch.autograd.gradgradcheck(ops.drnl_rows, operands, fast_mode=True)
 
 
-def test_opcheck() -> None:
-    torch.library.opcheck(ops.drnl_rows, [t.requires_grad_() for t in example(70)])
+@checked
+def test_opcheck(checks: tuple[str, ...]) -> None:
+    torch.library.opcheck(ops.drnl_rows, [t.requires_grad_() for t in example(70)], test_utils=checks)
 
 
 @settings(max_examples=15)

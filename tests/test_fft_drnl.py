@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import QUICK, Steps, assert_close, compiled_elsewhere
+from helpers import QUICK, Steps, assert_close, checked, compiled_elsewhere
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
@@ -221,12 +221,13 @@ def test_silence_and_knee() -> None:
     assert not grad_stick.any()
 
 
-def test_opcheck() -> None:
+@checked
+def test_opcheck(checks: tuple[str, ...]) -> None:
     x, spectra, stick, past_x, past_w = example_operands(4, 16, 50)
     operands = *(x.requires_grad_(), spectra, stick.requires_grad_()), past_x.requires_grad_(), past_w.requires_grad_()
-    torch.library.opcheck(ops.fft_drnl_rows, operands)
+    torch.library.opcheck(ops.fft_drnl_rows, operands, test_utils=checks)
     weights = [torch.randn_like(r).requires_grad_() for r in ops.fft_drnl_rows(*operands)]
-    torch.library.opcheck(ops.fft_drnl_backward, (*weights, *operands, True))
+    torch.library.opcheck(ops.fft_drnl_backward, (*weights, *operands, True), test_utils=checks)
     torch.library.opcheck(ops.fft_drnl_backward, (*weights, *operands, False), test_utils=QUICK)
 
 

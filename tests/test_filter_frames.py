@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import QUICK, Steps, assert_close, compiled_elsewhere, example_coef, example_operands, naive_iir
+from helpers import QUICK, Steps, assert_close, checked, compiled_elsewhere, example_coef, example_operands, naive_iir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -213,10 +213,11 @@ def test_analytic_filters(kind: str) -> None:
     assert_close((analytic_states_vjp(grad_states) * state).sum(), (grad_states * states).sum(), 1e-12)
 
 
-def test_opcheck() -> None:
+@checked
+def test_opcheck(checks: tuple[str, ...]) -> None:
     operands = [t.requires_grad_() for t in example("onepole", 40, 1, channels=1)]
     inputs = (*operands, "onepole", 1, 16, "power")
-    torch.library.opcheck(ops.filter_frames_rows, inputs)
+    torch.library.opcheck(ops.filter_frames_rows, inputs, test_utils=checks)
     weights = [torch.randn_like(r) for r in ops.filter_frames_rows(*inputs)]
     for needs in itertools.product((True, False), repeat=2):
         torch.library.opcheck(ops.filter_frames_backward, (*weights, *inputs, *needs), test_utils=QUICK)

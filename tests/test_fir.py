@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import QUICK, Steps, assert_close, compiled_elsewhere
+from helpers import QUICK, Steps, assert_close, checked, compiled_elsewhere
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -106,11 +106,12 @@ def test_gradcheck(length: int, taps: int, signals: int, filters: int) -> None:
     assert torch.autograd.gradgradcheck(ops.fir_rows, inputs, fast_mode=True)
 
 
-def test_opcheck() -> None:
+@checked
+def test_opcheck(checks: tuple[str, ...]) -> None:
     inputs = differentiable(*example(50, signals=2, filters=4))
-    torch.library.opcheck(ops.fir_rows, inputs)
+    torch.library.opcheck(ops.fir_rows, inputs, test_utils=checks)
     weights = differentiable(*(torch.randn_like(r) for r in ops.fir_rows(*inputs)))
-    torch.library.opcheck(ops.fir_backward, (*weights, *inputs, True, True))
+    torch.library.opcheck(ops.fir_backward, (*weights, *inputs, True, True), test_utils=checks)
     for needs in ((True, False), (False, True)):
         torch.library.opcheck(ops.fir_backward, (*weights, *inputs, *needs), test_utils=QUICK)
 

@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from helpers import QUICK
 
 from tamt.ops.frames import (
     _frames,
@@ -39,8 +40,8 @@ def test_definition(samples: int, length: int, hop: int) -> None:
 def test_operators(samples: int, length: int, hop: int) -> None:
     x = torch.randn(2, samples, dtype=torch.float64, requires_grad=True)
     y = frames(x, length, hop).detach().requires_grad_()
-    torch.library.opcheck(_frames, (x, length, hop))
-    torch.library.opcheck(_overlap_add, (y, samples, hop))
+    torch.library.opcheck(_frames, (x, length, hop), test_utils=QUICK)
+    torch.library.opcheck(_overlap_add, (y, samples, hop), test_utils=QUICK)
     assert torch.autograd.gradcheck(lambda x: frames(x, length, hop), x)
     assert torch.autograd.gradgradcheck(lambda x: frames(x, length, hop), x)
     other = torch.randn(2, samples, dtype=torch.float64)
@@ -60,8 +61,9 @@ def test_means(lead: tuple[int, ...], count: int, size: int, groups: int) -> Non
     pairs = itertools.pairwise(limits)
     expected = torch.stack([x[..., max(low, 0) : high, :].mean(-2) for low, high in pairs], -2)
     torch.testing.assert_close(means, expected)
-    torch.library.opcheck(_group_means, (x.reshape(-1, count, 3), size, groups))
-    torch.library.opcheck(_spread_means, (means.detach().reshape(-1, groups, 3).requires_grad_(), count, size))
+    torch.library.opcheck(_group_means, (x.reshape(-1, count, 3), size, groups), test_utils=QUICK)
+    again = means.detach().reshape(-1, groups, 3).requires_grad_()
+    torch.library.opcheck(_spread_means, (again, count, size), test_utils=QUICK)
     assert torch.autograd.gradcheck(lambda x: group_means(x, size, groups), x)
     assert torch.autograd.gradgradcheck(lambda x: group_means(x, size, groups), x)
 
@@ -76,8 +78,8 @@ def test_moving_means(lead: tuple[int, ...], count: int, size: int) -> None:
     torch.testing.assert_close(means, expected)
     if size == 1 or not x.numel():
         return
-    torch.library.opcheck(_moving_means, (x, size))
-    torch.library.opcheck(_moved_means, (means.detach().requires_grad_(), count, size))
+    torch.library.opcheck(_moving_means, (x, size), test_utils=QUICK)
+    torch.library.opcheck(_moved_means, (means.detach().requires_grad_(), count, size), test_utils=QUICK)
     assert torch.autograd.gradcheck(lambda x: moving_means(x, size), x)
     assert torch.autograd.gradgradcheck(lambda x: moving_means(x, size), x)
 
@@ -106,3 +108,18 @@ def test_errors() -> None:
         frames(torch.zeros(20), 8, 4)
     with pytest.raises(ValueError, match="length and hop must be at least 1, got 8 and 0"):
         frames(torch.zeros(2, 20), 8, 0)
+
+
+@pytest.mark.slow  # every run traces them in modules
+def test_traced_operators() -> None:
+    x, rows = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((2, 23), (2, 9, 3)))
+    y, means = frames(x, 8, 2).detach().requires_grad_(), moving_means(x, 5).detach().requires_grad_()
+    for operator, given in (
+        (_frames, (x, 8, 2)),
+        (_overlap_add, (y, 23, 2)),
+        (_group_means, (rows, 4, 2)),
+        (_spread_means, (group_means(rows, 4, 2).detach().requires_grad_(), 9, 4)),
+        (_moving_means, (x, 5)),
+        (_moved_means, (means, 23, 5)),
+    ):
+        torch.library.opcheck(operator, given)

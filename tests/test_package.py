@@ -1,3 +1,5 @@
+import email
+import re
 import subprocess
 import sys
 import zipfile
@@ -26,19 +28,11 @@ def python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
 
 
-def test_import_works_without_optional_packages():
-    code = (
-        WITHOUT_OPTIONAL
-        + "import tamt, torch\nprint(tamt.GammatoneFilterbank((100, 8000), 16000)(torch.ones(5)).shape)"
-    )
-    done = python(code)
+def test_filters_and_info_work_without_optional_packages():
+    filters = "import tamt, torch\nprint(tamt.GammatoneFilterbank((100, 8000), 16000)(torch.ones(5)).shape)\n"
+    done = python(WITHOUT_OPTIONAL + filters + "import tamt.cli\nsys.exit(tamt.cli.main(['info']))")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "torch.Size([30, 5])\n"
-
-
-def test_info_works_without_optional_packages():
-    done = python(WITHOUT_OPTIONAL + "import tamt.cli\nsys.exit(tamt.cli.main(['info']))")
-    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("torch.Size([30, 5])\n")
 
 
 def test_import_leaves_optional_packages_alone():
@@ -78,6 +72,34 @@ def test_wheel_contains_the_library_alone(tmp_path):
     assert "Requires-Python: <3.15,>=3.10" in metadata
     assert "Requires-Dist: triton>=3.4; sys_platform == 'linux'" in metadata
 
+    # The README as PyPI shows it: all of it, with links that work there.
+    fields = email.message_from_string(metadata)
+    urls = dict(value.split(", ") for value in fields.get_all("Project-URL"))
+    assert urls.keys() == {"Homepage", "Documentation", "Source", "Issues", "Changelog"}
+    assert all(url.startswith(urls["Source"]) for url in urls.values())
+    readme, text = (ROOT / "README.md").read_text(), fields.get_payload()
+    targets, links = (re.findall(r"\]\(([^)\s]+)\)", prose(page)) for page in (readme, text))
+    assert len(links) == len(targets) > 20
+    for target, link in zip(targets, links, strict=True):
+        assert re.match(r"https?://", link), link
+        assert link.endswith(target)
+    pictures = re.findall(r"!\[[^]]+\]\((.+)\)", text)
+    assert pictures
+    assert all(picture.startswith(urls["Source"] + "/raw/main/docs/images/") for picture in pictures)
+    assert re.findall(r"^```.*?^```", text, re.DOTALL | re.MULTILINE) == re.findall(
+        r"^```.*?^```", readme, re.DOTALL | re.MULTILINE
+    )
 
-def test_version_is_the_same_everywhere():
-    assert f"\nversion: {tamt.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+def prose(page):
+    return re.sub(r"^```.*?^```|`[^`]+`", "", page, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_version_date_and_address_are_the_same_everywhere():
+    cited = dict(re.findall(r"^([\w-]+): (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE))
+    assert cited["version"] == tamt.__version__
+    assert cited["license"] == "Apache-2.0"
+    assert f'\nSource = "{cited["repository-code"]}"\n' in (ROOT / "pyproject.toml").read_text()
+    released = re.findall(r"^## \[(\d.*)\] - (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[:1] in ([], [(cited["version"], cited["date-released"])])
+    assert re.fullmatch(r"20\d\d-[01]\d-[0-3]\d", cited["date-released"])

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from helpers import assert_close, assert_within, compiled_elsewhere
+from helpers import assert_close, assert_within, checked, compiled_elsewhere
 from torch import Tensor
 
 from tamt.ops import spreading as ops
@@ -301,11 +301,13 @@ def test_layouts() -> None:
     assert gradient[0].abs().max() > 1
 
 
-def test_opcheck() -> None:
+@checked
+def test_opcheck(checks: tuple[str, ...]) -> None:
     levels, slopes = random_levels(2, 7).requires_grad_(), torch.tensor(NUMBERS).double().requires_grad_()
-    torch.library.opcheck(ops.spreading_rows, (levels, slopes, 0.25))
+    torch.library.opcheck(ops.spreading_rows, (levels, slopes, 0.25), test_utils=checks)
     out = ops.spreading_rows(levels, slopes, 0.25).detach()
-    torch.library.opcheck(ops.spreading_backward, (torch.randn_like(out).requires_grad_(), levels, slopes, out, 0.25))
+    given = torch.randn_like(out).requires_grad_(), levels, slopes, out, 0.25
+    torch.library.opcheck(ops.spreading_backward, given, test_utils=checks)
 
 
 @compiled_elsewhere

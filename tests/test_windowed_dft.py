@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from helpers import QUICK, assert_close, compiled_elsewhere
+from helpers import QUICK, assert_close, checked, compiled_elsewhere
 from torch import Tensor
 
 from tamt.ops import windowed_dft as ops
@@ -125,12 +125,13 @@ def test_gradcheck() -> None:
     assert torch.autograd.gradgradcheck(lambda x: function(x, weight.detach()), (x,))
 
 
-def test_opcheck() -> None:
+@checked
+def test_opcheck(checks: tuple[str, ...]) -> None:
     x, weight = torch.randn(2, 100, dtype=torch.float64), weights(APART)
     given = rows(APART, x.requires_grad_(), weight.requires_grad_(), 8, 64)
-    torch.library.opcheck(ops.windowed_dft_rows, given)
+    torch.library.opcheck(ops.windowed_dft_rows, given, test_utils=checks)
     grad = torch.randn(2, 5, 32, dtype=torch.float64, requires_grad=True)
-    torch.library.opcheck(ops.windowed_dft_backward, (grad, *given, True, True))
+    torch.library.opcheck(ops.windowed_dft_backward, (grad, *given, True, True), test_utils=checks)
     torch.library.opcheck(ops.windowed_dft_backward, (grad, *given, True, False), test_utils=QUICK)
 
 

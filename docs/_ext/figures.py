@@ -1,4 +1,4 @@
-"""Pictures of the gallery: every figure of a script is saved twice, for light pages and for dark ones."""
+"""Pictures of the gallery: every figure of a script and its thumbnail are saved twice, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from docutils import nodes
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import Collection
 from matplotlib.colors import to_rgba, to_rgba_array
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.text import Text
+from sphinx_gallery.utils import scale_image
 
 PAGE = 0x14 / 255, 0x18 / 255, 0x1E / 255  # background of dark pages in pydata-sphinx-theme
 INK = 0.88
@@ -34,7 +36,31 @@ _saved: weakref.WeakSet[Figure] = weakref.WeakSet()
 
 
 def setup(app: Any) -> dict[str, bool]:
+    app.connect("builder-inited", dark_thumbnails, priority=900)  # after the gallery has run
+    app.connect("doctree-read", both_thumbnails, priority=400)  # before Sphinx collects the images of a page
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def dark_thumbnails(app: Any) -> None:
+    """Make thumbnails of the first dark figures, as the gallery does of the first light ones."""
+    size = app.config.sphinx_gallery_conf["thumbnail_size"]
+    for light in Path(app.srcdir, "gallery").glob("*/images/thumb/sphx_glr_*_thumb.png"):
+        figure = light.parents[1] / light.name.replace("_thumb", "_001_dark")
+        if figure.exists():
+            scale_image(figure, light.with_stem(f"{light.stem}_dark"), *size)
+
+
+def both_thumbnails(app: Any, tree: nodes.document) -> None:
+    """Show each thumbnail that has a dark one on light pages only, and the dark one on dark pages."""
+    for light in list(tree.findall(nodes.image)):
+        uri = Path(light["uri"])
+        dark = uri.with_stem(f"{uri.stem}_dark")
+        if uri.match("thumb/*_thumb.png") and Path(app.env.relfn2path(dark.as_posix(), app.env.docname)[1]).exists():
+            other = light.deepcopy()
+            other["uri"] = dark.as_posix()
+            light["classes"].append("only-light")
+            other["classes"].append("only-dark")
+            light.parent.insert(light.parent.index(light) + 1, other)
 
 
 def reset(_: dict[str, Any], __: str) -> None:
