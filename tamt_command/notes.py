@@ -1,20 +1,6 @@
-"""What ``tamt analyze`` can do, the options of each analysis, and what its help says of the results."""
+"""What the help of the command says of its results."""
 
-from __future__ import annotations
-
-import argparse
-from typing import Any, NamedTuple
-
-from tamt.filterbanks.drnl import DRNLFilterbank
-from tamt.filterbanks.fast_drnl import FastDRNLFilterbank
-from tamt.filterbanks.gammatone import GammatoneFilterbank
-
-from .console import CommandError
-
-SPECTRA = ("multires", "moore2016")
-EXCITATIONS = ("glasberg2002", "moore2016")
-# What --field can name, in a picture's words: the fields of tamt.OuterMiddleEar, and no ear at all.
-HEARD = {"free": "free field", "diffuse": "diffuse field", "eardrum": "at the eardrum", "none": "no ear"}
+from .options import MOST_COLUMNS
 
 _NPZ_CONTENTS = """\
 A folder stands for the sound files in it and in all folders below it, by the endings of their names (.wav, .flac,
@@ -100,101 +86,40 @@ far from there: 7 dB less at 2 kHz, 15 dB less at 4 kHz.
 
 NOTES = f"{_NPZ_CONTENTS}\n{_FRAME_NOTE}\n{_DRNL_NOTE}\n{_SPECTRUM_NOTE}"
 
+LOUDNESS_NOTES = f"""\
+A file does not know how loud it was. Either --full-scale-db says it, or --calibration names the recording of a sound
+calibrator, made by the same microphone and gain, whose tone alone is in it; --calibration-db is the level of the tone.
+A recording of one channel is for all channels of the files, another one for files of as many channels, each by its own.
+What it says of full scale is printed, with a warning where it is no steady sine. Among the files it is left out.
 
-class Filterbank(NamedTuple):
-    """What ``--filterbank`` can name."""
+The models are moore2016 (tamt.Moore2016Loudness, the one of ISO 532-3) and glasberg2002 (tamt.Glasberg2002Loudness).
+moore2016 takes a file of two channels as the sound at the left and the right ear, and one of one channel as what both
+ears hear. glasberg2002 takes one channel, which both ears hear. Of files with more --channel chooses one.
+  --field free     the sound where the head would be, in front of its source
+  --field diffuse  the sound where the head would be, from everywhere
+  --field eardrum  the sound at the eardrum, or of earphones that are flat there
+Files of other rates than 32 kHz are resampled. Nothing behind the end of a file is heard: loudness decays for a second
+or two, which takes silence at its end to be seen. The edges of a sound that was cut from a longer one are clicks to the
+models, and raise the peak: that of a steady tone by 0.5 % at a --hop of 0.001, by 4 % at 0.01. Give such a sound ramps
+of 20 ms, or take N5, on which edges have little effect.
 
-    kind: type[GammatoneFilterbank] | type[DRNLFilterbank]
-    flow: float  # default of --flow in Hz
-    channels: int  # default of --channels
-    takes_velocity: bool  # of the stapes in m/s, and has the options of a DRNL; else sound, full scale being 1
-
-
-FILTERBANKS = {
-    "drnl": Filterbank(DRNLFilterbank, 250.0, 50, True),
-    "fast-drnl": Filterbank(FastDRNLFilterbank, 250.0, 50, True),
-    "gammatone": Filterbank(GammatoneFilterbank, 80.0, 64, False),
-}
-DETECTORS = GammatoneFilterbank.DETECTORS
-
-
-def _options() -> dict[str, dict[str, Any]]:
-    """What ``tamt analyze`` can do, the options that it has for each, and their defaults."""
-    options: dict[str, dict[str, Any]] = {}
-    for name, chosen in sorted(FILTERBANKS.items()):
-        options[name] = {
-            "flow": chosen.flow,
-            "fhigh": None,
-            "channels": chosen.channels,
-            "fs": None,
-            "hop": 0.01,
-            "frame": None,
-            "detector": chosen.kind.DETECTORS[0],
-            "compression": "none",
-            "floor": 1e-10,
-        }
-        if chosen.takes_velocity:
-            options[name] |= {"subject": "NH", "model": "paulick2024", "full_scale_db": 100.0}
-    for kind, names in (("--spectrum", SPECTRA), ("--excitation", EXCITATIONS)):
-        for name in names:
-            options[f"{kind} {name}"] = {"full_scale_db": 100.0}
-            if name == "moore2016":
-                options[f"{kind} {name}"]["hop"] = 0.01
-            if kind == "--excitation":
-                options[f"{kind} {name}"]["field"] = "free"
-    return options
-
-
-_OPTIONS = _options()
-
-
-def settle(arguments: argparse.Namespace) -> None:
-    """Say in ``arguments.analysis`` what to do, put in its defaults, and refuse options that it does not have."""
-    if arguments.spectrum:
-        arguments.analysis = f"--spectrum {arguments.spectrum}"
-    elif arguments.excitation:
-        arguments.analysis = f"--excitation {arguments.excitation}"
-    else:
-        arguments.analysis = arguments.filterbank or "gammatone"
-    floor_given = arguments.floor is not None
-    own = _OPTIONS[arguments.analysis]
-    for name in dict.fromkeys(name for options in _OPTIONS.values() for name in options):
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, own.get(name))
-        elif name not in own:
-            *most, last = (analysis for analysis, options in _OPTIONS.items() if name in options)
-            raise CommandError(
-                f"--{name.replace('_', '-')} is for {', '.join(most)} and {last}, not for {arguments.analysis}"
-            )
-    if arguments.analysis in FILTERBANKS:
-        _settle_filters(arguments)
-        if floor_given and arguments.compression == "none":
-            raise CommandError("--floor does nothing without a --compression of db, log or a number")
-    elif arguments.hop is not None:
-        whole_milliseconds(arguments.hop, arguments.analysis)
-
-
-def whole_milliseconds(hop: float, analysis: str) -> int:
-    """Milliseconds of a hop that was given in seconds; a CommandError if they are not whole ones."""
-    milliseconds = 1000 * hop
-    if round(milliseconds) < 1 or abs(milliseconds - round(milliseconds)) > 1e-6:
-        raise CommandError(f"--hop is {milliseconds:g} ms, but has to be whole ones for {analysis}")
-    return round(milliseconds)
-
-
-def _settle_filters(arguments: argparse.Namespace) -> None:
-    """Refuse options of a filterbank that do not go together, and put in the length of a frame."""
-    if arguments.fhigh is not None and arguments.flow >= arguments.fhigh:
-        raise CommandError(
-            f"--fhigh is {arguments.fhigh:g} Hz, but has to be greater than --flow, {arguments.flow:g} Hz"
-        )
-    arguments.frame = arguments.hop if arguments.frame is None else arguments.frame
-    hops = arguments.frame / arguments.hop
-    if round(hops) < 1 or abs(hops - round(hops)) > 1e-6 * hops:
-        raise CommandError(f"--frame is {arguments.frame:g} s, but has to be a multiple of --hop, {arguments.hop:g} s")
-    known = FILTERBANKS[arguments.analysis].kind.DETECTORS
-    if arguments.detector not in known:
-        raise CommandError(
-            f"--detector {arguments.detector} is not for {arguments.analysis}, whose filters have no analytic output: "
-            f"{' or '.join(known)}"
-        )
+A folder stands for the sound files in it and in all folders below it. Each sound file NAME.EXT gives NAME.csv, NAME.npz
+and NAME.png; where several are called NAME, see tamt analyze --help. A table in the end has of the long-term loudness
+of each file the peak, N5, which it exceeds during 5 % of the time, and the mean; in phon these are loudness levels, of
+tones of 1 kHz that are as loud. The .csv file has a line for each of S frames: its middle in seconds, and short-term
+and long-term loudness in sone and in phon. The .npz file holds, for E ears (1 if both hear the same):
+  times              (S,)         middle of each frame in seconds
+  short_term, long_term (S,)      loudness in sone
+  short_term_ears, long_term_ears (E, S) of moore2016: what each ear contributes
+  specific           (E, K, 150)  instantaneous specific loudness in sone/Cam: means over as many frames as leave at
+                                  most {MOST_COLUMNS}, of which a picture of any length can be drawn
+  specific_times     (K,)         middle of these frames in seconds
+  fc                 (150,)       frequencies of the channels of specific loudness in Hz
+  peak, n5, mean     ()           of long_term, in sone
+  hop                ()           samples from one frame to the next
+  fs, source_fs      ()           sampling rate of the model and of the file in Hz
+  full_scale_pascal  (E,)         pressure in Pa that a sample of 1 was taken for
+  source, model, field            name of the sound file, and what the options gave
+The sound goes through the model piece by piece. What stays in memory is loudness over time: of an hour of two ears,
+with a frame per millisecond, 86 MB, and copies of it as it is written.
+"""
