@@ -71,7 +71,8 @@ def test_wheel_contains_the_library_alone(tmp_path):
     library = {name for name in names if not name.startswith(metadata_folder)}
     assert library == {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "tamt").rglob("*")
+        for package in ("tamt", "tamt_command")
+        for path in (ROOT / package).rglob("*")
         if path.suffix == ".py" or path.name == "py.typed"
     }
     assert metadata_folder + "licenses/LICENSE" in names

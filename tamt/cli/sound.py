@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FFMPEG = "ffmpeg -i IN{} OUT.wav"
 
 # What libsndfile notes where a header promises more bytes of samples, or samples, than there are.
-_CUT_BYTES = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_CUT_BYTES = re.compile(r"^ *(data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _CUT_SAMPLES = re.compile(r"frame count \d+ does not match value from 'ds64' chunk of (\d+)")
 # Numbers of bytes that mean as many as there are, in headers that were written before the sound: those of ffmpeg, sox
 # and arecord, into a pipe. They are rounded to whole samples and may count what stands before the sound.
@@ -91,9 +91,10 @@ def _promised(sound: SoundFile) -> int:
     if found := _CUT_SAMPLES.search(log):
         return int(found[1])
     found = _CUT_BYTES.search(log)
-    if not found or any(abs(int(found[1]) - unknown) <= _UNKNOWN_WITHIN for unknown in _UNKNOWN_BYTES):
+    if not found or any(abs(int(found[2]) - unknown) <= _UNKNOWN_WITHIN for unknown in _UNKNOWN_BYTES):
         return sound.frames
-    promised, there = map(int, found.groups())
+    # Of AIFF, 8 bytes stand before the samples.
+    promised, there = (int(size) - 8 * (found[1] == "SSND") for size in found.groups()[1:])
     if sound.subtype in _BYTES:
         return promised // (sound.channels * _BYTES[sound.subtype])
     return promised * sound.frames // max(1, there)
