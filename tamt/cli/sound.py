@@ -74,34 +74,35 @@ def opened(path: Path, complain: Callable[[str], None]) -> Iterator[SoundFile]:
             raise CommandError(
                 f"has a sampling rate of {sound.samplerate} Hz; it has to be from {LOWEST_RATE} to {HIGHEST_RATE} Hz"
             )
-        promised = _promised(sound)
+        promised, about = _promised(sound)
         if promised > sound.frames:
-            complain(_cut_off(sound.frames, promised))
+            complain(_cut_off(sound.frames, promised, about))
         try:
             yield sound
             if promised <= sound.frames and sound.tell() < _ESTIMATED * sound.frames:
-                complain(_cut_off(sound.tell(), sound.frames))
+                complain(_cut_off(sound.tell(), sound.frames, "about "))
         except soundfile.SoundFileError as error:
             raise _unreadable(path, error) from error
 
 
-def _promised(sound: SoundFile) -> int:
-    """Samples that the header of a file says are there, as far as that is known."""
+def _promised(sound: SoundFile) -> tuple[int, str]:
+    """Samples that the header of a file says are there, and whether that is so to a block of compressed ones."""
     log = sound.extra_info
     if found := _CUT_SAMPLES.search(log):
-        return int(found[1])
+        return int(found[1]), ""
     found = _CUT_BYTES.search(log)
     if not found or any(abs(int(found[2]) - unknown) <= _UNKNOWN_WITHIN for unknown in _UNKNOWN_BYTES):
-        return sound.frames
+        return sound.frames, ""
     # Of AIFF, 8 bytes stand before the samples.
     promised, there = (int(size) - 8 * (found[1] == "SSND") for size in found.groups()[1:])
     if sound.subtype in _BYTES:
-        return promised // (sound.channels * _BYTES[sound.subtype])
-    return promised * sound.frames // max(1, there)
+        return promised // (sound.channels * _BYTES[sound.subtype]), ""
+    return promised * sound.frames // max(1, there), "about "
 
 
-def _cut_off(there: int, promised: int) -> str:
-    return f"was cut off: {there} of the {promised} samples that its header says are there, and only these are used"
+def _cut_off(there: int, promised: int, about: str) -> str:
+    promise = f"{about}{promised} samples that its header says are there"
+    return f"was cut off: {there} of the {promise}, and only these are used"
 
 
 def _unreadable(path: Path, error: Exception) -> CommandError:
