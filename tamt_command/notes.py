@@ -7,8 +7,10 @@ A folder stands for the sound files in it and in all folders below it, by the en
 .mp3 and whatever else soundfile reads), in sorted order and without what is hidden by a dot. A file given twice is
 analysed once. Sampling rates have to be in the range of --fs. Each sound file NAME.EXT gives NAME.npz and NAME.png.
 Where several are called NAME, it is NAME.EXT.npz and so on, and where several are called NAME.EXT,
-FOLDER-NAME.EXT.npz with as many folders as tell them apart. The .npz file of a filterbank holds, for C sound
-channels, F filters and M frames:
+FOLDER-NAME.EXT.npz with as many folders as tell them apart. A result of the same file is replaced; of another one, and
+what does not say of which it is, stays and is an error of the file, unless there is --overwrite. --jobs N works on N
+files at a time, each by a process of its own. A file that was cut off, so that its header says more than there is, is
+analysed with a warning. The .npz file of a filterbank holds, for C sound channels, F filters and M frames:
   fc         (F,)       centre frequencies in Hz
   times      (M,)       middle of each frame in seconds
   frames     (C, F, M)  the cochleagram: per frame the mean of what --detector says, by --compression; of a DRNL from
@@ -17,19 +19,21 @@ channels, F filters and M frames:
   floor      ()         least mean that the compression knows
   hop        ()         samples from one frame to the next
   frame_length ()       samples of a frame
-  full_scale ()         what full scale was to the filters: of a DRNL a stapes velocity in m/s, else 1
+  full_scale ()         what full scale was to the filters: of a DRNL a stapes velocity in m/s, else 1; (C,) where
+                        the recording of --calibration has several channels
   fs         ()         sampling rate of the analysis in Hz
   source_fs  ()         sampling rate of the file in Hz
-  source, filterbank    name of the sound file and of the filterbank
+  source, source_path   the sound file as it was given, and its absolute path
+  filterbank            its name
   subject, model        of a DRNL only: the names that the options gave
 
-That of a spectrum or an excitation pattern has times, fs, source_fs and source likewise, and:
+That of a spectrum or an excitation pattern has times, fs, source_fs, source and source_path likewise, and:
   levels (C, N, F), fc (F,)      in dB SPL: of --spectrum multires in bands as wide as the auditory filters (four per
                                  ERB, so they overlap); of --excitation the excitation
   psd (C, N, B), freqs (B,)      of --spectrum multires: power spectral density in Pa^2/Hz, frequencies in Hz
   freqs, levels (C, N, K)        of --spectrum moore2016: each frame's components in Hz and dB SPL, then 0 and 0
   hop ()                         samples from one frame to the next
-  full_scale_db ()               dB SPL of a full-scale sine
+  full_scale_db ()               dB SPL of a full-scale sine; (C,) where --calibration has several channels
   spectrum or excitation         the name that the option gave
   field                          of --excitation: the name that --field gave
 """
@@ -52,12 +56,12 @@ until they are written: an hour of one channel, 64 filters and hops of 10 ms tak
 
 _SPECTRUM_NOTE = """\
 --spectrum and --excitation take the place of the filterbank. They work at 32 kHz, to which files of other rates are
-resampled as by --fs, and on sound pressure: --full-scale-db says how loud a file was. multires and glasberg2002
-(MultiResolutionFFT, ERBIntegration, ExcitationPattern) give a frame every 32 ms; moore2016 (Moore2016Spectrum,
-Moore2016ExcitationPattern) gives one per --hop, in whole milliseconds (the model itself takes 0.001). moore2016 has
-two ears, and a mono file goes to both; as they are then alike, C is 1. The sound is analysed piece by piece, but its
-results are in memory until they are written: a minute of one channel takes 9 MB with multires, and with moore2016 and
-hops of 10 ms up to 46 MB where it is full of components, as noise is.
+resampled as by --fs, and on sound pressure: --full-scale-db or --calibration says how loud a file was. multires and
+glasberg2002 (MultiResolutionFFT, ERBIntegration, ExcitationPattern) give a frame every 32 ms; moore2016
+(Moore2016Spectrum, Moore2016ExcitationPattern) gives one per --hop, in whole milliseconds (the model itself takes
+0.001). moore2016 has two ears, and a mono file goes to both; as they are then alike, C is 1. The sound is analysed
+piece by piece, but its results are in memory until they are written: a minute of one channel takes 9 MB with multires,
+and with moore2016 and hops of 10 ms up to 46 MB where it is full of components, as noise is.
 Frames of moore2016 are whole ones of 64 ms: the middle of the first is 0.032 s after the start of the file, and the
 last ends before the file does. Those of multires and glasberg2002 have their middles from 0 s on, and see outside of
 the file its reflection.
@@ -79,9 +83,9 @@ reaches 62 dB with glasberg2002, where overlapping bands add up, and 58 dB with 
 
 _DRNL_NOTE = """\
 drnl and fast-drnl filter the velocity of the stapes, and they compress: levels matter. A file does not know how loud
-it was; --full-scale-db says it. No middle ear is before them: all frequencies get its gain at 1 kHz, where a tone of
-100 dB SPL moves the stapes with a peak velocity of 1.2e-3 m/s (Goode et al. 1994, as in AMT). A real one passes less
-far from there: 7 dB less at 2 kHz, 15 dB less at 4 kHz.
+it was; --full-scale-db says it, or --calibration as in tamt loudness --help. No middle ear is before them: all
+frequencies get its gain at 1 kHz, where a tone of 100 dB SPL moves the stapes with a peak velocity of 1.2e-3 m/s (Goode
+et al. 1994, as in AMT). A real one passes less far from there: 7 dB less at 2 kHz, 15 dB less at 4 kHz.
 """
 
 NOTES = f"{_NPZ_CONTENTS}\n{_FRAME_NOTE}\n{_DRNL_NOTE}\n{_SPECTRUM_NOTE}"
@@ -104,7 +108,8 @@ models, and raise the peak: that of a steady tone by 0.5 % at a --hop of 0.001, 
 of 20 ms, or take N5, on which edges have little effect.
 
 A folder stands for the sound files in it and in all folders below it. Each sound file NAME.EXT gives NAME.csv, NAME.npz
-and NAME.png; where several are called NAME, see tamt analyze --help. A table in the end has of the long-term loudness
+and NAME.png; where several are called NAME, for results of other files (--overwrite), for files that were cut off and
+for --jobs see tamt analyze --help. A table in the end has of the long-term loudness
 of each file the peak, N5, which it exceeds during 5 % of the time, and the mean; in phon these are loudness levels, of
 tones of 1 kHz that are as loud. The .csv file has a line for each of S frames: its middle in seconds, and short-term
 and long-term loudness in sone and in phon. The .npz file holds, for E ears (1 if both hear the same):
@@ -119,7 +124,8 @@ and long-term loudness in sone and in phon. The .npz file holds, for E ears (1 i
   hop                ()           samples from one frame to the next
   fs, source_fs      ()           sampling rate of the model and of the file in Hz
   full_scale_pascal  (E,)         pressure in Pa that a sample of 1 was taken for
-  source, model, field            name of the sound file, and what the options gave
+  source, source_path             the sound file as it was given, and its absolute path
+  model, field                    what the options gave
 The sound goes through the model piece by piece. What stays in memory is loudness over time: of an hour of two ears,
 with a frame per millisecond, 86 MB, and copies of it as it is written.
 """
