@@ -24,7 +24,7 @@ analysed with a warning. The .npz file of a filterbank holds, for C sound channe
   fs         ()         sampling rate of the analysis in Hz
   source_fs  ()         sampling rate of the file in Hz
   source, source_path   the sound file as it was given, and its absolute path
-  filterbank            its name
+  filterbank            the name that the option gave
   subject, model        of a DRNL only: the names that the options gave
 
 That of a spectrum or an excitation pattern has times, fs, source_fs, source and source_path likewise, and:

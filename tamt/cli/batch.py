@@ -62,9 +62,25 @@ def complain(path: Path, problem: str) -> None:
     say(f"tamt: {shown(path)}: {problem}", error=True, write=tqdm.write)
 
 
+class _NoBar:
+    """In place of a progress bar of a process of --jobs, whose locks would outlive it."""
+
+    n = 0
+
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, _: float = 1) -> None:
+        pass
+
+
 def progress(**options: Any) -> Any:
-    """A progress bar of tqdm, which nobody sees but at a terminal, nor of the processes of --jobs."""
+    """A progress bar of tqdm, which nobody sees but at a terminal."""
+    if multiprocessing.parent_process() is not None:
+        return _NoBar()
     from tqdm import tqdm
 
-    own = multiprocessing.parent_process() is not None
-    return tqdm(disable=own or sys.stderr is None or not sys.stderr.isatty(), **options)
+    return tqdm(disable=sys.stderr is None or not sys.stderr.isatty(), **options)

@@ -181,7 +181,7 @@ def expect_own(results: Sequence[Path], path: Path) -> None:
     try:
         with np.load(npz) as file:
             source = Path(str(file["source_path"]))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError, TypeError) as error:  # an .npy, say
         raise CommandError(
             f"{shown(there[0])} is there already, and nothing says that it is a result of this file; --overwrite "
             "replaces it"

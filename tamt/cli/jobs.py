@@ -92,12 +92,13 @@ def _of_processes(
                             ready.send(tasks[busy[ready]])
             yield found.pop(wanted)
     finally:
-        for process in workers.values():
-            process.terminate()
         for connection, process in workers.items():
+            if connection in busy or connection not in started:
+                process.terminate()
+            connection.close()  # which ends those that wait
+        for process in workers.values():
             process.join(_PATIENCE)
             process.kill()
-            connection.close()
 
 
 def _end_of(process: BaseProcess) -> str:
@@ -129,13 +130,11 @@ def _serve(connection: Any, prepare: Prepare, arguments: argparse.Namespace, thr
             work = prepare(arguments)
         except Exception as error:
             work = _that_fails(reason(error))
-        connection.send(None)
-        while True:
-            try:
+        with suppress(EOFError, OSError):  # the other end is closed: no more is wanted
+            connection.send(None)
+            while True:
                 path, name = connection.recv()
-            except EOFError:
-                return
-            connection.send(attempt(work, path, name, arguments))
+                connection.send(attempt(work, path, name, arguments))
 
 
 def _that_fails(problem: str) -> Work:
