@@ -263,9 +263,33 @@ _MODULES = (
         variants={"poly": {"implementation": "poly", "n": 2}},
         limits=(
             Limit(
-                "gammatone, 2 x 1 s x 30, float32: time over scipy.signal.lfilter",
-                "gammatone.GammatoneAgainstScipy.track_time_over_scipy",
-                ("float32",),
+                "gammatone, 2 x 1 s x 30, float32: time over scipy.signal.sosfilt",
+                "gammatone.GammatoneAgainstScipy.track_time_over_sosfilt",
+                ("2 x 1 s x 30", "float32"),
+                at_least(6),
+            ),
+            Limit(
+                "the same, float64",
+                "gammatone.GammatoneAgainstScipy.track_time_over_sosfilt",
+                ("2 x 1 s x 30", "float64"),
+                at_least(4),
+            ),
+            Limit(
+                "1 x 10 s x 30, float32: time over scipy.signal.sosfilt",
+                "gammatone.GammatoneAgainstScipy.track_time_over_sosfilt",
+                ("1 x 10 s x 30", "float32"),
+                at_least(6),
+            ),
+            Limit(
+                "the same, float64",
+                "gammatone.GammatoneAgainstScipy.track_time_over_sosfilt",
+                ("1 x 10 s x 30", "float64"),
+                at_least(4),
+            ),
+            Limit(
+                "2 x 1 s x 30, float32: time over scipy.signal.lfilter",
+                "gammatone.GammatoneAgainstScipy.track_time_over_lfilter",
+                ("2 x 1 s x 30", "float32"),
                 at_least(12),
             ),
             Limit(

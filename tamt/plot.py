@@ -3,29 +3,53 @@ r"""Pictures of filterbanks and of what they make of a sound.
 Needs matplotlib (``pip install 'tamt[plot]'``). Every function returns a :class:`matplotlib.figure.Figure` of its own,
 drawn without pyplot: nothing has to be closed, and no display is needed. Titles and labels are shown as they are: ``$``
 is a dollar sign, what the fonts lack is shown as an escape (``\u65e5``), and long titles are broken into lines.
+Ranges follow what is finite in the data; NaN is left out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from .scales import erb2fc, fc2erb
+from .scales import erb2fc, erbrate2f, f2erbrate, fc2erb
+from .spl import STAPES_LEVEL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.transforms import Bbox
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["cochleagram", "components", "filter_responses", "io_functions", "level_map", "loudness"]
+__all__ = [
+    "cochleagram",
+    "components",
+    "excitation_patterns",
+    "filter_responses",
+    "io_functions",
+    "level_map",
+    "loudness",
+    "tuning_curves",
+]
 
-_TICKS_HZ = (20, 50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000)
+# Labels of an axis in Hz: of the first of these that has three or more of them in the range.
+_TICKS_HZ = (
+    (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000, 32000, 64000),
+    tuple(round(step * decade) for decade in (10, 100, 1000, 10000) for step in (1, 1.5, 2, 3, 4, 5, 6, 8)),
+)
+_FEWEST_TICKS = 3
+# Units of the levels of tones and of what DRNL filters make of them: what is added to dB re 1 m/s, and the names.
+_TONE_UNITS = {
+    "dB SPL": (-STAPES_LEVEL, "dB SPL", "dB re stapes at 0 dB SPL"),
+    "dB re 1 m/s": (0.0, "dB re 1 m/s", "dB re 1 m/s"),
+}
+_MOST_NAMED = 10  # curves in a legend of one column
 _SILENCE_DB = -240.0
 # Per detector of a cochleagram what its level is called, and its mean.
 _DETECTED = {
@@ -35,10 +59,13 @@ _DETECTED = {
 }
 # Top of the scale for faint sounds in dB SPL. Silence, -26 dB SPL in the bands of ERBIntegration, has to look dark.
 _LEAST_TOP_SPL = 40.0
+# What has to be seen of an excitation pattern, in dB: down to 0 dB SPL, and this far below the peak.
+_LEAST_PATTERN_DB = 10.0
 _INK = "#22252b"
+_GRID = "#e3e5e8"
 _WAVE = "#3b5b8c"
 _TITLE_SIZE = 11
-_COMPONENT_RANGE = (10.0, 15500.0)  # Hz: all bins of Moore2016Spectrum
+_COMPONENT_RANGE = (10.0, 15500.0)  # Hz, shown at least: all bins of Moore2016Spectrum
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#8a8f98",
     "axes.labelcolor": _INK,
@@ -62,19 +89,32 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def filter_responses(frequencies: ArrayLike, response: ArrayLike, fc: ArrayLike, title: str | None = None) -> Figure:
-    """Draw the magnitude of every filter over frequency.
+def filter_responses(
+    frequencies: ArrayLike,
+    response: ArrayLike | Sequence[ArrayLike],
+    fc: ArrayLike,
+    title: str | None = None,
+    dynamic_range: float = 60.0,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """Draw the magnitude of every filter over frequency, on an axis of equal distances per ERB.
 
     Parameters
     ----------
     frequencies : array_like
         Frequencies in Hz, greater than 0, in rising order, shape ``(K,)``.
-    response : array_like
-        Complex response or magnitude of each filter at them, shape ``(F, K)``.
+    response : array_like, or a tuple or list of them
+        Complex response or magnitude of each filter at them, shape ``(F, K)``; or several sets, ``(S, F, K)`` or a
+        tuple as of ``DRNLFilterbank.path_responses``, which are drawn one below the other, to one scale.
     fc : array_like
         Centre frequencies in Hz, shape ``(F,)``.
     title : str, optional
         Text above the picture.
+    dynamic_range : float
+        The axis ends this many dB below the peak of the weakest filter. Filters whose peaks are further than that below
+        the strongest one do not count.
+    names : sequence of str, optional
+        What is written above each set; several sets are numbered if not given.
 
     Returns
     -------
@@ -83,7 +123,7 @@ def filter_responses(frequencies: ArrayLike, response: ArrayLike, fc: ArrayLike,
     Raises
     ------
     ValueError
-        Arrays whose shapes do not fit together.
+        Arrays whose shapes do not fit together, another number of names than of sets, a range that is not positive.
 
     Examples
     --------
@@ -91,27 +131,116 @@ def filter_responses(frequencies: ArrayLike, response: ArrayLike, fc: ArrayLike,
     >>> bank, f = tamt.GammatoneFilterbank((100, 7500), fs=16000), torch.logspace(1.8, 3.9, 300)
     >>> figure = tamt.plot.filter_responses(f, bank.frequency_response(f), bank.fc)
     >>> figure.savefig("filters.png")  # doctest: +SKIP
+
+    Both paths of DRNL filters, of which the linear one amplifies:
+
+    >>> bank = tamt.DRNLFilterbank([500.0, 1000.0, 2000.0, 4000.0], fs=44100)
+    >>> figure = tamt.plot.filter_responses(f, bank.path_responses(f), bank.fc, names=["linear", "nonlinear"])
     """
     import matplotlib
     from matplotlib.figure import Figure
 
-    hertz, gain = _array(frequencies), np.abs(_array(response))
-    count = len(_array(fc))
-    _expect_shape("response", gain, (count, len(hertz)))
-    level = 20 * np.log10(np.maximum(gain, 1e-12))
+    hertz, count, sets = _array(frequencies), len(_array(fc)), _sets(response)
+    for gain in sets:
+        _expect_shape("response", gain, (count, len(hertz)))
+    if names is not None and len(names) != len(sets):
+        raise ValueError(f"names has {len(names)} entries, but the sets of responses are {len(sets)}")
+    if names is None and len(sets) > 1:
+        names = [f"set {number + 1}" for number in range(len(sets))]
+    with np.errstate(divide="ignore"):
+        levels = [20 * np.log10(np.abs(gain).astype(np.float64)) for gain in sets]
+    low, high = _decibel_limits(np.concatenate(levels), dynamic_range)
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(9, 4.2), dpi=150, layout="constrained")
+        figure = Figure(figsize=(9, 0.6 + 3.6 * len(sets)), dpi=150, layout="constrained")
+        panels = figure.subplots(len(sets), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        for row, (axes, level) in enumerate(zip(panels, levels, strict=True)):
+            _draw_curves(axes, hertz, level, low)
+            _erb_axis(axes, "x", hertz[0], hertz[-1])
+            axes.set(ylim=(low, high), ylabel="Gain (dB)")
+            axes.label_outer()
+            if names is not None:
+                axes.set_title(_heading(names[row], 8.1))
+        if title and names is None:
+            panels[0].set_title(_heading(title, 8.1))
+        elif title:
+            figure.suptitle(_heading(title, 8.7), x=0.012, ha="left", fontsize=_TITLE_SIZE)
+    return figure
+
+
+def excitation_patterns(
+    excitation: ArrayLike,
+    levels: ArrayLike,
+    fc: ArrayLike,
+    title: str | None = None,
+    dynamic_range: float | None = None,
+    scale: Literal["Hz", "Cam"] = "Hz",
+    label: str = "Excitation level (dB SPL)",
+) -> Figure:
+    """Draw excitation over frequency, a curve for each level of a sound, on an axis of equal distances per Cam.
+
+    Parameters
+    ----------
+    excitation : array_like
+        Excitation levels in dB, shape ``(L, N)``, as :class:`~tamt.Moore2016ExcitationPattern` and
+        :class:`~tamt.ExcitationPattern` give them for sounds of L levels.
+    levels : array_like
+        Levels of the sounds in dB SPL, which are written at the peaks of the curves, where there is room for them,
+        shape ``(L,)``.
+    fc : array_like
+        Centre frequencies in Hz in rising order, shape ``(N,)``.
+    title : str, optional
+        Text above the picture.
+    dynamic_range : float, optional
+        The axis ends this many dB below the highest excitation; if not given, at 0 dB SPL, or 10 dB below the peak of
+        the faintest pattern if that is lower.
+    scale : {'Hz', 'Cam'}
+        What is written at the axis of frequency: Hz, or Cam, the ERB-number of :func:`~tamt.f2erbrate`.
+    label : str
+        Text at the axis of excitation.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        Arrays whose shapes do not fit together, an unknown ``scale``, a range that is not positive.
+
+    Examples
+    --------
+    >>> import torch, tamt, tamt.plot
+    >>> pattern = tamt.Moore2016ExcitationPattern(spreading_limit_octaves=10)
+    >>> levels = torch.arange(20.0, 101.0, 10.0)  # of a tone of 1 kHz, in dB SPL
+    >>> excitation = pattern(torch.tensor([1000.0]), levels[:, None])
+    >>> figure = tamt.plot.excitation_patterns(excitation, levels, pattern.fc_channels)
+    >>> figure.savefig("excitation.png")  # doctest: +SKIP
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    curves, given, centres = np.asarray(_array(excitation), dtype=np.float64), _array(levels), _array(fc)
+    _expect_shape("levels", given, (given.size,))
+    _expect_shape("excitation", curves, (len(given), len(centres)))
+    _expect_one_of("scale", scale, ("Hz", "Cam"))
+    peaks = _peaks(curves)
+    top = peaks.max() if len(peaks) else 0.0
+    if dynamic_range is None:
+        low = min(0.0, peaks.min(initial=top) - _LEAST_PATTERN_DB)
+    else:
+        _expect_range(dynamic_range)
+        low = top - dynamic_range
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 5), dpi=150, layout="constrained")
         axes = figure.add_subplot()
-        # The ends of the colormap are left out: its yellow is hard to see on white.
-        colours = matplotlib.colormaps["plasma"](np.linspace(0.0, 0.85, count))
-        for curve, colour in zip(level, colours, strict=True):
-            axes.plot(hertz, curve, color=colour, linewidth=1.1)
-        _erb_axis(axes, "x", hertz[0], hertz[-1])
-        axes.set(ylim=(-60, 5), ylabel="Gain (dB)")
-        axes.grid(color="#e3e5e8", linewidth=0.7)
-        axes.set_axisbelow(True)
+        lines = _draw_curves(axes, centres, curves, low, linewidth=1.6)
+        _erb_axis(axes, "x", centres[0], centres[-1], scale)
+        axes.set(ylim=(low, top + 0.08 * (top - low)), ylabel=_drawable(label))
         if title:
             axes.set_title(_heading(title, 8.1))
+        loudest = int(given.argmax()) if len(given) else 0
+        names = [f"{level:g} dB SPL" if row == loudest else f"{level:g}" for row, level in enumerate(given)]
+        _name_peaks(figure, axes, lines, names)
     return figure
 
 
@@ -171,6 +300,7 @@ def cochleagram(
     >>> figure = tamt.plot.cochleagram(frames, model.times(frames.shape[-1]), bank.fc, compression="db")
     >>> figure.savefig("cochleagram.png")  # doctest: +SKIP
     """
+    _expect_range(dynamic_range)
     scale = _Scale.of(detector, compression, floor, reference)
     mean, middles, centres = scale.mean(_array(frames).astype(np.float64)), _array(times), _array(fc)
     mean = mean[None] if mean.ndim == 2 else mean
@@ -178,7 +308,7 @@ def cochleagram(
     low, high = (np.atleast_2d(_array(edge)) for edge in waveform) if waveform is not None else (None, None)
     mean, middles, low, high = _thin(mean, middles, low, high)
     value = scale.value(mean)
-    limits = scale.limits(value.max(initial=-np.inf), dynamic_range)
+    limits = scale.limits(_highest(value, least=-np.inf), dynamic_range)
     return _draw_levels(value, middles, centres, (low, high), title, limits, scale.label)
 
 
@@ -234,6 +364,7 @@ def level_map(
     title: str | None = None,
     dynamic_range: float = 60.0,
     label: str = "Level (dB SPL)",
+    least_top: float = _LEAST_TOP_SPL,
 ) -> Figure:
     """Draw levels in dB SPL per band over time, on an axis of equal distances per ERB.
 
@@ -249,10 +380,12 @@ def level_map(
     title : str, optional
         Text above the picture.
     dynamic_range : float
-        Levels further than this many dB below the highest one, or below 40 dB SPL if that is higher, get the darkest
-        colour.
+        Levels further than this many dB below the highest one, or below ``least_top`` if that is higher, get the
+        darkest colour.
     label : str
         Text at the scale of colours.
+    least_top : float
+        The brightest colour is for no less than this, 40 dB SPL if not given, so that faint sounds look faint.
 
     Returns
     -------
@@ -275,9 +408,10 @@ def level_map(
     given, middles, centres = np.asarray(_array(levels), dtype=np.float64), _array(times), _array(fc)
     given = given[None] if given.ndim == 2 else given
     _expect_shape("levels", given, (len(given), len(middles), len(centres)))
+    _expect_range(dynamic_range)
     power, middles, _, _ = _thin(10 ** (given.swapaxes(1, 2) / 10), middles, None, None)
     level = 10 * np.log10(np.maximum(power, 1e-24))
-    top = level.max(initial=_LEAST_TOP_SPL)
+    top = _highest(level, least_top)
     return _draw_levels(level, middles, centres, (None, None), title, (top - dynamic_range, top), label)
 
 
@@ -295,7 +429,8 @@ def components(
     ----------
     freqs, levels : array_like
         Frequencies in Hz and levels in dB SPL of each frame's components, shape ``(N, K)``, or ``(C, N, K)`` for C
-        ears, which are drawn one below the other. Where a frequency is 0 there is no component.
+        ears, which are drawn one below the other. Where a frequency is 0 or a level not finite there is no component.
+        Frequencies of shape ``(K,)``, as ``Moore2016Spectrum.dense`` gives them, are those of all frames.
     times : array_like
         Middle of each frame in seconds, shape ``(N,)``.
     title : str, optional
@@ -329,15 +464,20 @@ def components(
     from matplotlib.figure import Figure
 
     hertz, level, middles = _array(freqs), _array(levels), _array(times)
+    if hertz.ndim == 1 and hertz.shape == level.shape[-1:]:
+        hertz = np.broadcast_to(hertz, level.shape)
     hertz, level = (array[None] if array.ndim == 2 else array for array in (hertz, level))
     count = len(hertz)
     _expect_shape("freqs", hertz, (count, len(middles), hertz.shape[-1]))
     _expect_shape("levels", level, hertz.shape)
-    there = hertz > 0
-    power = np.where(there, 10 ** (level.astype(np.float64) / 10), 0.0).sum((0, 2))
+    _expect_range(dynamic_range)
+    there = (hertz > 0) & np.isfinite(level)
+    power = 10 ** (np.where(there, level, -np.inf).astype(np.float64) / 10)
+    power = power.sum((0, 2))
     loudest = np.flatnonzero(power == power.max(initial=0.0))[:1]  # empty where there are no frames
     drawn = slice(None, None, max(1, -(-len(middles) // most_frames)))
-    top = max(level[there].max(), _LEAST_TOP_SPL) if there.any() else _LEAST_TOP_SPL
+    top = _highest(level[there], _LEAST_TOP_SPL)
+    lowest, highest = hertz[there].min(initial=_COMPONENT_RANGE[0]), hertz[there].max(initial=_COMPONENT_RANGE[1])
     colours: dict[str, Any] = {"cmap": _component_colours(), "norm": Normalize(top - dynamic_range, top)}
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9, 0.5 + 3.6 * count), dpi=150, layout="constrained")
@@ -364,9 +504,9 @@ def components(
             frame.hlines(pitch, top - 1.1 * dynamic_range, height, color="#c9ccd2", linewidth=0.6, zorder=1)
             frame.scatter(height, pitch, c=height, s=9, linewidths=0, zorder=2, **colours)
             # Labels from 50 Hz on: one at 20 Hz would touch the next.
-            _erb_axis(over_time, "y", 50, _COMPONENT_RANGE[1])
-            over_time.set_ylim(*_COMPONENT_RANGE)
-            frame.grid(axis="x", color="#e3e5e8", linewidth=0.7)
+            _erb_axis(over_time, "y", 50, highest)
+            over_time.set_ylim(lowest, highest)
+            frame.grid(axis="x", color=_GRID, linewidth=0.7)
             frame.set_axisbelow(True)
             if count > 1:
                 over_time.set_title(("left ear", "right ear")[channel] if count == 2 else f"channel {channel + 1}")
@@ -383,21 +523,32 @@ def components(
     return figure
 
 
-def io_functions(levels: ArrayLike, output: ArrayLike, fc: ArrayLike, title: str | None = None) -> Figure:
+def io_functions(
+    levels: ArrayLike,
+    output: ArrayLike,
+    fc: ArrayLike,
+    title: str | None = None,
+    unit: Literal["dB SPL", "dB re 1 m/s"] = "dB SPL",
+) -> Figure:
     """Draw the output level of filters over the level of the tones that go in, both to the same scale.
 
-    The legend gives the least slope of each curve: 1 dB/dB is linear, and less is compression. Grey lines have slope 1.
+    The legend gives the least slope of each curve: 1 dB/dB is linear, and less is compression. Of more than ten filters
+    a scale of colours says which is which. Grey lines have slope 1.
 
     Parameters
     ----------
     levels : array_like
-        Input levels in dB re 1 m/s, at least two in rising order, shape ``(L,)``.
+        Input levels in dB re 1 m/s, at least two in rising order, shape ``(L,)``. ``tamt.spl.STAPES_LEVEL`` is what
+        takes dB SPL there.
     output : array_like
         Output levels of each filter in dB re 1 m/s, shape ``(F, L)``, as ``DRNLFilterbank.io_function`` gives them.
     fc : array_like
         Frequencies of the filters in Hz, shape ``(F,)``.
     title : str, optional
         Text above the picture.
+    unit : {'dB SPL', 'dB re 1 m/s'}
+        What is written at the axes. ``'dB SPL'``: the levels of the tones in dB SPL, by the gain that the middle ear
+        has at 1 kHz (:func:`~tamt.spl.stapes_velocity`), and the output in dB re what the stapes does at 0 dB SPL.
 
     Returns
     -------
@@ -406,13 +557,13 @@ def io_functions(levels: ArrayLike, output: ArrayLike, fc: ArrayLike, title: str
     Raises
     ------
     ValueError
-        Fewer than two levels, levels that do not rise, an output of another shape or not finite.
+        Fewer than two levels, levels that do not rise, an output of another shape or not finite, an unknown ``unit``.
 
     Examples
     --------
     >>> import torch, tamt, tamt.plot
     >>> bank = tamt.DRNLFilterbank([500.0, 4000.0], fs=44100)
-    >>> levels = torch.arange(-160.0, -40.0, 10.0)  # dB re 1 m/s
+    >>> levels = torch.arange(0.0, 121.0, 5.0) + tamt.spl.STAPES_LEVEL  # from 0 to 120 dB SPL
     >>> figure = tamt.plot.io_functions(levels, bank.io_function(levels), bank.fc)
     >>> figure.savefig("io.png")  # doctest: +SKIP
     """
@@ -425,23 +576,124 @@ def io_functions(levels: ArrayLike, output: ArrayLike, fc: ArrayLike, title: str
         raise ValueError("levels has to hold at least two levels in rising order")
     if not np.isfinite(curves).all():
         raise ValueError("output has to be finite; at silence a filter has no level")
+    offset, of_tones, of_output = _unit(unit)
+    given, curves = given.astype(np.float64) + offset, curves.astype(np.float64) + offset
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(6.5, 5.6), dpi=150, layout="constrained")
         axes = figure.add_subplot()
-        colours = matplotlib.colormaps["plasma"](np.linspace(0.0, 0.85, len(centres)))
+        colours = _line_colours(len(centres))
         for centre, curve, colour in zip(centres, curves, colours, strict=True):
             slope = np.gradient(curve, given).min()
             axes.plot(given, curve, color=colour, linewidth=1.6, label=f"{centre:g} Hz, least slope {slope:.2f}")
-        axes.set(xlim=(given[0], given[-1]), aspect="equal")
-        axes.set(xlabel="Input level (dB re 1 m/s)", ylabel="Output level (dB re 1 m/s)")
+        axes.set(xlim=_round_levels(given[[0, -1]]), aspect="equal")
+        axes.set(xlabel=f"Input level ({of_tones})", ylabel=f"Output level ({of_output})")
         low, high = axes.get_ylim()
-        for offset in np.arange(20 * np.floor((low - given[-1]) / 20), high - given[0], 20):
-            reference = axes.axline((0, offset), slope=1, color="#d5d8dc", linewidth=0.7, zorder=0)
+        for start in np.arange(20 * np.floor((low - given[-1]) / 20), high - given[0], 20):
+            reference = axes.axline((0, start), slope=1, color="#c9ccd2", linewidth=0.7, zorder=0)
         reference.set_label("slope 1")
         axes.set_ylim(low, high)
-        axes.legend(loc="upper left", edgecolor="none", framealpha=0.9)
+        if len(centres) > _MOST_NAMED:
+            _colour_scale(axes, centres)
+        else:
+            axes.legend(loc="upper left", edgecolor="none", framealpha=0.9)
         if title:
             axes.set_title(_heading(title, 5.7))
+    return figure
+
+
+def tuning_curves(
+    levels: ArrayLike,
+    frequencies: ArrayLike,
+    output: ArrayLike,
+    fc: float,
+    title: str | None = None,
+    quantity: Literal["gain", "output"] = "gain",
+    unit: Literal["dB SPL", "dB re 1 m/s"] = "dB SPL",
+    dynamic_range: float = 40.0,
+) -> Figure:
+    """Draw the response of one filter over the frequency of tones, a curve for each of their levels (iso-level curves).
+
+    A dot is at the peak of each curve, a dotted line at the frequency of the filter.
+
+    Parameters
+    ----------
+    levels : array_like
+        Input levels in dB re 1 m/s, shape ``(L,)``. ``tamt.spl.STAPES_LEVEL`` is what takes dB SPL there.
+    frequencies : array_like
+        Frequencies of the tones in Hz, greater than 0, in rising order, shape ``(K,)``.
+    output : array_like
+        Output levels in dB re 1 m/s, shape ``(L, K)``, as ``DRNLFilterbank.tone_responses`` gives them for a number
+        ``fc``.
+    fc : float
+        Frequency of the filter in Hz.
+    title : str, optional
+        Text above the picture.
+    quantity : {'gain', 'output'}
+        What is drawn: the output level less the level of the tone, or the output level itself.
+    unit : {'dB SPL', 'dB re 1 m/s'}
+        Unit of the levels of the tones, and of the output as for :func:`io_functions`.
+    dynamic_range : float
+        The axis ends this many dB below the lowest peak.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        Arrays whose shapes do not fit together, levels that are not finite, an unknown ``quantity`` or ``unit``, a
+        range that is not positive.
+
+    Examples
+    --------
+    >>> import torch, tamt, tamt.plot
+    >>> bank = tamt.DRNLFilterbank([4000.0], fs=44100)
+    >>> levels = torch.arange(0.0, 101.0, 20.0) + tamt.spl.STAPES_LEVEL  # from 0 to 100 dB SPL
+    >>> f = torch.logspace(3.1, 3.9, 60)
+    >>> output = bank.tone_responses(levels, f, fc=4000.0)
+    >>> figure = tamt.plot.tuning_curves(levels, f, output, fc=4000.0)
+    >>> figure.savefig("tuning.png")  # doctest: +SKIP
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    given, hertz = np.asarray(_array(levels), dtype=np.float64), _array(frequencies)
+    curves = np.asarray(_array(output), dtype=np.float64)
+    _expect_shape("levels", given, (given.size,))
+    _expect_shape("output", curves, (len(given), len(hertz)))
+    _expect_one_of("quantity", quantity, ("gain", "output"))
+    offset, of_tones, of_output = _unit(unit)
+    if not np.isfinite(given).all():
+        raise ValueError("levels has to be finite; at silence a filter has no level")
+    curves = curves - given[:, None] if quantity == "gain" else curves + offset
+    low, high = _decibel_limits(curves, dynamic_range)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 4.8), dpi=150, layout="constrained")
+        axes = figure.add_subplot()
+        lines = _draw_curves(axes, hertz, curves, low, linewidth=1.6)
+        for line, curve, level in zip(lines, curves, _round_levels(given + offset), strict=True):
+            line.set_label(f"{level:g} {of_tones}")
+            if np.isfinite(curve).any():
+                best = int(np.where(np.isfinite(curve), curve, -np.inf).argmax())
+                axes.plot(hertz[best], curve[best], "o", color=line.get_color(), markersize=4)
+        axes.axvline(fc, color="#8a8f98", linewidth=0.8, linestyle=":", zorder=0)
+        _erb_axis(axes, "x", hertz[0], hertz[-1])
+        axes.set_xlabel("Frequency of the tone (Hz)")
+        axes.set(ylim=(low, high), ylabel="Gain (dB)" if quantity == "gain" else f"Output level ({of_output})")
+        # The order of the curves: gains fall with level where a filter compresses, outputs rise.
+        order = lines if quantity == "gain" else lines[::-1]
+        axes.legend(
+            handles=order,
+            title="Level of the tone",
+            alignment="left",
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            frameon=False,
+            ncols=1 + (len(lines) - 1) // 20,
+        )
+        if title:
+            axes.set_title(_heading(title, 6.9))
     return figure
 
 
@@ -520,12 +772,12 @@ def loudness(
         over_time, images = panels[0], panels[1:]
         for name, height, colour in zip(drawn, heights, ("#9db4d6", _WAVE), strict=True):
             over_time.plot(seconds, height, color=colour, linewidth=1.3, label=name, marker="." * (len(seconds) == 1))
-        over_time.set(ylim=(0.0, 1.08 * heights.max(initial=0.0) or 1.0), ylabel="Loudness (sone)")
-        over_time.grid(color="#e3e5e8", linewidth=0.7)
+        over_time.set(ylim=(0.0, 1.08 * _highest(heights, 0.0) or 1.0), ylabel="Loudness (sone)")
+        over_time.grid(color=_GRID, linewidth=0.7)
         over_time.set_axisbelow(True)
         over_time.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0, frameon=False, ncols=2)
         for ear, axes in enumerate(images):
-            mesh = _draw_image(axes, edges, _erb_edges(centres), image[ear], (0.0, image.max(initial=0.0) or 1.0))
+            mesh = _draw_image(axes, edges, _erb_edges(centres), image[ear], (0.0, _highest(image, 0.0) or 1.0))
             if ears > 1:
                 _name_panel(axes, ("left ear", "right ear")[ear])
         panels[-1].set_xlabel("Time (s)")
@@ -568,7 +820,7 @@ def _draw_levels(
             image = _draw_image(axes, edges, borders, level[channel], (bottom, top))
             axes.tick_params(labelbottom=channel == count - 1)
             if low is not None and high is not None:
-                limit = 1.08 * max(-low.min(initial=0.0), high.max(initial=0.0)) or 1.0
+                limit = 1.08 * max(_highest(-low, 0.0), _highest(high, 0.0)) or 1.0
                 _draw_waveform(figure.add_subplot(grid[row], sharex=axes), edges, low[channel], high[channel], limit)
             if count > 1:
                 _name_panel(axes, f"channel {channel + 1}")
@@ -586,6 +838,63 @@ def _draw_image(axes: Axes, edges: NDArray, borders: NDArray, values: NDArray, l
     image = axes.pcolormesh(edges, borders, values, cmap="magma", vmin=limits[0], vmax=limits[1], rasterized=True)
     _erb_axis(axes, "y", borders[0], borders[-1])
     return image
+
+
+def _draw_curves(axes: Axes, x: NDArray, levels: NDArray, low: float, linewidth: float = 1.1) -> list[Line2D]:
+    """Draw curves (N, K) in dB over a grid; what is far below the end of the axis goes there straight."""
+    colours = _line_colours(len(levels))
+    lines = [
+        axes.plot(x, np.maximum(curve, low - 100), color=colour, linewidth=linewidth)[0]
+        for curve, colour in zip(levels, colours, strict=True)
+    ]
+    axes.grid(color=_GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    return lines
+
+
+def _line_colours(count: int) -> NDArray:
+    """Colours for lines in their order. The end of the colormap is left out: its yellow is hard to see on white."""
+    import matplotlib
+
+    return matplotlib.colormaps["plasma"](np.linspace(0.0, 0.85, count))
+
+
+def _colour_scale(axes: Axes, fc: NDArray) -> None:
+    """A scale of the colours of lines, in the order of their frequencies."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    colours = ScalarMappable(Normalize(-0.5, len(fc) - 0.5), ListedColormap(_line_colours(len(fc))))
+    beside = axes.inset_axes((1.03, 0.0, 0.035, 1.0))  # as high as the axes, whatever becomes of them
+    bar = axes.figure.colorbar(colours, cax=beside, label="Frequency of filter and tone (Hz)")
+    rows = np.unique(np.linspace(0, len(fc) - 1, 6).round().astype(int))
+    bar.set_ticks(rows.tolist(), labels=[f"{fc[row]:.0f}" for row in rows])
+    bar.outline.set_visible(False)
+
+
+def _name_peaks(figure: Figure, axes: Axes, lines: list[Line2D], names: list[str]) -> None:
+    """Write names above the peaks of lines, from the highest on; one that would lie on another is left out."""
+    written = []
+    for line, name in zip(lines, names, strict=True):
+        heights = np.asarray(line.get_ydata(), dtype=np.float64)
+        heights = np.where(np.isfinite(heights), heights, -np.inf)
+        best = int(heights.argmax())
+        if heights[best] > axes.get_ylim()[0]:
+            position = np.asarray(line.get_xdata())[best], heights[best]
+            style: dict[str, Any] = {"color": line.get_color(), "fontsize": 9, "ha": "center", "va": "bottom"}
+            style["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
+            text = axes.annotate(name, position, (0, 2), textcoords="offset points", **style)
+            written.append((heights[best], text))
+    if not written:
+        return
+    figure.draw_without_rendering()  # where they are
+    kept: list[Bbox] = []
+    for _, text in sorted(written, key=lambda entry: -entry[0]):
+        box = text.get_window_extent()
+        if any(box.expanded(1.0, 3.0).overlaps(other) for other in kept):  # with room for the lines
+            text.remove()
+        else:
+            kept.append(box)
 
 
 def _name_panel(axes: Axes, name: str) -> None:
@@ -657,21 +966,40 @@ def _draw_waveform(axes: Axes, edges: NDArray, low: NDArray, high: NDArray, limi
     axes.spines["bottom"].set_visible(False)
 
 
-def _erb_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> None:
-    """Give an axis in Hz equal distances per ERB, and labels at round frequencies."""
-    ticks = [hertz for hertz in _TICKS_HZ if low <= hertz <= high]
-    labels = [f"{hertz // 1000}k" if hertz >= 1000 else f"{hertz}" for hertz in ticks]
-    scale, limits, name = (
+def _erb_axis(
+    axes: Axes, which: Literal["x", "y"], low: float, high: float, scale: Literal["Hz", "Cam"] = "Hz"
+) -> None:
+    """Give an axis in Hz equal distances per ERB, and labels at round frequencies or numbers of Cam."""
+    if scale == "Hz":
+        name, ticks = "Frequency (Hz)", _round_frequencies(low, high)
+        labels = [f"{hertz / 1000:g}k" if hertz >= 1000 else f"{hertz:g}" for hertz in ticks]
+    else:
+        cams = 5 * np.arange(np.ceil(f2erbrate(float(low)) / 5), np.floor(f2erbrate(float(high)) / 5) + 1)
+        name, ticks, labels = "ERB-number (Cam)", [erbrate2f(cam) for cam in cams.tolist()], [f"{c:g}" for c in cams]
+    set_scale, set_limits, set_name = (
         (axes.set_xscale, axes.set_xlim, axes.set_xlabel)
         if which == "x"
         else (axes.set_yscale, axes.set_ylim, axes.set_ylabel)
     )
-    scale("function", functions=(_erb_of, _hertz_of))
-    limits(low, high)
-    name("Frequency (Hz)")
+    set_scale("function", functions=(_erb_of, _hertz_of))
+    set_limits(low, high)
+    set_name(name)
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_ticks(ticks, labels)
     axis.set_ticks([], minor=True)
+
+
+def _round_frequencies(low: float, high: float) -> list[float]:
+    """Frequencies in Hz for the labels of an axis: the round ones, and in a narrow range those of a linear axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    for candidates in _TICKS_HZ:
+        # Below 20 Hz an ERB is so many Hz that labels would touch.
+        ticks = [float(hertz) for hertz in candidates if low <= hertz <= high and (hertz >= 20 or high < 100)]
+        if len(ticks) >= _FEWEST_TICKS:
+            return ticks
+    ticks = [float(hertz) for hertz in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)]
+    return [hertz for hertz in ticks if low <= hertz <= high]
 
 
 def _erb_of(hertz: NDArray) -> NDArray:
@@ -714,6 +1042,40 @@ def _thin(power: NDArray, times: NDArray, low: NDArray | None, high: NDArray | N
     )
 
 
+def _decibel_limits(levels: NDArray, dynamic_range: float) -> tuple[float, float]:
+    """Ends of an axis for curves (N, K) in dB: a range below the lowest peak that counts, and above the highest."""
+    _expect_range(dynamic_range)
+    peaks = _peaks(levels)
+    top = peaks.max() if len(peaks) else 0.0
+    lowest = max(peaks.min(initial=top), top - dynamic_range)
+    return lowest - dynamic_range, top + dynamic_range / 12
+
+
+def _peaks(curves: NDArray) -> NDArray:
+    """The highest values of those of the curves (N, K) that are finite anywhere."""
+    peaks = np.where(np.isfinite(curves), curves, -np.inf).max(-1, initial=-np.inf)
+    return peaks[peaks > -np.inf]
+
+
+def _round_levels(levels: NDArray) -> NDArray:
+    """Levels in dB without the rounding of float32, which would show in labels."""
+    return np.round(levels.astype(np.float64), 3) + 0.0  # no -0
+
+
+def _highest(values: NDArray, least: float) -> float:
+    """The largest of the values that are finite, and at least that."""
+    return values[np.isfinite(values)].max(initial=least)
+
+
+def _sets(response: Any) -> list[NDArray]:
+    """Arrays (F, K) of one or several sets of responses."""
+    if not isinstance(response, (tuple, list)):
+        array = _array(response)
+        return list(array) if array.ndim > 2 else [array]
+    arrays = [_array(one) for one in response]
+    return arrays if arrays and arrays[0].ndim > 1 else [np.asarray(arrays)]
+
+
 def _array(values: ArrayLike) -> NDArray:
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
@@ -721,3 +1083,19 @@ def _array(values: ArrayLike) -> NDArray:
 def _expect_shape(name: str, array: NDArray, shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         raise ValueError(f"{name} has the shape {array.shape}, but has to have {shape}")
+
+
+def _expect_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+
+
+def _expect_range(decibels: float) -> None:
+    if not 0 < decibels < math.inf:
+        raise ValueError(f"dynamic_range must be a positive number of dB, got {decibels}")
+
+
+def _unit(unit: str) -> tuple[float, str, str]:
+    """What is added to dB re 1 m/s, and the names of the units of tones and of output."""
+    _expect_one_of("unit", unit, tuple(_TONE_UNITS))
+    return _TONE_UNITS[unit]

@@ -29,6 +29,7 @@ from tamt.scales import FloatOrTensor, _operand
 __all__ = [
     "REFERENCE_PRESSURE",
     "STAPES_GAIN",
+    "STAPES_LEVEL",
     "calibrate",
     "full_scale_pascal",
     "pascal2spl",
@@ -51,6 +52,7 @@ _PARTS = 10
 _PART = 1000  # samples, a period of 250 Hz at the highest usual rates: less tells nothing
 
 STAPES_GAIN = _STAPES_AT_0_DB / (math.sqrt(2) * REFERENCE_PRESSURE)  # m/s per Pa, 4.24e-4
+STAPES_LEVEL = 20 * math.log10(_STAPES_AT_0_DB / math.sqrt(2))  # dB re 1 m/s, root mean square at 0 dB SPL, -161.4
 
 
 def spl2pascal(level: FloatOrTensor) -> FloatOrTensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_run_on_the_cpu(tmp_path: Path) -> None:
     result = json.loads(out.read_text())
     assert {"date", "commit", "torch", "name", "device", "results"} <= set(result)
     rows = {tuple(row["parameters"]): row for row in result["results"]}
-    assert set(rows) == {("float32",), ("float64",)}
+    assert set(rows) == set(product(["2 x 1 s x 30", "1 x 10 s x 30"], ["float32", "float64"]))
     assert all(row["value"] > 0 and row["unit"] == "x" for row in rows.values())
 
 

@@ -196,6 +196,26 @@ def test_io_function_is_the_paths_gain() -> None:
 
 
 @both
+def test_tone_responses(kind: type) -> None:
+    """Of faint tones the gain of both paths; of a loud one at a third of the channel's frequency no third harmonic."""
+    filters = kind([500.0, 2000], FS, dtype=torch.float64)
+    f = torch.logspace(2.2, 3.6, 12, dtype=torch.float64)
+    linear, nonlinear = filters.path_responses(f)
+    gain = 20 * (linear + filters.a[:, None] * nonlinear).abs().log10()
+    faint = filters.tone_responses([-220.0, -200.0], f)
+    assert_close(faint, gain[:, None] + torch.tensor([[-220.0], [-200]]), 1e-6)
+    assert_close(filters.tone_responses([-200.0], f, 2000), faint[1, 1:], 1e-12)
+    assert_close(filters.tone_responses([-200.0], f, [2000.0, 500]), faint[:, 1:].flip(0), 1e-12)
+    assert_close(filters.tone_responses([-90.0], [500.0, 400], 500)[0, 0], filters.io_function([-90.0], 500)[0], 1e-4)
+    assert filters.tone_responses([], f).shape == (2, 0, 12)
+    # 67 periods of a tone, of which the third harmonic is the stronger.
+    tone = math.sqrt(2) * 10 ** (-100 / 20) * torch.sin(2 * math.pi * 670 * torch.arange(FS // 5).double() / FS)
+    own, third = torch.fft.rfft(filters(tone)[1, FS // 10 :])[[67, 201]].abs() / (FS // 10)
+    assert third > own
+    assert_close(filters.tone_responses([-100.0], [670.0], 2000)[0], 20 * (math.sqrt(2) * own).log10()[None], 1e-5)
+
+
+@both
 @models
 def test_path_responses_are_spectra(kind: type, model: str) -> None:
     """With ``NL(v) = v`` the response to an impulse is the sum of both paths; without it, the linear path."""
@@ -481,3 +501,10 @@ def test_errors_of_calls(kind: type) -> None:
         bank(kind).io_function([60.0], 990)
     with pytest.raises(ValueError, match="fc must hold at least one frequency"):
         bank(kind).io_function([60.0], [])
+    for f, problem in (([0.0], "got 0"), ([500.0, 4000], "got 4000"), ([math.nan], "got nan")):
+        with pytest.raises(ValueError, match=re.escape("f must lie in (0, fs/2) = (0, 4000) Hz, ") + problem):
+            bank(kind).tone_responses([-60.0], f)
+    with pytest.raises(ValueError, match="f must hold at least one frequency"):
+        bank(kind).tone_responses([-60.0], [])
+    with pytest.raises(ValueError, match=re.escape("f must have shape (K,), got ()")):
+        bank(kind).tone_responses([-60.0], 500.0)

@@ -20,6 +20,7 @@ TAKERS: dict[str, Callable[[Any], Any]] = {
     "path_responses": lambda v: tamt.DRNLFilterbank([1000.0], 16000).path_responses(v)[1],
     "io_function levels": lambda v: tamt.DRNLFilterbank([1000.0], 16000).io_function(np.asarray(v) / -100),
     "io_function fc": lambda v: tamt.DRNLFilterbank([250.0, 1000, 4000], 16000).io_function([-100.0], v),
+    "tone_responses f": lambda v: tamt.DRNLFilterbank([1000.0], 16000).tone_responses([-100.0], v),
     "freq_thresholds": lambda v: tamt.MultiResolutionFFT(16000, [512, 256, 128, 64], freq_thresholds=v).freq_thresholds,
 }
 FORMS: dict[str, Callable[[np.ndarray], Any]] = {

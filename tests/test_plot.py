@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from tamt import Cochleagram, GammatoneFilterbank, plot
+from tamt import (
+    Cochleagram,
+    DRNLFilterbank,
+    GammatoneFilterbank,
+    Moore2016ExcitationPattern,
+    Moore2016Spectrum,
+    f2erbrate,
+    plot,
+)
+from tamt.spl import STAPES_LEVEL
 
 matplotlib = pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure  # noqa: E402
@@ -28,6 +37,128 @@ def test_filter_responses():
     assert axes.get_title(loc="left") == "Four filters"
     assert axes.get_xlabel() == "Frequency (Hz)"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["50", "100", "200", "500", "1k", "2k", "4k"]
+    assert axes.get_ylim() == pytest.approx((-60, 5))
+
+
+def shown_of(axes):
+    """The part of each line that lies within the axis of decibels."""
+    low, high = axes.get_ylim()
+    return [((line.get_ydata() >= low) & (line.get_ydata() <= high)).mean() for line in axes.lines]
+
+
+def test_filter_responses_of_both_paths_of_drnl_filters_are_seen():
+    bank, f = DRNLFilterbank((250, 8000), 44100, n_channels=6), torch.logspace(2, 4, 100)
+    responses = bank.path_responses(f)
+    panels = drawn(plot.filter_responses(f, responses, bank.fc, "Paths", names=["linear", "nonlinear"]))
+    assert [axes.get_title(loc="left") for axes in panels] == ["linear", "nonlinear"]
+    assert panels[0].figure.get_suptitle() == "Paths"
+    assert panels[0].get_ylim() == panels[1].get_ylim()
+    for axes, response in zip(panels, responses, strict=True):
+        levels = 20 * response.abs().log10().numpy()
+        low, high = axes.get_ylim()
+        assert low < levels.max(1).min() - 50
+        assert levels.max() < high
+        for line, level in zip(axes.lines, levels, strict=True):
+            np.testing.assert_allclose(line.get_ydata()[level > low], level[level > low], rtol=1e-5)
+    (linear,) = drawn(plot.filter_responses(f, responses[0], bank.fc))
+    assert min(shown_of(linear)) > 0.3
+    first, second = drawn(plot.filter_responses(f, torch.stack(responses), bank.fc, dynamic_range=30))
+    assert [first.get_title(loc="left"), second.get_title(loc="left")] == ["set 1", "set 2"]
+    lowest, top = (20 * responses[row].abs().log10() for row in (1, 0))
+    # The weakest are more than 30 dB below the strongest.
+    assert lowest.max() < top.max() - 30
+    assert first.get_ylim() == pytest.approx((top.max().item() - 60, top.max().item() + 2.5))
+
+
+def test_filter_responses_of_silent_filters():
+    nothing, gains = np.zeros((4, 3)), np.array([[0, 0, 0], [1, 10, 1], [0, 1, np.nan], [np.nan] * 3])
+    assert drawn(plot.filter_responses([100, 200, 300], nothing, FC))[0].get_ylim() == pytest.approx((-60, 5))
+    (axes,) = drawn(plot.filter_responses([100, 200, 300], gains.tolist(), FC))
+    assert axes.get_ylim() == pytest.approx((-60, 25))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (20, 96000, ["20", "50", "100", "200", "500", "1k", "2k", "4k", "8k", "16k", "32k", "64k"]),
+        (0, 4000, ["20", "50", "100", "200", "500", "1k", "2k", "4k"]),
+        (1400, 6700, ["1.5k", "2k", "3k", "4k", "5k", "6k"]),
+        (2900, 3200, ["2.9k", "3k", "3.1k", "3.2k"]),
+    ],
+)
+def test_axes_of_any_range_have_labels(low, high, labels):
+    (axes,) = drawn(plot.filter_responses([low, high], np.ones((4, 2)), FC))
+    assert [label.get_text() for label in axes.get_xticklabels()] == labels
+
+
+def test_excitation_patterns():
+    model, levels = Moore2016ExcitationPattern(spreading_limit_octaves=10), torch.arange(20.0, 101.0, 20)
+    excitation = model(torch.tensor([1000.0]), levels[:, None])
+    (axes,) = drawn(plot.excitation_patterns(excitation, levels, model.fc_channels, title="A tone"))
+    assert axes.get_title(loc="left") == "A tone"
+    assert axes.get_ylabel() == "Excitation level (dB SPL)"
+    low, high = axes.get_ylim()
+    assert (low, high) == pytest.approx((0, 1.08 * excitation.max().item()))
+    for line, curve in zip(axes.lines, excitation.numpy(), strict=True):
+        np.testing.assert_allclose(line.get_ydata()[curve > low], curve[curve > low])
+        np.testing.assert_array_equal(line.get_xdata(), model.fc_channels)
+    # At the peaks, in the colours of the lines, and apart.
+    assert [text.get_text() for text in axes.texts] == ["20", "40", "60", "80", "100 dB SPL"]
+    for text, line, curve in zip(axes.texts, axes.lines, excitation, strict=True):
+        assert text.xy == pytest.approx((model.fc_channels[curve.argmax()].item(), curve.max().item()))
+        assert text.get_color() is line.get_color()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(one.overlaps(other) for one, other in zip(boxes[1:], boxes[:-1], strict=True))
+    assert [label.get_text() for label in axes.get_xticklabels()][-3:] == ["2k", "4k", "8k"]
+
+    named = {"dynamic_range": 60, "scale": "Cam", "label": "Excitation (dB)"}
+    (axes,) = drawn(plot.excitation_patterns(excitation, levels, model.fc_channels, **named))
+    assert axes.get_ylim()[0] == pytest.approx(excitation.max().item() - 60)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("ERB-number (Cam)", "Excitation (dB)")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["5", "10", "15", "20", "25", "30", "35"]
+    np.testing.assert_allclose(f2erbrate(torch.tensor(axes.get_xticks())), np.arange(5, 40, 5), rtol=1e-6)
+
+
+def test_excitation_patterns_that_lie_close_or_are_silent():
+    peak = np.array([0.0, 50, 30, 10])
+    (axes,) = drawn(plot.excitation_patterns(peak + np.arange(3.0)[:, None], [60, 61, 62], FC))
+    assert [text.get_text() for text in axes.texts] == ["62 dB SPL"]
+    assert axes.get_ylim() == pytest.approx((0, 1.08 * 52))
+    faint = np.stack((peak - 45, np.full(4, -np.inf), np.full(4, np.nan)))
+    (axes,) = drawn(plot.excitation_patterns(faint, [5, 0, -10], FC))
+    assert axes.get_ylim() == pytest.approx((-5, 5.8))
+    assert [text.get_text() for text in axes.texts] == ["5 dB SPL"]
+    assert drawn(plot.excitation_patterns(faint[1:], [0, -10], FC))[0].get_ylim() == pytest.approx((-10, 0.8))
+
+
+@pytest.mark.parametrize("unit", ["dB SPL", "dB re 1 m/s"])
+def test_tuning_curves(unit):
+    bank, f = DRNLFilterbank([1000.0, 4000.0], 44100, dtype=torch.float32), torch.linspace(2000, 6000, 21)
+    levels = torch.tensor([0.0, 40, 80]) + STAPES_LEVEL
+    output = bank.tone_responses(levels, f, fc=4000.0).requires_grad_()
+    offset, named = (-STAPES_LEVEL, {}) if unit == "dB SPL" else (0, {"unit": unit})
+    gain = output - levels[:, None]
+    for quantity, wanted, label in (
+        ("gain", gain, "Gain (dB)"),
+        ("output", output + offset, f"Output level ({'dB re stapes at 0 dB SPL' if offset else unit})"),
+    ):
+        (axes,) = drawn(plot.tuning_curves(levels, f, output, 4000.0, "Tuning", quantity, **named))
+        curves, dots, where = axes.lines[:3], axes.lines[3:6], axes.lines[6]
+        best = wanted.argmax(1)
+        for row, (curve, dot) in enumerate(zip(curves, dots, strict=True)):
+            inside = wanted[row].detach() > axes.get_ylim()[0]
+            np.testing.assert_allclose(curve.get_ydata()[inside], wanted[row].detach()[inside], rtol=1e-5)
+            assert dot.get_xydata()[0] == pytest.approx((f[best[row]].item(), wanted[row].max().item()), rel=1e-5)
+        assert list(where.get_xdata()) == [4000, 4000]
+        peaks = wanted.detach().amax(1).tolist()
+        assert axes.get_ylim() == pytest.approx((max(min(peaks), max(peaks) - 40) - 40, max(peaks) + 10 / 3), abs=1e-4)
+        assert axes.get_ylabel() == label
+        names = [text.get_text() for text in axes.get_legend().get_texts()]
+        expected = [f"{level} dB SPL" for level in (0, 40, 80)]
+        if unit != "dB SPL":
+            expected = [f"{level + STAPES_LEVEL:.3f} {unit}" for level in (0, 40, 80)]
+        assert names == (expected if quantity == "gain" else expected[::-1])
+        assert axes.get_xlabel() == "Frequency of the tone (Hz)"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -145,6 +276,8 @@ def test_level_map_draws_silence_dark(silence):
     image = axes.collections[0]
     assert image.get_clim() == (-20, 40)
     assert (image.get_array() < -20).all()
+    (axes,) = drawn(plot.level_map(np.full((3, 4), -80.0), np.arange(3.0), FC, label="dB re 1 Pa", least_top=-100))
+    assert axes.collections[0].get_clim() == pytest.approx((-140, -80))
 
 
 def test_components():
@@ -162,6 +295,16 @@ def test_components():
     stems, dots = frame.collections
     np.testing.assert_allclose(dots.get_offsets(), [[58, 500], [59, 1000], [58, 2000]])
     assert len(stems.get_segments()) == 3
+
+
+def test_components_on_all_bins_and_beyond_them():
+    spectrum = Moore2016Spectrum(segment_duration=10)
+    freqs, levels, _ = spectrum.dense(1e-2 * torch.randn(1, 2, 8000))
+    times = 0.01 * np.arange(levels.shape[1])
+    over_time, _ = drawn(plot.components(freqs, levels[0], times))
+    assert len(over_time.collections[0].get_offsets()) == torch.isfinite(levels).sum()
+    over_time, _ = drawn(plot.components([[5.0, 20000.0]], [[60.0, 60]], [0.0]))
+    assert over_time.get_ylim() == (5, 20000)
 
 
 @pytest.mark.parametrize(("channels", "names"), [(1, [""]), (2, ["left ear", "right ear"]), (3, ["channel 1"])])
@@ -229,23 +372,45 @@ def test_loudness_of_silence_and_of_one_frame():
     assert [line.get_marker() for line in curves.lines] == [".", "."]
 
 
-def test_io_functions():
+@pytest.mark.parametrize(
+    ("unit", "offset", "of_tones", "of_output"),
+    [("dB SPL", -STAPES_LEVEL, "dB SPL", "dB re stapes at 0 dB SPL"), ("dB re 1 m/s", 0, "dB re 1 m/s", "dB re 1 m/s")],
+)
+def test_io_functions(unit, offset, of_tones, of_output):
     levels = torch.arange(-180.0, -19.0, 10.0)
     bent = torch.where(levels < -100, levels + 40, 0.25 * levels - 35)
-    (axes,) = drawn(plot.io_functions(levels, torch.stack((levels, bent)), [500.0, 1000.0], title="Two filters"))
+    named = {} if unit == "dB SPL" else {"unit": unit}
+    output = torch.stack((levels, bent))
+    (axes,) = drawn(plot.io_functions(levels, output, [500.0, 1000.0], title="Two filters", **named))
     (grey, *_), curves = (
         [line for line in axes.lines if line.get_label() == "slope 1"],
         [line for line in axes.lines if "Hz" in line.get_label()],
     )
     assert grey.get_slope() == 1
-    np.testing.assert_array_equal([curve.get_ydata() for curve in curves], torch.stack((levels, bent)))
+    np.testing.assert_allclose([curve.get_ydata() for curve in curves], output + offset, atol=1e-4)
+    for curve in curves:
+        np.testing.assert_allclose(curve.get_xdata(), levels + offset, atol=1e-4)
     shown = [text.get_text() for text in axes.get_legend().get_texts()]
     assert shown == ["500 Hz, least slope 1.00", "1000 Hz, least slope 0.25", "slope 1"]
-    assert axes.get_xlim() == (-180, -20)
+    assert axes.get_xlim() == pytest.approx((-180 + offset, -20 + offset), abs=1e-3)
     assert axes.get_aspect() == 1
-    assert axes.get_xlabel() == "Input level (dB re 1 m/s)"
-    assert axes.get_ylabel() == "Output level (dB re 1 m/s)"
+    assert axes.get_xlabel() == f"Input level ({of_tones})"
+    assert axes.get_ylabel() == f"Output level ({of_output})"
     assert axes.get_title(loc="left") == "Two filters"
+
+
+def test_io_functions_of_many_filters_have_a_scale_in_place_of_a_legend():
+    levels, fc = np.arange(0.0, 51, 10), np.linspace(100, 4900, 49)
+    axes, *_ = drawn(plot.io_functions(levels, np.tile(levels, (49, 1)), fc))
+    assert axes.get_legend() is None
+    (scale,) = axes.child_axes
+    assert [label.get_text() for label in scale.get_yticklabels()] == ["100", "1100", "2000", "3000", "3900", "4900"]
+    assert scale.get_ylabel() == "Frequency of filter and tone (Hz)"
+    named = [line for line in axes.lines if "Hz" in line.get_label()]
+    ticks = [0, 10, 19, 29, 38, 48]
+    np.testing.assert_allclose(scale.get_yticks(), ticks)
+    colours = scale._colorbar.mappable.to_rgba(ticks)
+    np.testing.assert_allclose([named[row].get_color() for row in ticks], colours)
 
 
 def test_io_functions_over_few_decibels():
@@ -263,6 +428,57 @@ def test_io_functions_refuses_what_has_no_curve():
         plot.io_functions([-20, -10], [[-np.inf, 1]], [500])
 
 
+def test_what_is_not_known_is_refused():
+    units = re.escape("unit must be one of ('dB SPL', 'dB re 1 m/s'), got 'Pa'")
+    with pytest.raises(ValueError, match=units):
+        plot.io_functions([-20, -10], [[1, 2]], [500], unit="Pa")
+    with pytest.raises(ValueError, match=units):
+        plot.tuning_curves([-20], [500, 600], [[1, 2]], 500, unit="Pa")
+    with pytest.raises(ValueError, match=re.escape("quantity must be one of ('gain', 'output'), got 'level'")):
+        plot.tuning_curves([-20], [500, 600], [[1, 2]], 500, quantity="level")
+    with pytest.raises(ValueError, match=re.escape("scale must be one of ('Hz', 'Cam'), got 'Bark'")):
+        plot.excitation_patterns(np.ones((1, 4)), [60], FC, scale="Bark")
+    with pytest.raises(ValueError, match="levels has to be finite"):
+        plot.tuning_curves([-np.inf], [500, 600], [[1, 2]], 500)
+    with pytest.raises(ValueError, match="names has 1 entries, but the sets of responses are 2"):
+        plot.filter_responses([100, 200], np.ones((2, 4, 2)), FC, names=["one"])
+
+
+@pytest.mark.parametrize("dynamic_range", [0, -60, np.nan, np.inf])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda dB: plot.filter_responses([100, 200], np.ones((4, 2)), FC, dynamic_range=dB),
+        lambda dB: plot.cochleagram(np.ones((4, 3)), np.arange(3.0), FC, dynamic_range=dB),
+        lambda dB: plot.level_map(np.ones((3, 4)), np.arange(3.0), FC, dynamic_range=dB),
+        lambda dB: plot.components(np.ones((3, 4)), np.ones((3, 4)), np.arange(3), dynamic_range=dB),
+        lambda dB: plot.excitation_patterns(np.ones((1, 4)), [60], FC, dynamic_range=dB),
+        lambda dB: plot.tuning_curves([-20], [500, 600], [[1, 2]], 500, dynamic_range=dB),
+    ],
+)
+def test_ranges_that_show_nothing_are_refused(draw, dynamic_range):
+    with pytest.raises(ValueError, match=f"dynamic_range must be a positive number of dB, got {dynamic_range}"):
+        draw(dynamic_range)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_does_not_hide_the_rest(odd):
+    """A module gives NaN from the first sample on that is not finite; what came before is drawn to its own range."""
+    times, values = np.arange(3.0), np.array([[0.5, 1.0, odd]] * 4)
+    (axes,) = drawn(plot.cochleagram(abs(values), times, FC, "power"))
+    assert axes.collections[0].get_clim() == pytest.approx((-60, 0))
+    assert len(drawn(plot.cochleagram(np.ones((4, 3)), times, FC, waveform=(-abs(values[0]), values[0])))) == 2
+    (axes,) = drawn(plot.level_map(60 * values.T, times, FC))
+    assert axes.collections[0].get_clim() == pytest.approx((0, 60))
+    curves, image = drawn(plot.loudness(values[0], values[1], times, abs(values.T), FC))
+    assert curves.get_ylim() == pytest.approx((0, 1.08))
+    assert image.collections[0].get_clim() == (0, 1)
+    over_time, frame = drawn(plot.components(np.full((3, 4), 1000.0), 60 * values.T, times))
+    assert len(over_time.collections[0].get_offsets()) == 8
+    assert frame.get_xlim() == pytest.approx((-6, 65))
+    assert over_time.lines[0].get_xdata() == [1, 1]
+
+
 def test_joined_frames_keep_power_and_extremes():
     power = np.arange(10.0)[None, None]
     joined, times, low, high = plot._thin(power, np.arange(10.0), -power[0], power[0], columns=4)
@@ -277,6 +493,14 @@ def test_wrong_shapes_are_refused():
         plot.cochleagram(np.ones((5, 3)), np.arange(3), FC)
     with pytest.raises(ValueError, match=r"response has the shape \(3, 4\), but has to have \(4, 3\)"):
         plot.filter_responses([100, 200, 300], np.ones((3, 4)), FC)
+    with pytest.raises(ValueError, match=r"response has the shape \(4, 2\), but has to have \(4, 3\)"):
+        plot.filter_responses([100, 200, 300], (np.ones((4, 3)), np.ones((4, 2))), FC)
+    with pytest.raises(ValueError, match=r"excitation has the shape \(4, 2\), but has to have \(2, 4\)"):
+        plot.excitation_patterns(np.ones((4, 2)), [60, 70], FC)
+    with pytest.raises(ValueError, match=r"levels has the shape \(\), but has to have \(1,\)"):
+        plot.excitation_patterns(np.ones((1, 4)), 60, FC)
+    with pytest.raises(ValueError, match=r"output has the shape \(1, 2, 3\), but has to have \(2, 3\)"):
+        plot.tuning_curves([-20, -10], [500, 600, 700], np.ones((1, 2, 3)), 500)
     with pytest.raises(ValueError, match=r"levels has the shape \(1, 4, 3\), but has to have \(1, 3, 4\)"):
         plot.level_map(np.ones((4, 3)), np.arange(3), FC)
     with pytest.raises(ValueError, match=r"freqs has the shape \(1, 3, 4\), but has to have \(1, 5, 4\)"):
@@ -304,6 +528,8 @@ PICTURES = {
     "level_map": lambda title: plot.level_map(NOTHING.T, [0, 1], FC, title=title, label=title),
     "components": lambda title: plot.components(NOTHING.T, NOTHING.T, [0, 1], title=title),
     "loudness": lambda title: plot.loudness([0, 1], [0, 1], [0, 1], NOTHING.T, FC, title=title),
+    "excitation_patterns": lambda title: plot.excitation_patterns(NOTHING.T, [0, 1], FC, title=title, label=title),
+    "tuning_curves": lambda title: plot.tuning_curves([-20, 0], [400, 600], NOTHING[:2], 500, title=title),
     "io_functions": lambda title: plot.io_functions([-20, 0], [[-20, -10]], [500], title=title),
 }
 

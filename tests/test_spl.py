@@ -12,6 +12,7 @@ from tamt import Moore2016Spectrum, MultiResolutionFFT
 from tamt.spl import (
     REFERENCE_PRESSURE,
     STAPES_GAIN,
+    STAPES_LEVEL,
     calibrate,
     full_scale_pascal,
     pascal2spl,
@@ -55,6 +56,7 @@ def test_stapes_velocity():
     assert stapes_velocity(100.0) == pytest.approx(1.2e-3, rel=1e-12)
     assert stapes_velocity(0) == 1.2e-8
     assert pytest.approx(4.243e-4, rel=1e-3) == STAPES_GAIN
+    assert pytest.approx(-161.427, abs=1e-3) == STAPES_LEVEL
     assert stapes_velocity(73.0) == pytest.approx(STAPES_GAIN * full_scale_pascal(73.0), rel=1e-14)
 
 

@@ -240,6 +240,29 @@ def _cascades(x: np.ndarray, poles: np.ndarray, gains: np.ndarray, order: int) -
         yield y
 
 
+def by_sosfilt(x: np.ndarray, sos: np.ndarray) -> np.ndarray:
+    """(B, T) or (B, F, T) by sections (F, K, 6), channel by channel, in the type of ``x``."""
+    from scipy.signal import sosfilt  # which takes a second to import
+
+    rows = [sosfilt(s, x if x.ndim == 2 else x[:, f]) for f, s in enumerate(sos.astype(x.dtype))]
+    return np.stack(rows, 1)
+
+
+def gammatone_biquads(poles: Tensor, gains: Tensor) -> Tensor:
+    r"""Sections (F, 4, 6), as ``sosfilt`` has them, of ``2 Re{g / (1 - p z^-1)^4}`` with a real gain.
+
+    As :math:`a^4 + b^4` is the product of :math:`a - e^{i \alpha} b` over the odd multiples of :math:`\pi/4`, the
+    numerator has four real zeros :math:`\mathrm{Re}\,p + \mathrm{Im}\,p \cot(\alpha/2)`.
+    """
+    half = torch.arange(1, 8, 2, dtype=poles.real.dtype, device=poles.device) * (math.pi / 8)
+    zeros = poles.real[:, None] + poles.imag[:, None] / half.tan()
+    scale = (2 * gains.real[:, None]) ** 0.25 + torch.zeros_like(zeros)
+    one = torch.ones_like(zeros)
+    return torch.stack(
+        (scale, -scale * zeros, 0 * one, one, -2 * poles.real[:, None] * one, poles.abs().square()[:, None] * one), -1
+    )
+
+
 def modal_as_biquads(sections: Tensor) -> np.ndarray:
     """Sections (F, K, 6) of :func:`tamt.ops.iir.modal_cascade` as those of ``sosfilt``, float64."""
     decay, high, low, g_re, g_im, direct = np.moveaxis(sections.detach().double().cpu().numpy(), -1, 0)

@@ -8,18 +8,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.signal import fftconvolve, sosfilt
+from scipy.signal import fftconvolve
 from torch import Tensor
 
 from asv_bench.benchmarks import drnl as drnl_bench
 from asv_bench.benchmarks import gammatone as gammatone_bench
 from asv_bench.benchmarks import iir as iir_bench
-from asv_bench.benchmarks.common import DTYPES, modal_as_biquads, relative_error, scipy_cascade
+from asv_bench.benchmarks.common import (
+    DTYPES,
+    by_sosfilt,
+    gammatone_biquads,
+    modal_as_biquads,
+    relative_error,
+    scipy_cascade,
+)
 from tamt import DRNLFilterbank, FastDRNLFilterbank, GammatoneFilterbank
 from tamt.ops.iir import biquad_cascade
 
 from .measure import Contender, Work, without_gradient, work
-from .peers import RECURSIONS, Absent, gammatone_biquads, library, torch_amt
+from .peers import RECURSIONS, Absent, library, torch_amt
 
 LIMITS = {"float32": 1e-2, "float64": 1e-6}
 PEAK = "of the channel's peak"
@@ -29,12 +36,6 @@ STEP = 1e-6  # of a coefficient, for difference quotients in float64
 def on_cpu(device: str, peers: dict[str, Contender]) -> dict[str, Contender]:
     """scipy's, where the work is done on the CPU."""
     return peers if device == "cpu" else {}
-
-
-def by_sosfilt(x: np.ndarray, sos: np.ndarray) -> np.ndarray:
-    """(B, T) or (B, F, T) by sections (F, K, 6), channel by channel, in the type of ``x``."""
-    rows = [sosfilt(s, x if x.ndim == 2 else x[:, f]) for f, s in enumerate(sos.astype(x.dtype))]
-    return np.stack(rows, 1)
 
 
 def error_of(actual: Any, expected: Tensor) -> float:

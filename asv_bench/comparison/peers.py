@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import math
 import warnings
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from asv_bench.benchmarks.common import gammatone_biquads
 
 PACKAGES: dict[str, str | None] = {  # by the name to import, None where there is only a file
     "scipy": "scipy",
@@ -65,21 +66,6 @@ def compiled_lfilter() -> Any:
     if not library("torchaudio", "_extension")._IS_TORCHAUDIO_EXT_AVAILABLE:
         raise Absent("its compiled lfilter needs the CUDA build of torch; what is left is a loop in Python")
     return functional.lfilter
-
-
-def gammatone_biquads(poles: Tensor, gains: Tensor) -> Tensor:
-    r"""Sections (F, 4, 6), as ``sosfilt`` has them, of ``2 Re{g / (1 - p z^-1)^4}`` with a real gain.
-
-    As :math:`a^4 + b^4` is the product of :math:`a - e^{i \alpha} b` over the odd multiples of :math:`\pi/4`, the
-    numerator has four real zeros :math:`\mathrm{Re}\,p + \mathrm{Im}\,p \cot(\alpha/2)`.
-    """
-    half = torch.arange(1, 8, 2, dtype=poles.real.dtype, device=poles.device) * (math.pi / 8)
-    zeros = poles.real[:, None] + poles.imag[:, None] / half.tan()
-    scale = (2 * gains.real[:, None]) ** 0.25 + torch.zeros_like(zeros)
-    one = torch.ones_like(zeros)
-    return torch.stack(
-        (scale, -scale * zeros, 0 * one, one, -2 * poles.real[:, None] * one, poles.abs().square()[:, None] * one), -1
-    )
 
 
 def one_signal_per_channel(x: Tensor, channels: int) -> Tensor:

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import Collection
 from matplotlib.colors import to_rgba, to_rgba_array
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.text import Text
 
 PAGE = 0x14 / 255, 0x18 / 255, 0x1E / 255  # background of dark pages in pydata-sphinx-theme
 INK = 0.88
@@ -81,7 +82,9 @@ def described(figure: Figure) -> str:
 def darken(figure: Figure) -> None:
     """Give a figure the colours of a dark page: black becomes white, and what is dark light."""
     figure.canvas.draw()  # ticks exist from here on
-    for artist in figure.findobj(Artist):
+    # A box behind a text is not among what findobj finds.
+    boxes = [text.get_bbox_patch() for text in figure.findobj(Text) if isinstance(text, Text)]
+    for artist in [*figure.findobj(Artist), *(box for box in boxes if box is not None)]:
         if isinstance(artist, Axes | FigureBase):
             continue  # their colour is that of their patch, which is among the artists
         if isinstance(artist, Collection) and artist.get_array() is not None:
@@ -95,7 +98,7 @@ def darken(figure: Figure) -> None:
                 continue
             if isinstance(artist, Collection):
                 put([on_dark(colour) for colour in to_rgba_array(value)])
-            else:
+            elif to_rgba(value)[3] > 0:
                 put(on_dark(to_rgba(value)))
 
 

@@ -21,7 +21,7 @@ from tamt_command.console import CommandError, reason, require, say, shown
 from tamt_command.drafts import replacing
 
 from .. import plot
-from ..spl import stapes_velocity
+from ..spl import STAPES_LEVEL, stapes_velocity
 from .analysis import Design, analysis_of
 from .files import made_folder
 from .sound import native
@@ -73,7 +73,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
         _draw_demo(wav, gammatone, gammatone_picture, title, "full scale")
         _draw_demo(wav, drnl, drnl_picture, "The same vowels at 65 dB SPL through 96 DRNL filters", "1 m/s")
         four = DRNLFilterbank([500.0, 1000.0, 2000.0, 4000.0], 44100)
-        levels = torch.arange(-180.0, -19.0, 2.0)
+        levels = torch.arange(0.0, 121.0, 2.0) + STAPES_LEVEL  # dB SPL in dB re 1 m/s
         plot.io_functions(
             levels, four.io_function(levels), four.fc, title="Four DRNL filters, each for tones at its own frequency"
         ).savefig(curves, format="png")

@@ -73,6 +73,7 @@ class ExcitationPattern(Learnable):
     --------
     ERBIntegration : the levels that it takes.
     Moore2016ExcitationPattern : excitation as masking shows it.
+    tamt.plot.excitation_patterns : a picture of excitation over frequency at several levels.
 
     Notes
     -----

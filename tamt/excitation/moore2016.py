@@ -72,7 +72,8 @@ class Moore2016ExcitationPattern(Learnable):
     --------
     Moore2016Spectrum : the components that it takes.
     Moore2016SpecificLoudness : the loudness that it makes.
-    tamt.plot.level_map : a picture of excitation over time.
+    tamt.plot.excitation_patterns : a picture of excitation over frequency at several levels.
+    tamt.plot.level_map : one of excitation over time.
 
     Notes
     -----

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -120,6 +120,8 @@ class DRNLFilterbank(Learnable):
     Cochleagram : frames of its output, which is never held.
     tamt.spl.stapes_velocity : what makes a velocity of sound.
     tamt.plot.io_functions : a picture of input/output curves.
+    tamt.plot.tuning_curves : a picture of the output over the frequency of tones.
+    tamt.plot.filter_responses : a picture of the filters of both paths.
 
     Notes
     -----
@@ -297,31 +299,104 @@ class DRNLFilterbank(Learnable):
         ValueError
             Levels that are no vector, a frequency that is not that of a channel.
 
+        See Also
+        --------
+        tone_responses : the same for tones of any frequency.
+
         Notes
         -----
-        dB re 1 m/s and dB SPL differ by a constant, -161.4 dB, the level of the stapes for a tone of 0 dB SPL.
+        dB re 1 m/s and dB SPL differ by a constant, ``tamt.spl.STAPES_LEVEL``, -161.4 dB, the level of the stapes for a
+        tone of 0 dB SPL.
 
         Examples
         --------
         Output in dB re that level, for tones of 0, 20 ... 100 dB SPL:
 
-        >>> import math, torch, tamt
+        >>> import torch, tamt
+        >>> from tamt.spl import STAPES_LEVEL
         >>> bank = tamt.DRNLFilterbank([1000.0], fs=44100)
         >>> spl = torch.arange(0.0, 101.0, 20.0)
-        >>> zero = 20 * math.log10(tamt.spl.stapes_velocity(0.0) / math.sqrt(2))  # of 0 dB SPL
-        >>> [round(level, 1) for level in (bank.io_function(spl + zero, fc=1000.0) - zero).tolist()]
+        >>> output = bank.io_function(spl + STAPES_LEVEL, fc=1000.0) - STAPES_LEVEL
+        >>> [round(level, 1) for level in output.tolist()]
         [74.3, 94.3, 110.5, 116.3, 125.1, 140.9]
         """
         levels = vector("levels", levels, self._held_type, self.fc.device, "L")
+        return self._of_channels(fc, partial(self._tone_level, _peak_of(levels)))
+
+    def tone_responses(
+        self,
+        levels: Tensor | np.ndarray | Sequence[float],
+        f: Tensor | np.ndarray | Sequence[float],
+        fc: Tensor | np.ndarray | Sequence[float] | float | None = None,
+    ) -> Tensor:
+        """Output level of channels over the frequency of tones at fixed levels (iso-level curves), after the onset.
+
+        Only the component at the frequency of the tone counts. The broken stick makes odd harmonics too, and the third
+        of a tone at a third of a channel's frequency would look like tuning to that tone.
+
+        Parameters
+        ----------
+        levels : Tensor (L,) or array
+            Input levels: root mean square in dB re 1 m/s.
+        f : Tensor (K,) or array
+            Frequencies of the tones in Hz, in (0, fs/2).
+        fc : float, Tensor (N,) or array, optional
+            Frequencies of the channels to try, in Hz, each one of ``fc`` within 0.1 %; all channels if not given.
+
+        Returns
+        -------
+        Tensor (N, L, K), or (L, K) for a number ``fc``
+            Output levels: root mean square of the component at the tone's frequency in dB re 1 m/s.
+
+        Raises
+        ------
+        ValueError
+            Levels or frequencies that are no vector, a tone outside its range, a frequency that is not that of a
+            channel.
+
+        See Also
+        --------
+        io_function : tones at the channels' own frequencies.
+        tamt.plot.tuning_curves : a picture of it.
+
+        Notes
+        -----
+        The lower the lowest tone, the longer are all of them: 10 periods of it, after the onset of the filters. What is
+        left of other components is below 1e-4 dB. At fs/4 and fs/6 a harmonic that is folded at fs/2 falls on the tone.
+
+        Examples
+        --------
+        Gain in dB of the channel at 4 kHz for faint and for loud tones, at that frequency and an octave below:
+
+        >>> import torch, tamt
+        >>> from tamt.spl import STAPES_LEVEL
+        >>> bank = tamt.DRNLFilterbank([4000.0], fs=44100)
+        >>> spl = torch.tensor([20.0, 70.0])
+        >>> gain = bank.tone_responses(spl + STAPES_LEVEL, [2000.0, 4000.0], fc=4000.0) - STAPES_LEVEL - spl[:, None]
+        >>> [[round(value, 1) for value in row] for row in gain.tolist()]
+        [[23.4, 76.8], [20.3, 47.0]]
+        """
+        levels = vector("levels", levels, self._held_type, self.fc.device, "L")
+        tones = vector("f", f, torch.float64, torch.device("cpu"))
+        wrong = tones[~((tones > 0) & (tones < self.fs / 2))]
+        if wrong.numel():
+            raise ValueError(f"f must lie in (0, fs/2) = (0, {self.fs / 2:g}) Hz, got {wrong[0].item():g}")
+        if tones.numel() == 0:
+            raise ValueError("f must hold at least one frequency")
+        return self._of_channels(fc, partial(self._component_levels, _peak_of(levels), tones))
+
+    def _of_channels(
+        self, fc: Tensor | np.ndarray | Sequence[float] | float | None, of_channel: Callable[[int], Tensor]
+    ) -> Tensor:
+        """What a function gives of the channel at the number ``fc``, or of each of several, or of all."""
         wanted = self.fc if fc is None else real_numbers("fc", fc, self._held_type, self.fc.device)
         if wanted.dim() > 1:
             raise ValueError(f"fc must be a number or have shape (K,), got {tuple(wanted.shape)}")
-        amplitude = math.sqrt(2) * 10 ** (levels / 20)
         if wanted.dim() == 0:
-            return self._tone_level(amplitude, self._channel_at(wanted.item()))
+            return of_channel(self._channel_at(wanted.item()))
         if wanted.numel() == 0:
             raise ValueError("fc must hold at least one frequency")
-        return torch.stack([self._tone_level(amplitude, self._channel_at(hertz)) for hertz in wanted.tolist()])
+        return torch.stack([of_channel(self._channel_at(hertz)) for hertz in wanted.tolist()])
 
     def _channel_at(self, hertz: float) -> int:
         distance = (self.fc - hertz).abs()
@@ -333,15 +408,34 @@ class DRNLFilterbank(Learnable):
 
     def _tone_level(self, amplitude: Tensor, channel: int) -> Tensor:
         """Levels (L,) in dB of one channel's output to tones at its frequency."""
-        hertz, bandwidth = self.fc[channel].item(), min(self.BW_lin[channel].item(), self.BW_nlin[channel].item())
-        window = math.ceil(20 * self.fs / hertz)
+        phase, window = self._tone_phase(self.fc[channel].double().cpu()[None], channel, periods=20)
+        y, weight = self._after_onset(amplitude[:, None] * phase.sin().to(amplitude), window, channel)
+        return 10 * torch.log10((y.square() * weight).sum(-1))
+
+    def _component_levels(self, amplitude: Tensor, tones: Tensor, channel: int) -> Tensor:
+        """Levels (L, K) in dB of what one channel's output to tones has at their frequencies."""
+        phase, window = self._tone_phase(tones, channel, periods=10)
+        sine, cosine = phase.sin().to(amplitude), phase.cos().to(amplitude)
+        levels = []
+        for peak in amplitude:  # of all levels at once the tones could be gigabytes
+            y, weight = self._after_onset(peak * sine, window, channel)
+            parts = [(y * wave[:, -window:] * weight).sum(-1) for wave in (sine, cosine)]
+            levels.append(10 * torch.log10(2 * (parts[0].square() + parts[1].square())))
+        return torch.stack(levels) if levels else amplitude.new_zeros(0, len(tones))
+
+    def _tone_phase(self, hertz: Tensor, channel: int, periods: int) -> tuple[Tensor, int]:
+        """Phases (K, T) of tones that outlast a channel's onset by periods of the lowest, and the samples of these."""
+        bandwidth = min(self.BW_lin[channel].item(), self.BW_nlin[channel].item())
+        window = math.ceil(periods * self.fs / hertz.min().item())
         onset = math.ceil(20 * self.fs / (2 * math.pi * bandwidth))
-        cycles = torch.arange(onset + window, dtype=torch.float64, device="cpu") * (hertz / self.fs)
-        tone = torch.sin(2 * math.pi * (cycles % 1)).to(amplitude)
-        y, _ = self._filtered(amplitude[:, None] * tone, None, slice(channel, channel + 1))
+        cycles = torch.arange(onset + window, dtype=torch.float64, device="cpu") * (hertz[:, None] / self.fs)
+        return 2 * math.pi * (cycles % 1), window
+
+    def _after_onset(self, x: Tensor, window: int, channel: int) -> tuple[Tensor, Tensor]:
+        """The last samples of one channel's output to signals (K, T), and weights for their mean."""
+        y, _ = self._filtered(x, None, slice(channel, channel + 1))
         weight = torch.hann_window(window, dtype=y.dtype, device=y.device)
-        power = (y[:, 0, onset:].square() * weight).sum(-1) / weight.sum()
-        return 10 * torch.log10(power)
+        return y[:, 0, -window:], weight / weight.sum()
 
     def extra_repr(self) -> str:
         """Arguments, for ``print``."""
@@ -359,6 +453,11 @@ class DRNLFilterbank(Learnable):
     def _stick(self) -> Tensor:
         """Parameters (F, 3) of the broken stick."""
         return torch.stack([getattr(self, name) for name in STICK], 1)
+
+
+def _peak_of(levels: Tensor) -> Tensor:
+    """Peaks of sines whose root mean squares have these levels in dB."""
+    return math.sqrt(2) * 10 ** (levels / 20)
 
 
 def _parameters(cf: Tensor, subject: str) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from tamt._heap import keep_freed_memory
 from tamt._memo import transformed
 from tamt.ops._precision import own_precision
 
@@ -252,6 +253,7 @@ class Operator:
 
     def computed(self, *args: Any) -> Any:
         """The results in plain torch."""
+        keep_freed_memory()
         if self.check is not None:
             self.check(*args)
         return self.forward(*args)

@@ -20,14 +20,12 @@ from tamt.reference.iir import (
     block_states,
     cascade_backward,
     causal,
+    multiply,
+    operands,
     parts,
-    pieces,
     plan,
-    slices,
-    write_slice,
 )
 from tamt.shared.iir import KINDS
-from tamt.shared.iir_gradients import blocked
 from tamt.shared.nonfinite import fill_from_, first_bad
 
 PART_BACKWARD = 1 << 24  # bytes of output whose signals between the filters, and their gradients, are held together
@@ -68,34 +66,25 @@ class Filters(NamedTuple):
 
     def __call__(self, x: Tensor, states: list[Tensor], out: Tensor, *, stepwise: bool) -> list[Tensor]:
         """See :class:`tamt.reference.iir.Filter`."""
-        for piece, length in pieces(x.shape[-1]):
-            target = out[..., piece].unflatten(-1, (-1, length))
-            states = self.write_piece(blocked(x[..., piece], length), states, target, stepwise)
-        return states
-
-    def write_piece(self, signal: Tensor, states: list[Tensor], out: Tensor, stepwise: bool) -> list[Tensor]:
-        """Filter blocks (B, 1, K, L) from ``states`` to ``out`` (B, F, K, L): the states at the end."""
-        length, (of_linear, of_front, of_back) = out.shape[-1], states
-        starts, last_front = block_states(signal, of_front, self.front, length, stepwise)
-        for b, channels in slices(out):
-            target = out[b, channels]
-            write_slice(signal, starts, self.front, b, channels, target)
-            broken_stick_(target.flatten(1), self.stick[channels])
-        del starts  # the next two take its place
+        of_linear, of_front, of_back = states
+        starts, last_front = block_states(x, of_front, self.front, stepwise)
+        for b, channels, given in operands(x, starts):
+            multiply(given, self.front.response[channels], out[b, channels])
+            broken_stick_(out[b, channels], self.stick[channels])
+        del starts, given  # the next two take their place
         if stepwise:  # the second filter must not meet what the first one let overflow
-            samples = out.view(*out.shape[:2], -1)
-            first = first_bad(samples)
-            fill_from_(samples, first, 0)
-        starts_back, last_back = block_states(out, of_back, self.back, length, stepwise)
-        starts_linear, last_linear = block_states(signal, of_linear, self.linear, length, stepwise)
-        for b, channels in slices(out):
-            target = torch.empty_like(out[b, channels])
-            write_slice(out, starts_back, self.back, b, channels, target)
-            write_slice(signal, starts_linear, self.linear, b, channels, target, add=True)
-            out[b, channels] = target
+            first = first_bad(out)
+            fill_from_(out, first, 0)
+        starts_back, last_back = block_states(out, of_back, self.back, stepwise)
+        starts_linear, last_linear = block_states(x, of_linear, self.linear, stepwise)
+        both = zip(operands(out, starts_back), operands(x, starts_linear), strict=True)
+        for (b, channels, bent), (_, _, straight) in both:
+            target = torch.bmm(bent, self.back.response[channels])
+            target.baddbmm_(straight, self.linear.response[channels])
+            out[b, channels] = target.flatten(1)[:, : out.shape[-1]]
         if stepwise:
-            fill_from_(samples, first, torch.nan)
-            last_back = last_back.masked_fill((first < samples.shape[-1]).t()[..., None], torch.nan)
+            fill_from_(out, first, torch.nan)
+            last_back = last_back.masked_fill((first < out.shape[-1]).t()[..., None], torch.nan)
         return [last_linear, last_front, last_back]
 
 

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tamt._memo import Store, bits
 from tamt.reference import scan
 from tamt.reference.blocks import iir_blocks_vjp
-from tamt.reference.iir import block_states, cascade_backward, iir, pieces, plan
+from tamt.reference.iir import block_states, cascade_backward, iir, operands, plan
 from tamt.reference.iir import definition as filtered
 from tamt.shared.hops import (
     Chunks,
@@ -109,11 +110,6 @@ class Responses(NamedTuple):
         """Bytes of the matrix."""
         return self.matrix.nbytes
 
-    def over(self, channels: slice, length: int) -> Tensor:
-        """Those of some channels over ``length <= L`` samples, (C, N + length, outputs * length)."""
-        rows = self.matrix.shape[1] - BLOCK + length
-        return self.matrix[channels, :rows, :, :length].flatten(2)
-
 
 _responses: Store[Responses] = Store(KEPT)
 
@@ -137,7 +133,7 @@ def _make_responses(coef: Tensor, kind: str, order: int, envelope: bool) -> Resp
         observed = torch.stack((observed[::2], turned), 2)
     else:
         observed = observed[:, :, None]
-    inside = matrices.toeplitz.unflatten(0, (-1, observed.shape[2])).transpose(1, 2)
+    inside = matrices.inside(BLOCK).unflatten(0, (-1, observed.shape[2])).transpose(1, 2)
     return Responses(torch.cat((observed, inside), 1))
 
 
@@ -158,32 +154,26 @@ def _in_slices(
         now, sums = state[part].transpose(0, 1), means[part].transpose(0, 1)
         for start in range(0, x.shape[1], piece_length):
             signal = x[part, None, start : start + piece_length]
-            for piece, length in pieces(signal.shape[-1]):
-                blocks = blocked(signal[..., piece], length)
-                starts, now = block_states(blocks, now, matrices, length)
-                for chosen, values in _detected(blocks[:, 0], starts, responses, detector):
-                    add_to_hops(values, start + (piece.start or 0), hop, sums[chosen])
+            starts, now = block_states(signal, now, matrices)
+            for chosen, values in _detected(signal, starts, responses, detector):
+                add_to_hops(values, start, hop, sums[chosen])
         final[part] = now.transpose(0, 1)
     return means.div_(2 * hop if envelope else hop), final
 
 
-def _detected(blocks: Tensor, starts: Tensor, responses: Responses, detector: str) -> Iterator[tuple[slice, Tensor]]:
-    """What the detector gives for blocks (R, K, L), from states (F, R, K, N): some channels, and values (C, R, K L)."""
-    rows, count, length = blocks.shape
-    channels, states = starts.shape[0], starts.shape[-1]
-    width = max(1, min(channels, SLICE // max(1, blocks.nbytes)))
-    given = blocks.new_empty(width, rows * count, states + length)
-    given[..., states:] = blocks.flatten(0, 1)
-    outputs = responses.matrix.shape[2]
-    room = blocks.new_empty(width, rows * count, outputs * length)
-    for first in range(0, channels, width):
-        chosen = slice(first, min(first + width, channels))
-        size = chosen.stop - first
-        given[:size, :, :states] = starts[chosen].flatten(1, 2)
-        values = detect_(torch.bmm(given[:size], responses.over(chosen, length), out=room[:size]), detector)
+def _detected(x: Tensor, starts: Tensor, responses: Responses, detector: str) -> Iterator[tuple[slice, Tensor]]:
+    """What the detector gives for ``x`` (R, 1, T) and states (F, R, K, N): some channels, and values (C, R, T)."""
+    rows, _, samples = x.shape
+    padded = pad(x, (0, starts.shape[2] * BLOCK - samples)).view(1, 1, -1)  # all rows in one product
+    outputs, room = responses.matrix.shape[2], x.new_empty(0)
+    for _, chosen, given in operands(padded, starts.flatten(1, 2)[:, None], SLICE // x.element_size()):
+        shape = (*given.shape[:2], outputs * BLOCK)
+        room = room if room.numel() else x.new_empty(shape)  # the first slice is the largest
+        product = torch.bmm(given, responses.matrix[chosen].flatten(2), out=room[: len(given)])
+        values = detect_(product, detector)
         if outputs == 2:
-            values = values[..., :length] + values[..., length:]
-        yield chosen, values.view(size, rows, count * length)
+            values = values[..., :BLOCK] + values[..., BLOCK:]
+        yield chosen, values.view(len(given), rows, -1)[..., :samples]
 
 
 def filter_frames_backward(
@@ -236,9 +226,7 @@ def outputs_backward(
     grad_x = torch.zeros_like(x) if need_x else x.new_empty(0)
 
     def advance(chunk: Tensor, states: States) -> States:
-        signal, now = chunk[:, None], states[0].transpose(0, 1)
-        for piece, length in pieces(chunk.shape[1]):
-            _, now = block_states(blocked(signal[..., piece], length), now, matrices, length)
+        _, now = block_states(chunk[:, None], states[0].transpose(0, 1), matrices)
         return (now.transpose(0, 1),)
 
     def pull_back(rows: slice, time: slice, states: States, grads: States) -> States:

@@ -25,7 +25,7 @@ from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on
 
 PART = 1 << 22  # output samples whose block states, a fraction of their number, are held together
 PART_BACKWARD = 1 << 25  # bytes of output whose block states, and their gradients, the backward pass holds together
-SLICE = 1 << 17  # output samples per pair of products, so that the second finds the first's result in the cache
+SLICE = 1 << 17  # output samples per product, so that its operands are in the cache
 KEPT = 128 << 20  # bytes of matrices kept for later calls; a bank of 50 DRNL filters in float64 takes 19 MiB
 
 
@@ -81,18 +81,24 @@ class Plan(NamedTuple):
     """All matrices of a batch of filters, or of the ``channels`` of it that are to be worked on."""
 
     blocks: Blocks
-    toeplitz: Tensor  # (F, L, L)
+    response: Tensor  # (F, N + L, L): of a block's output to the state at its start, then to its samples
     tree: scan.Tree  # of all channels
     channels: slice = slice(None)
 
     def of(self, channels: slice) -> Plan:
         """The plan of some of the channels."""
-        return Plan(self.blocks.of(channels), self.toeplitz[channels], self.tree, channels)
+        if channels == slice(0, len(self.response)):
+            return self
+        return Plan(self.blocks.of(channels), self.response[channels], self.tree, channels)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all matrices."""
-        return sum(matrix.nbytes for matrix in self.blocks) + self.toeplitz.nbytes + self.tree.nbytes
+        return sum(matrix.nbytes for matrix in self.blocks) + self.response.nbytes + self.tree.nbytes
+
+    def inside(self, length: int) -> Tensor:
+        """Of the response over ``length <= L`` samples that to the samples, a Toeplitz matrix (F, length, length)."""
+        return self.response[:, -BLOCK:][:, :length, :length]
 
 
 def make_plan(coef: Tensor, kind: str, order: int) -> Plan:
@@ -102,7 +108,8 @@ def make_plan(coef: Tensor, kind: str, order: int) -> Plan:
     else:
         exact = iir_blocks(coef.to(wide(coef)), kind, order)
         blocks = Blocks(*(flush_channels(matrix.to(coef.dtype)) for matrix in exact))
-    return Plan(blocks, toeplitz(blocks.impulse), scan.Tree(exact.transitions[:, -1]))
+    response = torch.cat((blocks.output.mT, toeplitz(blocks.impulse)), 1)
+    return Plan(blocks, response, scan.Tree(exact.transitions[:, -1]))
 
 
 _plans: Store[Plan] = Store(KEPT)
@@ -170,12 +177,9 @@ class Cascade(NamedTuple):
 
     def __call__(self, x: Tensor, states: list[Tensor], out: Tensor, *, stepwise: bool) -> list[Tensor]:
         """See :class:`Filter`."""
-        (last,) = states
-        for piece, length in pieces(x.shape[-1]):
-            signal, target = blocked(x[..., piece], length), out[..., piece].unflatten(-1, (-1, length))
-            starts, last = block_states(signal, last, self.matrices, length, stepwise)
-            for b, channels in slices(target):
-                write_slice(signal, starts, self.matrices, b, channels, target[b, channels])
+        starts, last = block_states(x, states[0], self.matrices, stepwise)
+        for b, channels, given in operands(x, starts):
+            multiply(given, self.matrices.response[channels], out[b, channels])
         return [last]
 
 
@@ -206,20 +210,21 @@ def causal(run: Filter, x: Tensor, states: list[Tensor], out: Tensor) -> list[Te
     return [state.masked_fill(ended, torch.nan) for state in last]
 
 
-def block_states(
-    signal: Tensor, state: Tensor, matrices: Plan, length: int, stepwise: bool = False
-) -> tuple[Tensor, Tensor]:
-    """States at the starts of the blocks of a piece, from ``state``, and the one at its end."""
-    if length < BLOCK:
-        rest = matrices.blocks.over(length)
-        last = state
-        for transition in rest.transitions.unbind(1):
-            last = last @ transition.mT
-        return state[:, :, None], last + _end_states(signal, rest.input)[:, :, 0]
-    ends = _end_states(signal, matrices.blocks.input)
+def block_states(x: Tensor, state: Tensor, matrices: Plan, stepwise: bool = False) -> tuple[Tensor, Tensor]:
+    """States (F, B, K, N) at the starts of the blocks of ``x`` (B, S, T), the last maybe short, and that at the end."""
+    whole, rest = divmod(x.shape[-1], BLOCK)
+    ends = _end_states(blocked(x[..., : whole * BLOCK]), matrices.blocks.input)
     if stepwise:
-        return scan.definition(ends, state, matrices.blocks.transitions[:, -1])
-    return scan.scan(ends, state, matrices.tree, matrices.channels)
+        starts, last = scan.definition(ends, state, matrices.blocks.transitions[:, -1])
+    else:
+        starts, last = scan.scan(ends, state, matrices.tree, matrices.channels)
+    if rest:
+        starts = torch.cat((starts, last[:, :, None]), 2)
+        short = matrices.blocks.over(rest)
+        for transition in short.transitions.unbind(1):
+            last = last @ transition.mT
+        last = last + _end_states(blocked(x[..., whole * BLOCK :], rest), short.input)[:, :, 0]
+    return starts, last
 
 
 def _end_states(signal: Tensor, krylov: Tensor) -> Tensor:
@@ -238,22 +243,42 @@ def _times(signal: Tensor, matrices: Tensor) -> Tensor:
     )
 
 
-def slices(out: Tensor) -> Iterator[tuple[int, slice]]:
-    """Batch rows, and channels of (B, F, K, L) taken together."""
-    channels = max(1, SLICE // max(1, out.shape[-2] * out.shape[-1]))
-    for b in range(out.shape[0]):
-        for f in range(0, out.shape[1], channels):
-            yield b, slice(f, f + channels)
+def operands(x: Tensor, starts: Tensor, samples: int | None = None) -> Iterator[tuple[int, slice, Tensor]]:
+    """States before blocks, and beside them the blocks' samples: of some channels (C, K, N + L), a row at a time.
+
+    From ``x`` (B, 1 or F, T) and ``starts`` (F, B, K, N); so many ``samples`` of all channels together, by default
+    ``SLICE``. What was given before is overwritten.
+    """
+    filters, batch, count, states = starts.shape
+    whole, rest = divmod(x.shape[-1], BLOCK)
+    width = max(1, min(filters, (SLICE if samples is None else samples) // max(1, count * BLOCK)))
+    given = x.new_empty(width, count, states + BLOCK)
+    of_states, of_samples = given[..., :states], given[..., states:]
+    of_samples[:, whole:, rest:] = 0
+
+    def put(size: int, signal: Tensor) -> None:
+        of_samples[:size, :whole] = signal[:, : whole * BLOCK].unflatten(1, (whole, BLOCK))
+        if rest:
+            of_samples[:size, whole, :rest] = signal[:, whole * BLOCK :]
+
+    for b in range(batch):
+        if x.shape[1] == 1:
+            put(width, x[b])
+        for first in range(0, filters, width):
+            channels = slice(first, min(first + width, filters))
+            size = channels.stop - first
+            of_states[:size] = starts[channels, b]
+            if x.shape[1] != 1:
+                put(size, x[b, channels])
+            yield b, channels, given[:size]
 
 
-def write_slice(
-    signal: Tensor, starts: Tensor, matrices: Plan, b: int, channels: slice, out: Tensor, add: bool = False
-) -> None:
-    """Output of some channels of a batch row, to ``out`` (C, K, L) or added to it."""
-    length = out.shape[-1]
-    source = signal[b].expand_as(out) if signal.shape[1] == 1 else signal[b, channels]
-    torch.baddbmm(out, source, matrices.toeplitz[channels, :length, :length], beta=int(add), out=out)
-    out.baddbmm_(starts[channels, b], matrices.blocks.output[channels, :length].mT)
+def multiply(given: Tensor, response: Tensor, out: Tensor) -> None:
+    """``out`` (C, T) from :func:`operands` and the matrices of their channels."""
+    if out.is_contiguous() and out.shape[1] % BLOCK == 0:
+        torch.bmm(given, response, out=out.view(len(out), -1, BLOCK))
+    else:
+        out.copy_(torch.bmm(given, response).flatten(1)[:, : out.shape[1]])
 
 
 def iir_backward(
@@ -322,14 +347,13 @@ def cascade_backward(
     over all blocks.
     """
     cut = list(pieces(x.shape[-1]))
-    starts, last = [], state.transpose(0, 1)
-    for piece, length in cut if need_coef else ():
-        begun, last = block_states(blocked(x[..., piece], length), last, matrices, length)
-        starts.append(begun)
+    if need_coef:
+        starts, _ = block_states(x, state.transpose(0, 1), matrices)
+        begun_at = starts.split([x[..., piece].shape[-1] // length for piece, length in cut], 2)
     adjoint = grad_final.transpose(0, 1)  # of the state at the end of what is done
-    for piece, length in reversed(cut):
+    for i, (piece, length) in reversed(list(enumerate(cut))):
         block, grad = matrices.blocks.over(length), blocked(grad_y[..., piece], length)
-        begun = starts.pop() if need_coef else adjoint[:, :, None]
+        begun = begun_at[i] if need_coef else adjoint[:, :, None]
         observed = _times(grad, block.output)
         if length == BLOCK:
             leaving, adjoint = scan.adjoint(observed, adjoint, matrices.tree, matrices.channels)
@@ -341,7 +365,7 @@ def cascade_backward(
                 grad_blocks.transitions, length, begun[:, :, 0], adjoint, matrices.blocks.transitions
             )
         if grad_x is not None:
-            own = matrices.toeplitz[:, :length, :length]
+            own = matrices.inside(length)
             _write_signal_gradient(grad, leaving, own, block.input, grad_x[..., piece])
         if need_coef:
             add_block_gradients(grad_blocks.over(length), grad, leaving, blocked(x[..., piece], length), begun)

@@ -57,6 +57,8 @@ class Groups(NamedTuple):
 
     def of(self, channels: slice) -> Groups:
         """The same for some of the channels."""
+        if channels == slice(None):
+            return self
         return Groups(self.size, *(matrix[channels] for matrix in self[1:]))
 
 
@@ -110,26 +112,34 @@ class Tree:
 def _grouped(steps: Tensor, n_groups: int, size: int, copy: bool = False) -> Tensor:
     """Steps (F, B, K, N) as groups (F, B n_groups, size N), with zeros behind the last."""
     filters, batch, count, states = steps.shape
-    missing = n_groups * size - count
-    if missing:
-        steps = pad(steps, (0, 0, 0, missing))
-    elif copy:
-        steps = steps.clone(memory_format=torch.contiguous_format)
-    return steps.reshape(filters, batch * n_groups, size * states)
+    if copy or n_groups * size != count or not steps.is_contiguous():
+        grouped = steps.new_empty(filters, batch, n_groups * size, states)
+        grouped[:, :, :count] = steps
+        grouped[:, :, count:] = 0
+        steps = grouped
+    return steps.view(filters, batch * n_groups, size * states)
 
 
-def scan(
-    ends: Tensor, state: Tensor, tree: Tree, channels: slice = slice(None), height: int = 0
-) -> tuple[Tensor, Tensor]:
+def scan(ends: Tensor, state: Tensor, tree: Tree, channels: slice = slice(None)) -> tuple[Tensor, Tensor]:
     """:func:`definition` by the ``tree`` of all channels, for those that the first dimension stands for."""
-    filters, batch, count, size = ends.shape
     if ends.numel() == 0:
         return ends, state
-    if ends.dtype != tree.transition.dtype:
-        starts, last = scan(ends.to(tree.transition.dtype), state.to(tree.transition.dtype), tree, channels)
-        return starts.to(ends.dtype), last.to(ends.dtype)
+    kept = ends.dtype
+    if kept != tree.transition.dtype:
+        ends, state = ends.to(tree.transition.dtype), state.to(tree.transition.dtype)
+    starts = _starts(ends, state, tree, channels)
+    last = torch.baddbmm(ends[:, :, -1], starts[:, :, -1], tree.transition[channels].mT)
+    return starts.to(kept), last.to(kept)
+
+
+def _starts(ends: Tensor, state: Tensor, tree: Tree, channels: slice, height: int = 0) -> Tensor:
+    """The states before the steps at a height of the tree."""
+    filters, batch, count, size = ends.shape
     if count <= STEPS:
-        return definition(ends, state, tree.transition_at(height)[channels])
+        step, states = tree.transition_at(height)[channels].mT, [state]
+        for end in ends.unbind(2)[:-1]:
+            states.append(torch.baddbmm(end, states[-1], step))
+        return torch.stack(states, 2)
     groups = tree.at(height, count).of(channels)
     n_groups = -(-count // groups.size)
     if n_groups == 1:
@@ -139,11 +149,10 @@ def scan(
         width = groups.size * size
         grouped = _grouped(ends, n_groups, groups.size)
         leaving = torch.bmm(grouped, groups.toeplitz[..., width:]).unflatten(1, (batch, n_groups))
-        entering, _ = scan(leaving, state, tree, channels, height + 1)
+        entering = _starts(leaving, state, tree, channels, height + 1)
         starts = torch.bmm(grouped, groups.toeplitz[..., :width])
         starts.baddbmm_(entering.reshape(filters, batch * n_groups, size), groups.powers)
-    starts = starts.reshape(filters, batch, -1, size)[:, :, :count]
-    return starts, torch.baddbmm(ends[:, :, -1], starts[:, :, -1], groups.step)
+    return starts.view(filters, batch, -1, size)[:, :, :count]
 
 
 def adjoint(

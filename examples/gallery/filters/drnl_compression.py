@@ -8,36 +8,31 @@ both is linear for faint sounds, compressive in the middle, and linear again for
 levels of tones at the channels' frequencies over their levels in dB SPL.
 """
 
-import math
-
 import matplotlib.pyplot as plt
 import torch
 
 import tamt
+import tamt.plot
+from tamt.spl import STAPES_LEVEL
 
 fs = 44100
 fc = [250.0, 500.0, 1000.0, 2000.0, 4000.0]
 step = 0.5
 levels = torch.arange(0.0, 110.1, step)  # dB SPL
-# The filters take the velocity of the stapes, and their levels are root mean squares in dB re 1 m/s.
-reference = 20 * math.log10(tamt.spl.stapes_velocity(0.0) / math.sqrt(2))
+# The filters take the velocity of the stapes, and their levels are in dB re 1 m/s: those in dB SPL plus STAPES_LEVEL.
 banks = {model: tamt.DRNLFilterbank(fc, fs, model=model) for model in ("paulick2024", "jepsen2008")}
-output = {model: bank.io_function(levels + reference) - reference for model, bank in banks.items()}
-colours = plt.get_cmap("viridis")(torch.linspace(0.0, 0.85, len(fc)).numpy())
+output = {model: bank.io_function(levels + STAPES_LEVEL) - STAPES_LEVEL for model, bank in banks.items()}
+colours = plt.get_cmap("plasma")(torch.linspace(0.0, 0.85, len(fc)).numpy())
 
 # %%
-# Output and gain
-# ---------------
+# Output
+# ------
 #
 # The slope of a curve is its growth in dB per dB: 1 is linear. In the middle it falls to 0.27 in high channels, which
 # is near what was measured on the basilar membrane of chinchillas at its best frequency, as low as about 0.2 (Ruggero
 # et al., 1997). Up to 2 kHz compression begins at the lower a level the higher the channel, and then stays, as the
 # model holds its broken stick constant above 1 kHz. At 250 Hz it begins near 60 dB SPL, and the linear path takes
 # over soon.
-#
-# On the right the same as a gain: it is largest for faint sounds and falls as the level rises. At 4 kHz it falls by
-# some 40 dB. These are what an ear without its outer hair cells has lost (:doc:`/gallery/filters/normal_and_impaired`);
-# the rest, some 35 dB, is a constant of the model.
 
 
 def slopes(curves):
@@ -54,25 +49,30 @@ for row, hertz in enumerate(fc):
     print(f"{hertz:6.0f} Hz {least[row]:14.2f} {levels[1:-1][at[row]]:8.1f} dB", end="")
     print(f"{knee[row]:17.1f} dB {ends[0]:20.2f} {ends[1]:9.2f}")
 
-figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
-gain = output["paulick2024"] - levels
-for row, hertz in enumerate(fc):
-    name = f"{hertz:g} Hz"
-    axes[0].plot(levels, output["paulick2024"][row], color=colours[row], linewidth=2, label=name)
-    axes[1].plot(levels, gain[row], color=colours[row], linewidth=2, label=name)
-for slope, start, end in ((1, (65, 68), 24), (0.25, (44, 95), 44)):
-    axes[0].plot([start[0], start[0] + end], [start[1], start[1] + slope * end], color="0.5", linestyle=":")
-    axes[0].text(start[0] + end + 1.5, start[1] + slope * end, f"slope {slope:g}", color="0.5", va="center", fontsize=9)
-axes[0].set(xlabel="Level of the tone (dB SPL)", ylabel="Output (dB re stapes at 0 dB SPL)", title="Output")
-axes[0].set_ylim(60, 160)
-axes[1].set(xlabel="Level of the tone (dB SPL)", ylabel="Gain (dB)", title="Gain: output less input")
-axes[1].legend(title="Channel and tone")
-for panel in axes:
-    panel.set_xlim(0, 110)
-    panel.grid(alpha=0.25)
-figure.set_label(
-    "Output of five channels over the level of a tone: linear, then compressed, then linear. Beside it their gain."
+figure = tamt.plot.io_functions(
+    levels + STAPES_LEVEL,
+    output["paulick2024"] + STAPES_LEVEL,
+    fc,
+    title="Output of tones at the channels' frequencies",
 )
+figure.set_label("Output of five channels over the level of a tone: linear, then compressed, then linear.")
+
+# %%
+# Gain
+# ----
+#
+# The same as a gain, output less input: it is largest for faint sounds and falls as the level rises. At 4 kHz it falls
+# by some 40 dB. These are what an ear without its outer hair cells has lost
+# (:doc:`/gallery/filters/normal_and_impaired`); the rest, some 35 dB, is a constant of the model.
+
+gain = output["paulick2024"] - levels
+figure, axes = plt.subplots(figsize=(8, 4.4), layout="constrained")
+for row, hertz in enumerate(fc):
+    axes.plot(levels, gain[row], color=colours[row], linewidth=2, label=f"{hertz:g} Hz")
+axes.set(xlabel="Level of the tone (dB SPL)", ylabel="Gain (dB)", title="Gain: output less input", xlim=(0, 110))
+axes.grid(alpha=0.25)
+axes.legend(title="Channel and tone")
+figure.set_label("Gain of five channels over the level of a tone: it is largest for faint tones, and falls.")
 plt.show()
 
 # %%
@@ -154,7 +154,7 @@ print("largest difference re maximum:", ", ".join(f"{value:.0e}" for value in di
 # What the text above says.
 assert (growth["paulick2024"][:, levels[1:-1] < 20] > 0.999).all()
 assert (growth["paulick2024"][:, -1] > 0.85).all()
-impaired = tamt.DRNLFilterbank(fc, fs, subject="HIx").io_function([reference])[4, 0] - reference
+impaired = tamt.DRNLFilterbank(fc, fs, subject="HIx").io_function([STAPES_LEVEL])[4, 0] - STAPES_LEVEL
 assert abs(gain[4, 0] - gain[4, -1] - 41.5) < 1
 assert abs(gain[4, 0] - impaired - 42.2) < 1
 assert abs(impaired - 34.6) < 1
@@ -172,7 +172,7 @@ assert (falling[(levels >= 61) & (levels <= 75)].diff() < 0).all()
 assert falling[levels >= 76].diff().min() > 0
 assert abs(fall["jepsen2008"].values[4] + 0.81) < 0.02
 assert abs(levels[1:-1][fall["jepsen2008"].indices[4]] - 73) <= 1
-faster = tamt.DRNLFilterbank([4000.0], 48000, model="jepsen2008").io_function(levels + reference)
+faster = tamt.DRNLFilterbank([4000.0], 48000, model="jepsen2008").io_function(levels + STAPES_LEVEL)
 assert abs(slopes(faster).min() + 1.15) < 0.03
 assert max(difference) < 1e-6
 assert (growth["jepsen2008"][:4] > 0).all()

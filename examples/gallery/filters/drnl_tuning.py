@@ -14,34 +14,27 @@ import matplotlib.pyplot as plt
 import torch
 
 import tamt
+import tamt.plot
+from tamt.spl import STAPES_LEVEL
 
 fs = 48000
 levels = torch.arange(0.0, 101.0, 5)  # dB SPL
-reference = 20 * math.log10(tamt.spl.stapes_velocity(0.0) / math.sqrt(2))
 
 # %%
 # Tones of all frequencies and levels
 # -----------------------------------
 #
-# Each channel hears tones from two octaves below its frequency to one above. What counts is the component of its
-# output at the frequency of the tone, when the onset is over: the broken stick makes odd harmonics too, and the third
-# of a loud tone at a third of the channel's frequency would look like tuning to that tone. All tones are one batch.
-
-
-def responses(fc, cycles=24):
-    """Frequencies (K,) in Hz, and the output (L, K) in dB at the frequency of the tone."""
-    bank = tamt.DRNLFilterbank([fc], fs, dtype=torch.float32)
-    f = fc * 2 ** torch.linspace(-2, 1, 145, dtype=torch.float64)
-    samples = round(2 * cycles / fc * fs)
-    tones = torch.exp(2j * torch.pi * f[:, None] * torch.arange(samples) / fs).to(torch.complex64)
-    y = bank(tamt.spl.stapes_velocity(levels)[:, None, None] * tones.imag)[:, :, 0, samples // 2 :]
-    window = torch.hann_window(samples - samples // 2)
-    component = torch.einsum("lkt,kt->lk", y.to(tones), tones[:, samples // 2 :].conj() * window) / window.sum()
-    return f, (20 * (math.sqrt(2) * component.abs()).log10() - reference).double()
-
+# Each channel hears tones from two octaves below its frequency to one above. ``tone_responses`` gives the component of
+# its output at the frequency of the tone, when the onset is over: the broken stick makes odd harmonics too, and the
+# third of a loud tone at a third of the channel's frequency would look like tuning to that tone. It takes the levels of
+# the stapes in dB re 1 m/s: those in dB SPL plus ``STAPES_LEVEL``.
 
 channels = (500.0, 1000.0, 4000.0)
-measured = {fc: responses(fc) for fc in channels}
+measured = {}
+for fc in channels:
+    f = fc * 2 ** torch.linspace(-2, 1, 145, dtype=torch.float64)
+    bank = tamt.DRNLFilterbank([fc], fs, dtype=torch.float32)
+    measured[fc] = f, bank.tone_responses(levels + STAPES_LEVEL, f, fc).double() - STAPES_LEVEL
 
 
 def tuning(f, curve, below=10.0):
@@ -69,20 +62,29 @@ for fc in channels:
     print("          best (oct)   " + "".join(f"{value:8.2f}" for value in octaves[fc][::4]))
 
 # %%
-# Two ways to look at it
-# ----------------------
+# The output at fixed levels
+# --------------------------
 #
-# On the left the output at fixed levels, less the level itself: a gain. Up to 20 dB SPL the curves lie on each other;
-# then the peak sinks, while tones far below the channel's frequency, which the linear path alone passes, keep their
-# gain. What is left is a broad filter that peaks lower.
-#
-# On the right what a physiologist measures: the level that a tone needs for a given output. The outputs are those of
-# tones at the channel's frequency of 10, 30, 50, 70 and 90 dB SPL. From 30 to 70 dB the tip of the tuning curve moves
-# by 40 dB, its tail at 1.8 kHz by 12: what is compressed at the tip is linear in the tail. So the curves become
-# shallow.
+# Iso-level curves: the output at fixed levels, less the level itself, a gain. Up to 20 dB SPL the curves lie on each
+# other; then the peak sinks, while tones far below the channel's frequency, which the linear path alone passes, keep
+# their gain. What is left is a broad filter that peaks lower.
 
 fc = 4000.0
 f, output = measured[fc]
+shown = slice(None, None, 4)
+figure = tamt.plot.tuning_curves(
+    levels[shown] + STAPES_LEVEL, f, output[shown] + STAPES_LEVEL, fc, title="4-kHz channel: gain at fixed levels"
+)
+figure.set_label("Gain of the 4-kHz channel over frequency at six levels: its peak sinks, broadens and shifts down.")
+
+# %%
+# The level for a fixed output
+# ----------------------------
+#
+# What a physiologist measures: the level that a tone needs for a given output. The outputs are those of tones at the
+# channel's frequency of 10, 30, 50, 70 and 90 dB SPL. From 30 to 70 dB the tip of the tuning curve moves by 40 dB, its
+# tail at 1.8 kHz by 12: what is compressed at the tip is linear in the tail. So the curves become shallow.
+
 at = int((f - fc).abs().argmin())
 wanted = output[[2, 6, 10, 14, 18], at]  # for 10, 30 ... 90 dB SPL
 needed = torch.full((len(wanted), len(f)), math.nan, dtype=torch.float64)
@@ -97,32 +99,21 @@ tail = int((f - 1800).abs().argmin())
 print("level needed at 4 kHz:", [round(level, 1) for level in needed[:4, at].tolist()], "dB SPL")
 print(f"at {f[tail]:.0f} Hz:", [round(level, 1) for level in needed[:4, tail].tolist()], "dB SPL")
 
-shown = range(0, len(levels), 4)
-colours = plt.get_cmap("plasma")(torch.linspace(0.0, 0.85, len(shown)).numpy())
-figure, axes = plt.subplots(1, 2, figsize=(10, 4.9), layout="constrained")
-for colour, row in zip(colours, shown, strict=True):
-    gain = output[row] - levels[row]
-    axes[0].plot(f, gain, color=colour, linewidth=2, label=f"{levels[row]:.0f} dB SPL")
-    axes[0].plot(f[gain.argmax()], gain.max(), "o", color=colour, markersize=5)
-colours = plt.get_cmap("plasma")(torch.linspace(0.05, 0.8, len(wanted)).numpy())
+colours = plt.get_cmap("plasma")(torch.linspace(0.0, 0.85, len(wanted)).numpy())
+figure, axes = plt.subplots(figsize=(9, 4.8), layout="constrained")
 for colour, curve, level in zip(colours, needed, (10, 30, 50, 70, 90), strict=True):
-    axes[1].plot(f, curve, color=colour, linewidth=2, label=f"{level} dB SPL")
+    axes.plot(f, curve, color=colour, linewidth=2, label=f"{level} dB SPL")
     least = int(torch.where(curve.isnan(), math.inf, curve).argmin())
-    axes[1].plot(f[least], curve[least], "o", color=colour, markersize=5)
-axes[0].set(ylabel="Gain (dB)", title="4-kHz channel: gain at fixed levels", ylim=(0, 82))
-axes[1].set(ylabel="Level of the tone (dB SPL)", title="Tuning curves: level for a fixed output", ylim=(0, 100))
-for panel in axes:
-    panel.set_xscale("log")
-    panel.set_xticks([1500, 2000, 3000, 4000, 6000], ["1.5k", "2k", "3k", "4k", "6k"])
-    panel.minorticks_off()
-    panel.set(xlabel="Frequency of the tone (Hz)", xlim=(1400, 6700))
-    panel.grid(alpha=0.25)
-    panel.axvline(fc, color="0.6", linewidth=0.8, linestyle=":")
-axes[0].legend(loc="upper left")
-axes[1].legend(title="Output as of 4 kHz at", loc="lower left")
-figure.set_label(
-    "Gain of the 4-kHz channel over frequency at six levels, and tuning curves; both broaden and shift down with level."
-)
+    axes.plot(f[least], curve[least], "o", color=colour, markersize=5)
+axes.set_xscale("log")
+axes.set_xticks([1500, 2000, 3000, 4000, 6000], ["1.5k", "2k", "3k", "4k", "6k"])
+axes.minorticks_off()
+axes.set(xlabel="Frequency of the tone (Hz)", xlim=(1400, 6700), ylabel="Level of the tone (dB SPL)", ylim=(0, 100))
+axes.set_title("Tuning curves of the 4-kHz channel: level for a fixed output")
+axes.grid(alpha=0.25)
+axes.axvline(fc, color="0.6", linewidth=0.8, linestyle=":")
+axes.legend(title="Output as of 4 kHz at", loc="lower left")
+figure.set_label("Tuning curves of the 4-kHz channel at five outputs, which become shallow and shift down with level.")
 plt.show()
 
 # %%

@@ -15,6 +15,7 @@ import soundfile
 import torch
 
 import tamt
+from tamt.spl import STAPES_LEVEL
 
 # %%
 # The sentence of the examples is :download:`speech.flac </../examples/data/speech.flac>`, which a downloaded script
@@ -23,7 +24,6 @@ import tamt
 path = next(p for p in map(Path, ("speech.flac", "../../data/speech.flac", "examples/data/speech.flac")) if p.exists())
 samples, fs = soundfile.read(path, dtype="float32")
 speech = torch.from_numpy(samples)
-reference = 20 * math.log10(tamt.spl.stapes_velocity(0.0) / math.sqrt(2))  # of 0 dB SPL, in dB re 1 m/s
 subjects = {"normal hearing (NH)": "NH", "impaired (HIx)": "HIx"}
 colours = {"NH": "C0", "HIx": "C3"}
 
@@ -40,7 +40,9 @@ colours = {"NH": "C0", "HIx": "C3"}
 
 levels = torch.arange(0.0, 101.0, 4)
 fc = [250.0, 500.0, 1000.0, 2000.0, 4000.0]
-output = {s: tamt.DRNLFilterbank(fc, 48000, subject=s).io_function(levels + reference) - reference for s in colours}
+output = {
+    s: tamt.DRNLFilterbank(fc, 48000, subject=s).io_function(levels + STAPES_LEVEL) - STAPES_LEVEL for s in colours
+}
 loss = output["NH"] - output["HIx"]
 for row, hertz in enumerate(fc):
     lost = ", ".join(f"{loss[row, at]:5.1f} dB at {levels[at]:.0f}" for at in (0, 10, 20, 25))
@@ -99,7 +101,7 @@ rms = speech[speech.abs() > 0.01].square().mean().sqrt()  # of what is not a pau
 hop = round(0.004 * fs)
 banks = {s: tamt.DRNLFilterbank((150, 8000), fs, channels, subject=s, dtype=torch.float32) for s in colours}
 frequencies = banks["NH"].fc
-faint = banks["NH"].io_function([reference])[:, 0]  # of 0 dB SPL
+faint = banks["NH"].io_function([STAPES_LEVEL])[:, 0]  # of 0 dB SPL
 features = {s: tamt.Cochleagram(banks[s], hop, detector="power", compression="db", floor=1e-20) for s in colours}
 
 heard = {}

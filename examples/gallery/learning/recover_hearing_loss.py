@@ -88,13 +88,12 @@ for name, changes in (("log_a", bank.log_a), ("log_b", bank.log_b)):
 # Input and output levels of tones at the channels' frequencies. The learnt curves lie on those of the ear.
 
 levels = torch.arange(0.0, 101.0, 4)  # dB SPL
-reference = 20 * math.log10(tamt.spl.STAPES_GAIN * tamt.spl.REFERENCE_PRESSURE)  # of 0 dB SPL, in dB re 1 m/s
 curves = {
     "the ear": (ear, {"color": "0.82", "linewidth": 7}),
     "normal hearing": (normal, {"color": "C0", "linestyle": "--"}),
     "learnt": (bank, {"color": "C3"}),
 }
-output = {name: shown.io_function(levels + reference).detach() for name, (shown, _) in curves.items()}
+output = {name: shown.io_function(levels + tamt.spl.STAPES_LEVEL).detach() for name, (shown, _) in curves.items()}
 
 fig = plt.figure(figsize=(10, 5.8), layout="constrained")
 grid = fig.add_gridspec(2, 3, width_ratios=(1, 1, 1.2))

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import tamt
+import tamt.plot
 
 fs = 32000
 levels = torch.arange(20.0, 101.0, 10, dtype=torch.float64)  # dB SPL
@@ -47,29 +48,29 @@ patterns = {
 #
 # In hearing, a loud tone masks tones above it far more than tones below it, and the more so the louder it is. This
 # upward spread comes from filters whose low-frequency side becomes shallower with level (Glasberg and Moore, 1990).
-# The upper picture has it: towards low frequencies all patterns are equally steep, towards high frequencies they
-# flatten out.
-#
-# **The lower picture is the reverse.** ``ExcitationPattern`` follows the documents that tamt was built by, and their
+# ``Moore2016ExcitationPattern`` has it: towards low frequencies all patterns are equally steep, towards high
+# frequencies they flatten out.
+
+figure = tamt.plot.excitation_patterns(
+    moore, levels, pattern.fc_channels, title="Moore2016ExcitationPattern: a tone of 1 kHz"
+)
+figure.set_label("Excitation patterns of a tone at nine levels, which spread up in frequency.")
+
+# %%
+# **The other model has the reverse.** ``ExcitationPattern`` follows the documents that tamt was built by, and their
 # formula: at 60 dB SPL a band loses 27 dB per ERB towards high frequencies and 11 towards low ones. At higher levels it
 # is less, down to 10 dB per ERB, which is all there is towards low frequencies from 65 dB SPL up. A band adds nothing
 # where it would be more than 50 dB down. That is a convention of the documents. It is neither Glasberg and Moore's
 # pattern nor what ears do. Where the side matters, as for masking, take ``Moore2016ExcitationPattern``.
-#
+
+figure = tamt.plot.excitation_patterns(
+    glasberg, levels, spread.fc_erb, title="ExcitationPattern, after MultiResolutionFFT: a tone of 1 kHz"
+)
+figure.set_label("Excitation patterns of a tone at nine levels, which spread down in frequency.")
+
+# %%
 # The numbers below are of tones through the spectrum of each model, whose windows spread a tone too. A single component
 # of 80 dB at 1 kHz, with no spectrum before the filters, falls off more steeply towards low frequencies.
-
-
-def erb_rate(hertz):
-    """Position on the ERB-rate scale."""
-    return tamt.f2erbrate(torch.as_tensor(hertz, dtype=torch.float64)).numpy()
-
-
-def erb_axis(axes):
-    """Axis on the ERB-rate scale, with a tick per octave."""
-    ticks = [125, 250, 500, 1000, 2000, 4000, 8000]
-    axes.set_xticks(erb_rate(ticks), [f"{hertz // 1000}k" if hertz >= 1000 else str(hertz) for hertz in ticks])
-    axes.set_xlim(erb_rate(50), erb_rate(15000))
 
 
 def fall(fc, excitation, erbs):
@@ -77,22 +78,6 @@ def fall(fc, excitation, erbs):
     at = tamt.f2erbrate(1000.0) + erbs
     return excitation.max() - excitation[(tamt.f2erbrate(fc) - at).abs().argmin()]
 
-
-figure, axes = plt.subplots(2, 1, figsize=(9.5, 7.4), layout="constrained", sharex=True)
-colours = plt.get_cmap("plasma")(torch.linspace(0.0, 0.88, len(levels)).numpy())
-for panel, (title, (fc, excitation)) in zip(axes, patterns.items(), strict=True):
-    for level, row, colour in zip(levels, excitation, colours, strict=True):
-        panel.plot(erb_rate(fc), row, color=colour, linewidth=1.8)
-        if level % 20 == 0:
-            panel.text(erb_rate(1000), row.max() + 1.5, f"{level:.0f}", color=colour, ha="center", fontsize=9)
-    erb_axis(panel)
-    panel.set(ylim=(0, 112), ylabel="Excitation (dB SPL)", title=f"{title}: a tone of 1 kHz")
-    panel.grid(alpha=0.25)
-axes[1].set_xlabel("Frequency of the channel (Hz), on the ERB-rate scale")
-figure.set_label(
-    "Excitation patterns of a tone at nine levels: the upper model spreads it up in frequency, the lower one down."
-)
-plt.show()
 
 print("dB below the peak, ERBs from 1 kHz:  -4     -2      2      4")
 for title, (fc, excitation) in patterns.items():
@@ -113,6 +98,19 @@ print("bands before spreading, 80 dB:", round(bands[6, density.shape[1] // 2].ma
 # nothing. A component of 110 dB at 100 Hz reaches the channels above 1.6 kHz with 78 dB and less, and there the
 # default gives the floor of -120 dB. On the right is what that makes of loudness: the areas under the curves are 29 %
 # apart. ``spreading_limit_octaves=10`` has no limit in the range of hearing; :class:`tamt.Moore2016Loudness` uses it.
+
+
+def erb_rate(hertz):
+    """Position on the ERB-rate scale."""
+    return tamt.f2erbrate(torch.as_tensor(hertz, dtype=torch.float64)).numpy()
+
+
+def erb_axis(axes):
+    """Axis on the ERB-rate scale, with a tick per octave."""
+    ticks = [125, 250, 500, 1000, 2000, 4000, 8000]
+    axes.set_xticks(erb_rate(ticks), [f"{hertz // 1000}k" if hertz >= 1000 else str(hertz) for hertz in ticks])
+    axes.set_xlim(erb_rate(50), erb_rate(15000))
+
 
 low = torch.tensor([100.0], dtype=torch.float64)
 loud = torch.tensor([110.0], dtype=torch.float64)
