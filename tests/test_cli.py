@@ -1061,6 +1061,18 @@ def test_a_file_that_was_cut_off_is_analysed_and_said_to_be(capsys, tmp_path, ou
     assert np.load(out / "x.npz")["frames"].shape[-1] == 6
 
 
+@pytest.mark.parametrize(("kind", "subtype"), [("MP3", "MPEG_LAYER_III"), ("WAV", "IMA_ADPCM")])
+def test_of_compressed_sound_that_was_cut_off_the_number_is_rough(capsys, tmp_path, out, kind, subtype):
+    path = tmp_path / f"x.{kind.lower()}"
+    soundfile.write(path, noise(1, 16000), 16000, format=kind, subtype=subtype)
+    path.write_bytes(path.read_bytes()[:4000])
+    status, _, errors = run(capsys, "analyze", path, "--out", out, "--channels", 1, "--no-plot")
+    said = re.fullmatch(rf"tamt: {path}: was cut off: (\d+) of about (\d+) samples .*\n", errors)
+    there, promised = map(int, said.groups())
+    assert (status, promised) == (0, pytest.approx(16000, rel=0.1))
+    assert 0 < np.load(out / "x.npz")["frames"].shape[-1] == there // 160 < 90
+
+
 @pytest.mark.parametrize("promised", [0xFFFF_FFFF, 0x7FFF_F000, 0x7FFF_F000 // 6 * 6, 0x7FFF_FFFF, 0x8000_0000])
 def test_a_stream_that_did_not_know_its_length_is_read_to_the_end(capsys, tmp_path, out, promised):
     """As ffmpeg, sox and arecord write it into a pipe: nothing is missing."""

@@ -89,20 +89,20 @@ def _promised(sound: SoundFile) -> tuple[int, str]:
     """Samples that the header of a file says are there, and whether that is so to a block of compressed ones."""
     log = sound.extra_info
     if found := _CUT_SAMPLES.search(log):
-        return int(found[1]), ""
+        return int(found[1]), "the "
     found = _CUT_BYTES.search(log)
     if not found or any(abs(int(found[2]) - unknown) <= _UNKNOWN_WITHIN for unknown in _UNKNOWN_BYTES):
-        return sound.frames, ""
+        return sound.frames, "the "
     # Of AIFF, 8 bytes stand before the samples.
     promised, there = (int(size) - 8 * (found[1] == "SSND") for size in found.groups()[1:])
     if sound.subtype in _BYTES:
-        return promised // (sound.channels * _BYTES[sound.subtype]), ""
+        return promised // (sound.channels * _BYTES[sound.subtype]), "the "
     return promised * sound.frames // max(1, there), "about "
 
 
 def _cut_off(there: int, promised: int, about: str) -> str:
     promise = f"{about}{promised} samples that its header says are there"
-    return f"was cut off: {there} of the {promise}, and only these are used"
+    return f"was cut off: {there} of {promise}, and only these are used"
 
 
 def _unreadable(path: Path, error: Exception) -> CommandError:
