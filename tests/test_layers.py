@@ -26,7 +26,7 @@ LAYERS = (
     ("design",),
     ("_arithmetic",),
     ("spl",),
-    ("_memo", "scales"),
+    ("_memo", "_heap", "scales"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = {

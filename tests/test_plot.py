@@ -14,6 +14,7 @@ from tamt import (
     f2erbrate,
     plot,
 )
+from tamt.plot._drawing import thinned
 from tamt.spl import STAPES_LEVEL
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -481,7 +482,7 @@ def test_what_is_not_finite_does_not_hide_the_rest(odd):
 
 def test_joined_frames_keep_power_and_extremes():
     power = np.arange(10.0)[None, None]
-    joined, times, low, high = plot._thin(power, np.arange(10.0), -power[0], power[0], columns=4)
+    joined, times, low, high = thinned(power, np.arange(10.0), -power[0], power[0], columns=4)
     assert joined.tolist() == [[[1.0, 4.0, 7.0, 9.0]]]
     assert times.tolist() == [1.0, 4.0, 7.0, 9.0]
     assert low.tolist() == [[-2.0, -5.0, -8.0, -9.0]]

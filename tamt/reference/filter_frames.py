@@ -166,7 +166,7 @@ def _detected(x: Tensor, starts: Tensor, responses: Responses, detector: str) ->
     rows, _, samples = x.shape
     padded = pad(x, (0, starts.shape[2] * BLOCK - samples)).view(1, 1, -1)  # all rows in one product
     outputs, room = responses.matrix.shape[2], x.new_empty(0)
-    for _, chosen, given in operands(padded, starts.flatten(1, 2)[:, None], SLICE // x.element_size()):
+    for _, chosen, given in operands(padded, starts.flatten(1, 2)[:, None], SLICE):
         shape = (*given.shape[:2], outputs * BLOCK)
         room = room if room.numel() else x.new_empty(shape)  # the first slice is the largest
         product = torch.bmm(given, responses.matrix[chosen].flatten(2), out=room[: len(given)])

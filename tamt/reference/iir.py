@@ -25,7 +25,7 @@ from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on
 
 PART = 1 << 22  # output samples whose block states, a fraction of their number, are held together
 PART_BACKWARD = 1 << 25  # bytes of output whose block states, and their gradients, the backward pass holds together
-SLICE = 1 << 17  # output samples per product, so that its operands are in the cache
+SLICE = 1 << 21  # bytes of output per product: about what the caches hold, and few enough products
 KEPT = 128 << 20  # bytes of matrices kept for later calls; a bank of 50 DRNL filters in float64 takes 19 MiB
 
 
@@ -243,15 +243,16 @@ def _times(signal: Tensor, matrices: Tensor) -> Tensor:
     )
 
 
-def operands(x: Tensor, starts: Tensor, samples: int | None = None) -> Iterator[tuple[int, slice, Tensor]]:
+def operands(x: Tensor, starts: Tensor, most: int | None = None) -> Iterator[tuple[int, slice, Tensor]]:
     """States before blocks, and beside them the blocks' samples: of some channels (C, K, N + L), a row at a time.
 
-    From ``x`` (B, 1 or F, T) and ``starts`` (F, B, K, N); so many ``samples`` of all channels together, by default
-    ``SLICE``. What was given before is overwritten.
+    From ``x`` (B, 1 or F, T) and ``starts`` (F, B, K, N); samples of ``most`` bytes together, by default ``SLICE``.
+    What was given before is overwritten.
     """
     filters, batch, count, states = starts.shape
     whole, rest = divmod(x.shape[-1], BLOCK)
-    width = max(1, min(filters, (SLICE if samples is None else samples) // max(1, count * BLOCK)))
+    of_channel = count * BLOCK * x.element_size()
+    width = max(1, min(filters, (SLICE if most is None else most) // max(1, of_channel)))
     given = x.new_empty(width, count, states + BLOCK)
     of_states, of_samples = given[..., :states], given[..., states:]
     of_samples[:, whole:, rest:] = 0
