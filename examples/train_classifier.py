@@ -295,9 +295,9 @@ class Classifier(nn.Module):
 def classifier(settings: Settings, device: torch.device | str = "cpu") -> Classifier:
     """Make a classifier with a bank of gammatone filters, equally spaced on the ERB scale."""
     torch.manual_seed(settings.seed)
-    fc = tamt.erb2fc(torch.linspace(tamt.fc2erb(settings.low), tamt.fc2erb(settings.high), settings.channels))
-    betamul = settings.bandwidth * tamt.GammatoneFilterbank(fc, FS).betamul
-    bank = tamt.GammatoneFilterbank(fc, FS, betamul=betamul, learnable=LEARNABLE[settings.learnable])
+    ear = tamt.GammatoneFilterbank((settings.low, settings.high), FS, n_channels=settings.channels)
+    betamul = settings.bandwidth * ear.betamul
+    bank = tamt.GammatoneFilterbank(ear.fc, FS, betamul=betamul, learnable=LEARNABLE[settings.learnable])
     return Classifier(tamt.Cochleagram(bank, hop_length=160, frame_length=320, compression="db")).to(device)
 
 

@@ -1,4 +1,9 @@
-"""Auditory filterbanks for PyTorch."""
+"""Auditory filterbanks for PyTorch.
+
+The import registers the operators ``torch.ops.tamt``, whichever of ``tamt`` and ``torch`` is imported first: programs
+that were exported need them. It is for this that it imports torch, and that the command, :mod:`tamt_command`, stands
+beside it.
+"""
 
 from tamt.ear.outer_middle_ear import OuterMiddleEar
 from tamt.excitation.erb_integration import ERBIntegration

@@ -1,8 +1,10 @@
 import io
 import itertools
+import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import warnings
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import tamt
 from tamt import (
     Cochleagram,
     DRNLFilterbank,
@@ -24,14 +27,18 @@ from tamt import (
     MultiResolutionFFT,
     OuterMiddleEar,
     cli,
-    erb2fc,
     fc2erb,
     plot,
 )
 from tamt.cli import analysis as cli_analysis
 from tamt.cli import analyze, files
+from tamt.cli import loudness as cli_loudness
 from tamt.cli import sound as cli_sound
-from tamt.spl import full_scale_pascal, pascal2spl
+from tamt.ear.outer_middle_ear import FIELDS
+from tamt.filterbanks.cochleagram import FLOORS
+from tamt.filterbanks.drnl import MODELS, SUBJECTS
+from tamt.spl import full_scale_pascal, pascal2spl, stapes_velocity
+from tamt_command import options
 
 # `make gpu` uses a Python that may lack the extras.
 soundfile = pytest.importorskip("soundfile")
@@ -104,6 +111,16 @@ def test_demo(capsys, out):
         assert re.search(speed, printed)
 
 
+def test_demo_replaces_what_is_its_own_alone(capsys, tmp_path):
+    (tmp_path / "filters.png").write_text("somebody's")
+    status, _, errors = run(capsys, "demo", "--out", tmp_path)
+    assert (status, files_in(tmp_path)) == (1, ["filters.png"])
+    assert errors.startswith(
+        f"tamt: {tmp_path / 'filters.png'} is there already, and not of this demonstration; --over"
+    )
+    assert (tmp_path / "filters.png").read_text() == "somebody's"
+
+
 @pytest.mark.parametrize(
     ("fs", "channels", "subtype", "extension"),
     [
@@ -125,11 +142,11 @@ def test_analyze_formats(capsys, tmp_path, out, fs, channels, subtype, extension
     hop = round(0.01 * fs)
     fhigh = min(8000, 0.45 * fs)
     scale = {"detector", "compression", "floor", "hop", "frame_length", "full_scale"}
-    assert set(result) == {"fc", "times", "frames", *scale, "fs", "source_fs", "source", "filterbank"}
+    assert set(result) == {"fc", "times", "frames", *scale, "fs", "source_fs", "source", "source_path", "filterbank"}
     assert [result[name].tolist() for name in ("detector", "compression", "floor")] == ["envelope", "none", 1e-10]
     assert result["full_scale"] == 1
     assert [result[name].tolist() for name in ("fs", "source_fs", "hop", "frame_length")] == [fs, fs, hop, hop]
-    assert (result["source"], result["filterbank"]) == (f"sound.{extension}", "gammatone")
+    assert (result["source"], result["source_path"], result["filterbank"]) == (str(path), str(path), "gammatone")
     np.testing.assert_allclose(fc2erb(torch.from_numpy(result["fc"])), np.linspace(fc2erb(80), fc2erb(fhigh), 8))
     samples, _ = soundfile.read(path, dtype="float32", always_2d=True)
     expected, times = expected_frames(samples, fs, result)
@@ -325,6 +342,7 @@ FILTERS = "drnl, fast-drnl and gammatone"
         ([], "--subject", "NH", "drnl and fast-drnl"),
         ([], "--model", "paulick2024", "drnl and fast-drnl"),
         ([], "--full-scale-db", "100", WITH_LEVELS),
+        ([], "--calibration", "tone.wav", WITH_LEVELS),
         (MULTIRES, "--subject", "NH", "drnl and fast-drnl"),
         (MULTIRES, "--hop", "0.01", WITH_HOPS),
         (GLASBERG_EXCITATION, "--frame", "0.01", FILTERS),
@@ -417,7 +435,8 @@ def test_spectra_are_those_of_the_modules(capsys, tmp_path, out, analysis, chann
     result = np.load(out / "sound.npz")
     field = field_of(analysis)
     expected = one_shot(analysis, samples, 80.0, milliseconds=2, field=field)
-    common = {"times", "hop", "full_scale_db", "fs", "source_fs", "source", *(["field"] if field else [])}
+    common = {"times", "hop", "full_scale_db", "fs", "source_fs", "source", "source_path"}
+    common |= {"field"} if field else set()
     assert not field or result["field"] == field
     assert set(result) == {*expected, *common, analysis[0].removeprefix("--")}
     for name, values in expected.items():
@@ -425,7 +444,7 @@ def test_spectra_are_those_of_the_modules(capsys, tmp_path, out, analysis, chann
         atol = 1e-3 if field else 1e-30  # dB far below the sound, where rounding of the ear's filter is what is heard
         np.testing.assert_allclose(result[name], values, rtol=1e-5, atol=atol, err_msg=name)
     assert (result["fs"], result["source_fs"], result["full_scale_db"]) == (fs, fs, 80)
-    assert (result["source"], result[analysis[0].removeprefix("--")]) == ("sound.wav", analysis[1])
+    assert (result["source"], result[analysis[0].removeprefix("--")]) == (str(path), analysis[1])
     frames = result["levels"].shape[1]
     hop, first = (64, 1024) if moore else (1024, 0)
     assert result["hop"] == hop
@@ -910,6 +929,196 @@ def test_signals_of_every_kind_take_the_drafts_with_them(capsys, tmp_path, out, 
     assert left == []
 
 
+def test_results_of_another_file_are_kept(capsys, tmp_path, out, monkeypatch):
+    """Of two inputs of one name, in two runs; decided before a file is analysed, and the other files go on."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        soundfile.write(tmp_path / folder / "x.wav", noise(0.1, 16000, seed=ord(folder)), 16000)
+    soundfile.write(tmp_path / "y.wav", noise(0.1, 16000), 16000)
+    first, second = (tmp_path / folder / "x.wav" for folder in ("a", "b"))
+    options = ["--out", out, "--channels", 1, "--no-plot"]
+    assert run(capsys, "analyze", first, *options)[0] == 0
+    before = (out / "x.npz").read_bytes()
+    analysed, analysis_of = [], analyze.analysis_of
+    monkeypatch.setattr(analyze, "analysis_of", lambda path, *rest: analysed.append(path) or analysis_of(path, *rest))
+    status, _, errors = run(capsys, "analyze", second, tmp_path / "y.wav", *options)
+    refusal = (
+        f"{out / 'x.npz'} is a result of another file, {first}; --overwrite replaces it, and another --out keeps both"
+    )
+    assert errors == f"tamt: {second}: {refusal}\ntamt: 1 of 2 inputs could not be analysed\n"
+    assert (status, analysed) == (1, [tmp_path / "y.wav"])
+    assert (out / "x.npz").read_bytes() == before
+    # From its own folder it has the name of the other's, and is another file all the same.
+    monkeypatch.chdir(first.parent)
+    assert run(capsys, "analyze", "x.wav", *options)[0] == 0
+    assert np.load(out / "x.npz")["source"] == "x.wav"
+    monkeypatch.chdir(second.parent)
+    assert run(capsys, "analyze", "x.wav", *options)[0] == 1
+    assert run(capsys, "analyze", "x.wav", *options, "--overwrite")[0] == 0
+    assert np.load(out / "x.npz")["source_path"] == str(second)
+    # And what does not say whose it is, a picture say, is nobody's to replace.
+    for name, content in (("z.png", b"a picture"), ("z.npz", b"no archive")):
+        (out / "z.npz").unlink(missing_ok=True)
+        (out / name).write_bytes(content)
+        soundfile.write(tmp_path / "z.wav", noise(0.1, 16000), 16000)
+        status, _, errors = run(capsys, "analyze", tmp_path / "z.wav", *options[:-1])
+        assert (status, (out / name).read_bytes()) == (1, content)
+        assert f"{out / name} is there already, and nothing says that it is a result of this file; --over" in errors
+        (out / name).unlink()
+
+
+def test_several_processes_do_what_one_does(capsys, tmp_path, out):
+    """The same results, and the same messages in the same order."""
+    for number, seconds in enumerate((1.5, 0.2, 0.1)):
+        soundfile.write(tmp_path / f"{number}.wav", noise(seconds, 16000, seed=number), 16000)
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "0.wav").read_bytes()[:20000])
+    (tmp_path / "text.wav").write_text("this is no sound")
+    given = [tmp_path / f"{name}.wav" for name in ("0", "missing", "1", "text", "cut", "2")]
+    said = []
+    for jobs in (1, 2):
+        folder = out / str(jobs)
+        options = ["--out", folder, "--channels", 4, "--no-plot", "--jobs", jobs]
+        status, printed, errors = run(capsys, "analyze", *given, *options)
+        assert (status, files_in(folder)) == (1, ["0.npz", "1.npz", "2.npz", "cut.npz"])
+        said.append((re.sub(r"in [\d.]+ s", "", printed).replace(str(folder), ""), errors))
+    assert said[0] == said[1]
+    assert (len(said[0][0].splitlines()), len(said[0][1].splitlines())) == (4, 4)
+    for name in files_in(out / "1"):
+        one, two = (np.load(out / jobs / name) for jobs in ("1", "2"))
+        assert all(np.array_equal(one[key], two[key]) for key in one)
+
+
+prepare = analyze._prepare
+
+
+def prepare_with_a_fatal_file(arguments):
+    """Work that ends its process; the processes import this function."""
+    work = prepare(arguments)
+
+    def do(path, *rest):
+        if path.name == "fatal.wav":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return work.do(path, *rest)
+
+    return work._replace(do=do)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such signals")
+def test_a_process_that_dies_takes_its_file_alone(capsys, tmp_path, out, monkeypatch):
+    names = ["a", "fatal", "b", "c"]
+    for name in names:
+        soundfile.write(tmp_path / f"{name}.wav", noise(0.1, 16000), 16000)
+    monkeypatch.setattr(analyze, "_prepare", prepare_with_a_fatal_file)
+    options = ["--out", out, "--channels", 4, "--no-plot", "--jobs", 2]
+    status, _, errors = run(capsys, "analyze", *(tmp_path / f"{name}.wav" for name in names), *options)
+    assert (status, files_in(out)) == (1, ["a.npz", "b.npz", "c.npz"])
+    assert errors.splitlines()[0] == f"tamt: {tmp_path / 'fatal.wav'}: the process that worked on it ended (SIGKILL)"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="other systems end a process at once")
+def test_an_interrupt_ends_all_processes_and_leaves_no_drafts(tmp_path, out):
+    for name in ("a", "b", "c"):
+        soundfile.write(tmp_path / f"{name}.wav", noise(0.1, 16000), 16000)
+    script = tmp_path / "script.py"
+    script.write_text("""if True:
+        import os, time, numpy
+        from tamt_command import main
+        numpy.savez_compressed = lambda *_, **__: print(os.getpid(), flush=True) or time.sleep(300)
+        if __name__ == "__main__":
+            main()
+    """)
+    command = [sys.executable, script, "analyze", tmp_path, "--out", out, "--no-plot", "--channels", "1", "--jobs", "2"]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        workers = [int(process.stdout.readline()) for _ in range(2)]
+        assert len(files_in(out)) == 2
+        assert len({process.pid, *workers}) == 3
+        process.send_signal(signal.SIGINT)
+        assert process.communicate() == ("", "")  # of the workers too, which have it open
+    assert process.returncode == -signal.SIGINT
+    assert files_in(out) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "channels"),
+    [("WAV", "PCM_24", 2), ("RF64", "PCM_16", 1), ("AIFF", "PCM_16", 2), ("AU", "FLOAT", 1)],
+)
+def test_a_file_that_was_cut_off_is_analysed_and_said_to_be(capsys, tmp_path, out, kind, subtype, channels):
+    path = tmp_path / f"x.{kind.lower()}"
+    soundfile.write(path, noise(0.1, 16000, channels), 16000, format=kind, subtype=subtype)
+    whole, size = path.read_bytes(), channels * int({"PCM_24": 3, "PCM_16": 2, "FLOAT": 4}[subtype])
+    header = len(whole) - 1600 * size
+    options = ["--out", out, "--channels", 1, "--no-plot"]
+    assert run(capsys, "analyze", path, *options)[2] == ""
+    path.write_bytes(whole[: header + 1000 * size + 1])
+    status, _, errors = run(capsys, "analyze", path, *options)
+    cut = "was cut off: 1000 of the 1600 samples that its header says are there, and only these are used"
+    assert (status, errors) == (0, f"tamt: {path}: {cut}\n")
+    assert np.load(out / "x.npz")["frames"].shape[-1] == 6
+
+
+@pytest.mark.parametrize(("kind", "subtype"), [("MP3", "MPEG_LAYER_III"), ("WAV", "IMA_ADPCM")])
+def test_of_compressed_sound_that_was_cut_off_the_number_is_rough(capsys, tmp_path, out, kind, subtype):
+    path = tmp_path / f"x.{kind.lower()}"
+    soundfile.write(path, noise(1, 16000), 16000, format=kind, subtype=subtype)
+    path.write_bytes(path.read_bytes()[:4000])
+    status, _, errors = run(capsys, "analyze", path, "--out", out, "--channels", 1, "--no-plot")
+    said = re.fullmatch(rf"tamt: {path}: was cut off: (\d+) of about (\d+) samples .*\n", errors)
+    there, promised = map(int, said.groups())
+    assert (status, promised) == (0, pytest.approx(16000, rel=0.1))
+    assert 0 < np.load(out / "x.npz")["frames"].shape[-1] == there // 160 < 90
+
+
+@pytest.mark.parametrize("promised", [0xFFFF_FFFF, 0x7FFF_F000, 0x7FFF_F000 // 6 * 6, 0x7FFF_FFFF, 0x8000_0000])
+def test_a_stream_that_did_not_know_its_length_is_read_to_the_end(capsys, tmp_path, out, promised):
+    """As ffmpeg, sox and arecord write it into a pipe: nothing is missing."""
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise(0.1, 16000, 2), 16000, subtype="PCM_24")
+    whole = path.read_bytes()
+    place = whole.index(b"data") + 4
+    path.write_bytes(whole[:place] + struct.pack("<I", promised) + whole[place + 4 :])
+    status, _, errors = run(capsys, "analyze", path, "--out", out, "--channels", 1, "--no-plot")
+    assert (status, errors) == (0, "")
+    assert np.load(out / "x.npz")["frames"].shape[-1] == 10
+
+
+@pytest.mark.parametrize("analysis", [["--filterbank", "drnl", "--channels", "4"], MULTIRES, MOORE])
+def test_analyses_are_calibrated_by_a_recording(capsys, tmp_path, out, analysis):
+    """Each channel by its own: as loud as a number says where the recordings have that level."""
+    fs = 32000
+    tone = np.sin(2 * np.pi * 1000 * np.arange(fs // 2) / fs)
+    samples = noise(0.1, fs, 2)
+    for name, x in (("tone", tone[:, None] * [0.1, 0.02]), ("x", samples), ("mono", samples[:, :1])):
+        soundfile.write(tmp_path / f"{name}.wav", x, fs, subtype="FLOAT")
+    options = ["--out", out, *analysis, "--no-plot"]
+    calibrated = ["--calibration", tmp_path / "tone.wav", "--calibration-db", 80]
+    status, printed, errors = run(capsys, "analyze", tmp_path, *options, *calibrated)
+    mono = f"tamt: {tmp_path / 'mono.wav'}: has 1 channel, but the recording of --calibration has 2; one is for all"
+    left_out = f"tamt: {tmp_path / 'tone.wav'}: left out, as it is the recording of --calibration"
+    assert status == 1
+    assert errors.splitlines()[0] == left_out
+    assert errors.splitlines()[1].startswith(mono)
+    levels = [100.0, 80 + 20 * np.log10(50)]
+    for channel, level in enumerate(levels, 1):
+        assert f"calibration: a full-scale sine is {level:.1f} dB SPL in channel {channel}\n" in printed
+    assert ", full scale 100.0, 114.0 dB SPL: " in printed
+    found = dict(np.load(out / "x.npz"))
+    values = "frames" if "frames" in found else "levels"
+    if values == "frames":
+        np.testing.assert_allclose(found["full_scale"], [stapes_velocity(level) for level in levels], rtol=1e-5)
+    else:
+        np.testing.assert_allclose(found["full_scale_db"], levels, atol=1e-4)
+    for channel, level in enumerate(levels):
+        assert run(capsys, "analyze", tmp_path / "x.wav", *options, "--full-scale-db", level)[0] == 0
+        expected = np.load(out / "x.npz")[values][channel]
+        some = found[values][channel][..., : expected.shape[-1]]
+        np.testing.assert_allclose(some, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("options", [["--fhigh", "9000"], ["--fs", "1000", "--flow", "500"]])
 def test_analyze_names_the_range_of_centre_frequencies(capsys, tmp_path, out, options):
     path = tmp_path / "sound.wav"
@@ -959,6 +1168,8 @@ def test_out_has_to_be_a_folder(capsys, tmp_path):
         ["analyze", "x.wav", "--out", "y", "--excitation", "multires"],
         ["analyze", "x.wav", "--out", "y", "--spectrum", "multires", "--filterbank", "gammatone"],
         ["analyze", "x.wav", "--out", "y", "--spectrum", "multires", "--excitation", "glasberg2002"],
+        *(["analyze", "x.wav", "--out", "y", "--jobs", given] for given in ("0", "-1", "1.5", "257")),
+        ["analyze", "x.wav", "--out", "y", "--full-scale-db", "100", "--calibration", "x.wav"],
         ["analyze", "x.wav", "--out", "y", "--device", "toaster"],
         ["analyze", "x.wav", "--out", "y", "--device", "meta"],
         ["analyze", "x.wav", "--out", "y", "--device", "hpu"],
@@ -974,6 +1185,41 @@ def test_wrong_arguments_exit_with_2(capsys, arguments):
         cli.main(arguments)
     assert caught.value.code == 2
     assert "usage: tamt" in capsys.readouterr().err
+
+
+def test_help_and_wrong_arguments_come_without_torch():
+    """Nor numpy, nor tamt: an interpreter that runs all of these has none of them in the end."""
+    wrong = [[], ["listen"], ["analyze", "x", "--out", "y", "--fs", "0"], ["loudness", "x", "--out", "y"]]
+    asked = [["--help"], ["--version"], *([command, "--help"] for command in ("demo", "analyze", "loudness", "info"))]
+    refused = [["analyze", "x", "--out", "y", "--hop", "0.1", "--frame", "0.15"]]
+    code = """if True:
+        import json, sys
+        from tamt_command import main
+        ends = []
+        for arguments in json.loads(sys.argv[1]):
+            try:
+                ends.append(main(arguments))
+            except SystemExit as end:
+                ends.append(end.code)
+        print(ends, {"torch", "numpy", "tamt"} & set(sys.modules))
+    """
+    command = [sys.executable, "-c", code, json.dumps([*asked, *wrong, *refused])]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.stdout.splitlines()[-1] == f"{[0] * len(asked) + [2] * len(wrong) + [1]} set()"
+    assert f"tamt {tamt.__version__}\n" in done.stdout
+    assert done.stderr.endswith("--frame is 0.15 s, but has to be a multiple of --hop, 0.1 s\n")
+
+
+def test_choices_are_those_of_the_library():
+    """They are listed apart from it, as it takes torch."""
+    assert set(options.FILTERBANKS) == set(analyze.KINDS)
+    for name, chosen in options.FILTERBANKS.items():
+        assert chosen.detectors == analyze.KINDS[name].DETECTORS
+        assert chosen.takes_velocity == issubclass(analyze.KINDS[name], DRNLFilterbank)
+    assert (SUBJECTS, tuple(MODELS)) == (options.DRNL_SUBJECTS, options.DRNL_MODELS)
+    assert options.FLOORS == FLOORS
+    assert set(options.FIELDS) == set(FIELDS)
+    assert tuple(cli_loudness.LOUDNESS_MODELS) == options.LOUDNESS_MODELS
 
 
 def test_missing_extras_are_named(capsys, out, monkeypatch):
@@ -993,18 +1239,10 @@ def test_info(capsys):
     assert torch.__version__ in printed
 
 
-def test_centre_frequencies_are_even_in_erb():
-    fc = cli_analysis.centre_frequencies(100.0, None, 30, 16000)
-    assert (fc[0], fc[-1]) == (100, 7200)
-    torch.testing.assert_close(
-        fc[1], torch.tensor(erb2fc(fc2erb(100.0) + (fc2erb(7200.0) - fc2erb(100.0)) / 29)).double()
-    )
-
-
-@pytest.mark.parametrize("count", [1, 2, 50])
-def test_ends_of_the_range_are_exact(count):
-    for flow in (250.0, 1000.0, 1234.5):
-        fc = cli_analysis.centre_frequencies(flow, 8000.0, count, 16000)
-        assert fc.tolist() == sorted(fc.tolist())
-        assert (len(fc), fc[0]) == (count, flow)
-        assert count == 1 or fc[-1] == 8000
+def test_centre_frequencies_are_those_of_the_bank(capsys, tmp_path, out):
+    soundfile.write(tmp_path / "x.wav", noise(0.1, 16000), 16000)
+    for count in (1, 2, 30):
+        options = ["--flow", 123.4, "--channels", count, "--no-plot"]
+        assert run(capsys, "analyze", tmp_path / "x.wav", "--out", out, *options)[0] == 0
+        bank = GammatoneFilterbank((123.4, 7200), 16000, n_channels=count, dtype=torch.float64)
+        assert np.load(out / "x.npz")["fc"].tolist() == bank.fc.tolist()

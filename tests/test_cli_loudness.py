@@ -96,7 +96,15 @@ def test_results_are_those_of_the_model(capsys, tmp_path, out, monkeypatch, mode
     np.testing.assert_array_equal(result["times"], meter.times(frames))
     long_term = expected.long_term.numpy()
     assert_near([result["n5"], result["mean"]], [np.quantile(long_term, 0.95), long_term.mean()])
-    told = {"hop": 32 * hop, "fs": 32000, "source_fs": 32000, "source": "x.wav", "model": model, "field": field}
+    told = {
+        "hop": 32 * hop,
+        "fs": 32000,
+        "source_fs": 32000,
+        "source": str(path),
+        "source_path": str(path),
+        "model": model,
+        "field": field,
+    }
     assert {name: result[name].tolist() for name in told} == told
     np.testing.assert_allclose(result["full_scale_pascal"], [full_scale_pascal(90)] * len(sound))
     np.testing.assert_allclose(result["fc"], meter.specific.fc, rtol=1e-6)

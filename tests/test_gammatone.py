@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import re
 from pathlib import Path
 
@@ -104,6 +106,22 @@ def test_number_of_channels_and_tensors() -> None:
     assert filters.implementation == "sos"
     assert filters.betamul == pytest.approx(1.0186, abs=1e-4)
     assert_close(filters.fc[None], tamt.erbspacebw(100, 8000)[None], 1e-6)
+
+
+@both
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_a_number_of_channels_is_even_in_erb_as_that_of_a_drnl(implementation: str, count: int) -> None:
+    filters = GammatoneFilterbank((100, 7000), FS, implementation=implementation, dtype=torch.float64, n_channels=count)
+    assert filters.n_channels == filters.num_channels == count
+    assert filters.fc.tolist() == tamt.DRNLFilterbank((100, 7000), FS, n_channels=count).fc.tolist()
+    positions = tamt.fc2erb(filters.fc)
+    ends = [tamt.fc2erb(100.0), tamt.fc2erb(7000.0)]
+    np.testing.assert_allclose(positions, np.linspace(*ends, count), rtol=1e-12)
+    listed = GammatoneFilterbank(filters.fc, FS, implementation=implementation, dtype=torch.float64)
+    x = torch.randn(200, dtype=torch.float64)
+    for twin in (listed, copy.deepcopy(filters), pickle.loads(pickle.dumps(filters)), filters.with_learnable(True)):
+        assert torch.equal(twin(x), filters(x))
+        assert torch.equal(twin.fc, filters.fc)
 
 
 @pytest.mark.parametrize("fc", [[500.0, 1000], np.array([500, 1000]), torch.tensor([500, 1000])])
@@ -293,6 +311,16 @@ def test_repr() -> None:
         ({"fc": (1.0, 2.0, 3.0)}, "fc as a tuple must be (flow, fhigh), got (1.0, 2.0, 3.0)"),
         ({"fc": (1000, 100)}, "flow"),
         ({"fc": (100, 9000)}, "fc must lie in (0, fs/2] = (0, 8000] Hz, got 8029.16"),
+        *(
+            ({"fc": (100, 7000), "n_channels": n}, f"n_channels must be an integer of at least 1, got {n!r}")
+            for n in (0, 2.5, "8", True)
+        ),
+        ({"fc": (100, 9000), "n_channels": 8}, "fc must lie in (0, fs/2] = (0, 8000] Hz, got 9000"),
+        ({"fc": (100, 200, 300), "n_channels": 3}, "fc as a tuple must be (flow, fhigh), got (100, 200, 300)"),
+        *(
+            ({"fc": fc, "n_channels": 2}, "must not be given with a list of frequencies, got n_channels=2 and fc of")
+            for fc in ([100.0, 200.0], np.array([100.0, 200.0]), torch.tensor([100.0, 200.0]))
+        ),
         ({"n": 0}, "n must be an integer of at least 1, got 0"),
         ({"n": 2.5}, "n must be an integer of at least 1, got 2.5"),
         ({"betamul": 0}, "betamul must be positive, got 0"),

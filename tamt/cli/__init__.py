@@ -1,8 +1,5 @@
-"""The command ``tamt``: a demonstration, analysis and loudness of sound files, and a report on the installation.
+"""What the command ``tamt`` does; its arguments are read by :mod:`tamt_command`."""
 
-Everything but ``tamt info`` needs the extras ``audio`` and, for pictures, ``plot``: ``pip install 'tamt[audio,plot]'``.
-"""
-
-from .main import main
+from tamt_command import main
 
 __all__ = ["main"]

@@ -16,14 +16,13 @@ from tamt.excitation.erb_integration import ERBIntegration
 from tamt.excitation.glasberg2002 import ExcitationPattern
 from tamt.excitation.moore2016 import Moore2016ExcitationPattern
 from tamt.filterbanks.cochleagram import Cochleagram
-from tamt.scales import erb_spaced
 from tamt.spectra.moore2016 import FRAME as MOORE2016_FRAME
 from tamt.spectra.moore2016 import FS as SPECTRUM_FS
 from tamt.spectra.moore2016 import Moore2016Spectrum
 from tamt.spectra.multiresolution import MultiResolutionFFT
-from tamt.spl import full_scale_pascal
+from tamt_command.console import CommandError
 
-from .console import CommandError
+from .calibration import factor
 from .sound import blocks, opened, overlapping, resampled
 
 if TYPE_CHECKING:
@@ -38,9 +37,8 @@ _BLOCK_ELEMENTS = 4_000_000
 class Design(NamedTuple):
     """A cochleagram for one sampling rate."""
 
-    fc: Tensor  # centre frequencies in Hz, (F,), float64
     cochleagram: Cochleagram
-    full_scale: float  # what a sample of 1 is to the filterbank
+    full_scale: float | Tensor = 1.0  # what a sample of 1 is to the filterbank; of each channel (C, 1)
 
 
 class Analysis(NamedTuple):
@@ -67,15 +65,15 @@ class Spectra(NamedTuple):
     peak: float  # the largest magnitude of a sample of the sound
 
 
-def centre_frequencies(flow: float, fhigh: float | None, count: int, fs: float) -> Tensor:
-    """Centre frequencies even in ERB, shape ``(F,)``; a CommandError if they do not suit the sampling rate."""
+def frequency_range(flow: float, fhigh: float | None, fs: float) -> tuple[float, float]:
+    """Lowest and highest centre frequency; a CommandError if they do not suit the sampling rate."""
     fhigh = min(8000.0, 0.45 * fs) if fhigh is None else fhigh
     if not flow < fhigh <= fs / 2:
         raise CommandError(
             f"filters from {flow:g} Hz (--flow) to {fhigh:g} Hz (--fhigh) do not suit its sampling rate of {fs:g} Hz, "
             f"which allows 0 < flow < fhigh <= {fs / 2:g}"
         )
-    return erb_spaced(flow, fhigh, count)
+    return flow, fhigh
 
 
 def samples_of(hop: float, frame: float, fs: float) -> tuple[int, int]:
@@ -89,17 +87,19 @@ def samples_of(hop: float, frame: float, fs: float) -> tuple[int, int]:
 @torch.no_grad()
 def analysis_of(
     path: Path,
-    design: Callable[[float], Design],
+    design: Callable[[SoundFile, float], Design],
+    complain: Callable[[str], None],
     fs: float | None = None,
     device: torch.device | str = "cpu",
 ) -> Analysis:
     """Take the cochleagram of a sound file, which is read block by block.
 
-    `design` makes the cochleagram for a sampling rate, and `fs` is the rate to resample to.
+    `design` makes the cochleagram for a file and a sampling rate, and `fs` is the rate to resample to.
     """
-    with opened(path) as sound:
+    with opened(path, complain) as sound:
         fs = sound.samplerate if fs is None else fs
-        fc, cochleagram, full_scale = design(fs)
+        cochleagram, full_scale = design(sound, fs)
+        fc = cochleagram.bank._constant("fc")
         hop, length = cochleagram.hop_length, cochleagram.frame_length
         block = hop * max(1, _BLOCK_ELEMENTS // (len(fc) * sound.channels * hop))
         # One growing buffer each: many small arrays, kept between large ones that come and go, fragment memory.
@@ -193,7 +193,7 @@ def multiresolution(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
     hop = fft.hop_lengths[fft.window_lengths[0]]
     # Six windows, whose frames overlap by half, make the signal twelve times as large.
     count = max(1, _BLOCK_ELEMENTS // (12 * hop * sound.channels))
-    pressure = full_scale_pascal(arguments.full_scale_db)
+    pressure = factor(arguments.full_scale.of(sound).pascal, arguments.device)
     psds, levels, heard = [], [], Heard(arguments)
     for start, piece, last in overlapping(sound, (count + 2) * hop, 2 * hop, heard):
         _expect_samples(start + len(piece), hop + 1, sound, arguments)
@@ -222,9 +222,10 @@ def moore2016(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
         raise CommandError(
             f"has {sound.channels} channels, but {arguments.analysis} is for one or two: it has two ears"
         )
-    spectrum = Moore2016Spectrum(
-        SPECTRUM_FS, round(1000 * arguments.hop), arguments.full_scale_db, device=arguments.device
-    )
+    full_scale = arguments.full_scale.of(sound)
+    first = full_scale.levels[0].item()  # of other channels by what they are to the first
+    spectrum = Moore2016Spectrum(SPECTRUM_FS, round(1000 * arguments.hop), first, device=arguments.device)
+    scale = factor(full_scale.pascal / full_scale.pascal[0], arguments.device)
     pattern = Moore2016ExcitationPattern(device=arguments.device)
     hop = spectrum.hop
     # Per frame and ear 960 intensities, their levels, frequencies, and what it takes to choose among them.
@@ -235,7 +236,7 @@ def moore2016(sound: SoundFile, arguments: argparse.Namespace) -> Spectra:
         x = torch.from_numpy(piece.T.copy()).to(arguments.device)
         # What is left of the sound may be too short for another frame.
         if len(piece) >= MOORE2016_FRAME + hop:
-            freqs_left, levels_left, freqs_right, levels_right = spectrum(x.expand(2, -1)[None])
+            freqs_left, levels_left, freqs_right, levels_right = spectrum((scale * x).expand(2, -1)[None])
             freqs = torch.cat((freqs_left, freqs_right))[: sound.channels]
             levels = torch.cat((levels_left, levels_right))[: sound.channels]
             part = (freqs, levels) if arguments.spectrum else (pattern(freqs, levels),)

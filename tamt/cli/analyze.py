@@ -12,20 +12,32 @@ import numpy as np
 import torch
 
 from tamt.filterbanks.cochleagram import Cochleagram
+from tamt.filterbanks.drnl import DRNLFilterbank
 from tamt.filterbanks.fast_drnl import FastDRNLFilterbank
+from tamt.filterbanks.gammatone import GammatoneFilterbank
 from tamt.spectra.moore2016 import FS as SPECTRUM_FS
 from tamt.spl import stapes_velocity
+from tamt_command.console import CommandError, require, shown
+from tamt_command.drafts import replacing
+from tamt_command.options import FILTERBANKS, HEARD
 
 from .. import plot
-from .analysis import Design, analysis_of, centre_frequencies, moore2016, multiresolution, samples_of
-from .batch import Done, each_file
-from .console import CommandError, require, shown
-from .files import made_folder, replacing
-from .options import FILTERBANKS, HEARD, settle
+from .analysis import Design, analysis_of, frequency_range, moore2016, multiresolution, samples_of
+from .batch import each_file
+from .calibration import factor, full_scale_of, scalar
+from .files import made_folder, source_of
 from .sound import opened
+from .work import Done, Work
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from soundfile import SoundFile
+
+KINDS: dict[str, type[GammatoneFilterbank] | type[DRNLFilterbank]] = {
+    "drnl": DRNLFilterbank,
+    "fast-drnl": FastDRNLFilterbank,
+    "gammatone": GammatoneFilterbank,
+}
 
 # A picture of more sound channels than this would be too tall to look at.
 _MOST_PANELS = 4
@@ -34,42 +46,51 @@ _MOST_PANELS = 4
 def analyze_files(arguments: argparse.Namespace) -> int:
     """Analyse every file, say what came of it, and give the exit status: 1 if anything could not be analysed."""
     require("soundfile", "soxr", "tqdm", *(["matplotlib"] if arguments.plot else []))
-    settle(arguments)
+    levels = arguments.calibration is not None or arguments.full_scale_db is not None
+    arguments.full_scale = full_scale_of(arguments) if levels else None
+    made_folder(arguments.out)
+    status, _ = each_file(arguments, _prepare)
+    return status
+
+
+def _prepare(arguments: argparse.Namespace) -> Work:
     analyze_file = _filter_file if arguments.analysis in FILTERBANKS else _spectra_file
-    out = made_folder(arguments.out)
 
-    def work(path: Path, name: str) -> Done:
-        npz, png = out / f"{name}.npz", out / f"{name}.png" if arguments.plot else None
-        seconds, remark = analyze_file(path, npz, png, arguments)
-        return Done(seconds, [result for result in (npz, png) if result], remark)
+    def do(path: Path, results: list[Path], complain: Callable[[str], None]) -> Done:
+        return Done(*analyze_file(path, results, arguments, complain))
 
-    return each_file(arguments.files, work)
+    return Work(("npz", "png") if arguments.plot else ("npz",), do)
 
 
-def _filter_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Namespace) -> tuple[float, str]:
+def _filter_file(
+    path: Path, results: list[Path], arguments: argparse.Namespace, complain: Callable[[str], None]
+) -> tuple[float, str]:
     """Write the cochleagram of a sound file, and give its duration in seconds and a remark."""
-    chosen, title = FILTERBANKS[arguments.analysis], f"{shown(path.name)}: {arguments.analysis}"
+    velocity, title = FILTERBANKS[arguments.analysis].takes_velocity, f"{shown(path.name)}: {arguments.analysis}"
     own: dict[str, Any] = {}
-    full_scale = 1.0
+    full_scale = np.ones(1)
     compression = None if arguments.compression == "none" else arguments.compression
     scale: dict[str, Any] = {"detector": arguments.detector, "compression": compression, "floor": arguments.floor}
-    if chosen.takes_velocity:
+    if velocity:
         own = {"subject": arguments.subject, "model": arguments.model}
-        title += f" ({arguments.subject}, {arguments.model}), full scale {arguments.full_scale_db:g} dB SPL"
-        full_scale = stapes_velocity(arguments.full_scale_db)
-    if chosen.kind is FastDRNLFilterbank:
+        title += f" ({arguments.subject}, {arguments.model}), full scale {arguments.full_scale.text}"
+        full_scale = np.array([stapes_velocity(level) for level in arguments.full_scale.levels.tolist()])
+    if KINDS[arguments.analysis] is FastDRNLFilterbank:
         own["ir_length"] = None  # as many as --flow needs
 
-    def design(fs: float) -> Design:
-        fc = centre_frequencies(arguments.flow, arguments.fhigh, arguments.channels, fs)
+    def design(sound: SoundFile, fs: float) -> Design:
+        if velocity:
+            arguments.full_scale.of(sound)
+        ends = frequency_range(arguments.flow, arguments.fhigh, fs)
+        given = {"n_channels": arguments.channels, "dtype": torch.float32, "device": arguments.device, **own}
         try:
-            bank = chosen.kind(fc, fs, dtype=torch.float32, device=arguments.device, **own)
+            bank = KINDS[arguments.analysis](ends, fs, **given)
         except ValueError as error:
             raise CommandError(f"{error}; --fhigh sets the highest") from error
         hop, frame = samples_of(arguments.hop, arguments.frame, fs)
-        return Design(fc, Cochleagram(bank, hop, frame, **scale), full_scale)
+        return Design(Cochleagram(bank, hop, frame, **scale), factor(full_scale, arguments.device))
 
-    analysis = analysis_of(path, design, arguments.fs, arguments.device)
+    analysis = analysis_of(path, design, complain, arguments.fs, arguments.device)
     title += f", {arguments.channels} filters, {analysis.fs:g} Hz{_drawn_channels(len(analysis.frames))}"
     draw = partial(
         plot.cochleagram,
@@ -79,7 +100,7 @@ def _filter_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Na
         **scale,
         waveform=(analysis.low[:_MOST_PANELS], analysis.high[:_MOST_PANELS]),
         title=title,
-        reference="1 m/s" if chosen.takes_velocity else "full scale",
+        reference="1 m/s" if velocity else "full scale",
     )
     arrays = {
         "fc": analysis.fc,
@@ -92,18 +113,20 @@ def _filter_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Na
         "frame_length": analysis.cochleagram.frame_length,
         "fs": analysis.fs,
         "source_fs": analysis.source_fs,
-        "source": path.name,
+        **source_of(path),
         "filterbank": arguments.analysis,
-        "full_scale": full_scale,
+        "full_scale": scalar(full_scale),
         **own,
     }
-    _write(npz, png, arrays, draw)
-    return analysis.seconds, _remark(analysis.source_fs, analysis.fs, arguments.full_scale_db)
+    _write(results, arrays, draw)
+    return analysis.seconds, _remark(analysis.source_fs, analysis.fs, arguments)
 
 
-def _spectra_file(path: Path, npz: Path, png: Path | None, arguments: argparse.Namespace) -> tuple[float, str]:
+def _spectra_file(
+    path: Path, results: list[Path], arguments: argparse.Namespace, complain: Callable[[str], None]
+) -> tuple[float, str]:
     """Write the spectrum or excitation pattern of a sound file, and give its duration in seconds and a remark."""
-    with opened(path) as sound:
+    with opened(path, complain) as sound:
         moore = "moore2016" in (arguments.spectrum, arguments.excitation)
         found = (moore2016 if moore else multiresolution)(sound, arguments)
         source_fs = sound.samplerate
@@ -115,8 +138,7 @@ def _spectra_file(path: Path, npz: Path, png: Path | None, arguments: argparse.N
         kind, name = "spectrum", "Moore2016Spectrum" if moore else "MultiResolutionFFT, ERBIntegration"
     else:
         kind, name = "excitation", f"excitation ({arguments.excitation}, {HEARD[arguments.field]})"
-    full_scale = arguments.full_scale_db
-    title = f"{shown(path.name)}: {name}, full scale {full_scale:g} dB SPL{_drawn_channels(len(levels))}"
+    title = f"{shown(path.name)}: {name}, full scale {arguments.full_scale.text}{_drawn_channels(len(levels))}"
     if arguments.spectrum and moore:
         draw = partial(plot.components, found.arrays["freqs"], levels, found.times, title=title)
     else:
@@ -127,30 +149,30 @@ def _spectra_file(path: Path, npz: Path, png: Path | None, arguments: argparse.N
         **found.arrays,
         "times": found.times,
         "hop": found.hop,
-        "full_scale_db": full_scale,
+        "full_scale_db": scalar(arguments.full_scale.levels),
         "fs": SPECTRUM_FS,
         "source_fs": source_fs,
-        "source": path.name,
+        **source_of(path),
         kind: arguments.spectrum or arguments.excitation,
         **({"field": arguments.field} if arguments.excitation else {}),
     }
-    _write(npz, png, arrays, draw)
-    return found.samples / SPECTRUM_FS, _remark(source_fs, SPECTRUM_FS, full_scale)
+    _write(results, arrays, draw)
+    return found.samples / SPECTRUM_FS, _remark(source_fs, SPECTRUM_FS, arguments)
 
 
-def _remark(source_fs: int, fs: float, full_scale_db: float | None) -> str:
+def _remark(source_fs: int, fs: float, arguments: argparse.Namespace) -> str:
     """What was assumed of a file and done to it; nothing of one that was filtered as it is."""
     resampling = [] if source_fs == fs else [f"resampled from {source_fs} to {fs:g} Hz"]
-    return ", ".join(resampling + ([] if full_scale_db is None else [f"full scale {full_scale_db:g} dB SPL"]))
+    return ", ".join(resampling + ([f"full scale {arguments.full_scale.text}"] if arguments.full_scale else []))
 
 
 def _drawn_channels(channels: int) -> str:
     return f" (channels 1 to {_MOST_PANELS} of {channels})" if channels > _MOST_PANELS else ""
 
 
-def _write(npz: Path, png: Path | None, arrays: dict[str, Any], draw: Callable[[], Figure]) -> None:
-    with replacing(npz, *([png] if png else [])) as drafts:
+def _write(results: list[Path], arrays: dict[str, Any], draw: Callable[[], Figure]) -> None:
+    with replacing(*results) as drafts:
         with drafts[0].open("wb") as file:
             np.savez_compressed(file, **arrays)
-        if png:
+        if len(drafts) > 1:
             draw().savefig(drafts[1], format="png")

@@ -1,56 +1,58 @@
-"""Files one after another: a progress bar, what came of each, and an exit status."""
+"""Files one after another, or several at a time: a progress bar, what came of each, and an exit status."""
 
 from __future__ import annotations
 
+import argparse
+import multiprocessing
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from .console import reason, say, shown
+from tamt_command.console import say, shown
+
 from .files import inputs, is_one_file, result_names
+from .jobs import outcomes
+from .work import Done, Work
 
 
-class Done(NamedTuple):
-    """What came of a file."""
-
-    seconds: float  # of sound
-    results: Sequence[Path]
-    remark: str = ""
-
-
-def each_file(arguments: Sequence[Path], work: Callable[[Path, str], Done], calibration: Path | None = None) -> int:
+def each_file(
+    arguments: argparse.Namespace, prepare: Callable[[argparse.Namespace], Work]
+) -> tuple[int, list[tuple[Path, Done]]]:
     """Do the work for every sound file that the arguments stand for, and say what came of it.
 
-    ``work`` takes a file and the name of its results. The recording of a calibrator among other files is left out. The
-    exit status is 1 if anything could not be analysed.
+    The recording of a calibrator among other files is left out. The first result is the exit status, 1 if anything
+    could not be analysed, the second what is done. ``prepare`` has to be fit for pickling.
     """
     from tqdm import tqdm
 
-    files, problems, notes = inputs(arguments)
-    if calibration is not None and len(files) > 1:
-        for path in [path for path in files if is_one_file(path, calibration)]:
+    files, problems, notes = inputs(arguments.files)
+    if arguments.calibration is not None and len(files) > 1:
+        for path in [path for path in files if is_one_file(path, arguments.calibration)]:
             files.remove(path)
             notes.append((path, "left out, as it is the recording of --calibration"))
     for path, problem in [*problems, *notes]:
         say(f"tamt: {shown(path)}: {problem}", error=True)
-    failed = len(problems)
-    for path, name in zip(progress(files, unit="file"), result_names(files), strict=True):
-        try:
-            start = time.perf_counter()
-            done = work(path, name)
-            duration = time.perf_counter() - start
-        # Whatever it is, it is this file's, and the others can go on.
-        except Exception as error:
-            failed += 1
-            complain(path, reason(error))
-        else:
-            took = f"{done.seconds:.2f} s of sound in {duration:.2f} s{done.remark and f', {done.remark}'}"
-            say(f"{shown(path)}: {took}: {', '.join(map(shown, done.results))}", write=tqdm.write)
+    failed, finished = len(problems), []
+    tasks = list(zip(files, result_names(files), strict=True))
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress(total=len(tasks), unit="file"))
+        found = stack.enter_context(closing(outcomes(prepare, arguments, tasks, bar.update)))
+        for (path, _), outcome in zip(tasks, found, strict=True):
+            for complaint in outcome.complaints:
+                complain(path, complaint)
+            if outcome.done is None:
+                failed += 1
+                complain(path, outcome.problem)
+                continue
+            finished.append((path, outcome.done))
+            remark = outcome.done.remark and f", {outcome.done.remark}"
+            took = f"{outcome.done.seconds:.2f} s of sound in {outcome.duration:.2f} s{remark}"
+            say(f"{shown(path)}: {took}: {', '.join(map(shown, outcome.results))}", write=tqdm.write)
     if failed:
         say(f"tamt: {failed} of {len(files) + len(problems)} inputs could not be analysed", error=True)
-    return 1 if failed else 0
+    return (1 if failed else 0), finished
 
 
 def complain(path: Path, problem: str) -> None:
@@ -60,8 +62,25 @@ def complain(path: Path, problem: str) -> None:
     say(f"tamt: {shown(path)}: {problem}", error=True, write=tqdm.write)
 
 
-def progress(items: Iterable[Any] | None = None, **options: Any) -> Any:
+class _NoBar:
+    """In place of a progress bar of a process of --jobs, whose locks would outlive it."""
+
+    n = 0
+
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, _: float = 1) -> None:
+        pass
+
+
+def progress(**options: Any) -> Any:
     """A progress bar of tqdm, which nobody sees but at a terminal."""
+    if multiprocessing.parent_process() is not None:
+        return _NoBar()
     from tqdm import tqdm
 
-    return tqdm(items, disable=sys.stderr is None or not sys.stderr.isatty(), **options)
+    return tqdm(disable=sys.stderr is None or not sys.stderr.isatty(), **options)

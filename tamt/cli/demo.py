@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import filecmp
 import math
 import time
 from collections.abc import Callable
@@ -16,13 +17,13 @@ import torch
 from tamt.filterbanks.cochleagram import Cochleagram
 from tamt.filterbanks.drnl import DRNLFilterbank
 from tamt.filterbanks.gammatone import GammatoneFilterbank
+from tamt_command.console import CommandError, reason, require, say, shown
+from tamt_command.drafts import replacing
 
 from .. import plot
-from ..scales import erbspacebw
 from ..spl import STAPES_LEVEL, stapes_velocity
-from .analysis import Design, analysis_of, centre_frequencies
-from .console import CommandError, reason, require, say, shown
-from .files import made_folder, replacing
+from .analysis import Design, analysis_of
+from .files import made_folder
 from .sound import native
 from .vowels import vowel_sequence
 
@@ -35,14 +36,12 @@ def run_demo(arguments: argparse.Namespace) -> int:
     out = made_folder(arguments.out)
     fs = 16000
     vowels = vowel_sequence(fs)
-    fc = centre_frequencies(80.0, 7000.0, 96, fs)
     hop = round(0.004 * fs)
-    gammatone = Design(fc, Cochleagram(GammatoneFilterbank(fc, fs), hop), 1.0)
-    fc = centre_frequencies(250.0, 7000.0, 96, fs)
+    gammatone = Design(Cochleagram(GammatoneFilterbank((80, 7000), fs, n_channels=96), hop))
     # As loud as people talk: the vowels' root mean square is that of a sine of 65 dB SPL.
     full_scale = stapes_velocity(65.0) / math.sqrt(2 * np.square(vowels).mean())
-    bank = DRNLFilterbank(fc, fs, dtype=torch.float32)
-    drnl = Design(fc, Cochleagram(bank, hop, detector="power"), full_scale)
+    compressive = DRNLFilterbank((250, 7000), fs, n_channels=96, dtype=torch.float32)
+    drnl = Design(Cochleagram(compressive, hop, detector="power"), full_scale)
 
     results = {
         "sound": out / "vowels.wav",
@@ -56,7 +55,13 @@ def run_demo(arguments: argparse.Namespace) -> int:
             soundfile.write(native(wav), vowels, fs, format="WAV", subtype="PCM_16")
         except soundfile.SoundFileError as error:
             raise CommandError(f"{shown(results['sound'])} cannot be written: {reason(error)}") from error
-        few = GammatoneFilterbank(erbspacebw(80, 6500), fs)
+        there = [path for path in results.values() if path.exists()]
+        if there and not arguments.overwrite and not _alike(wav, results["sound"]):
+            raise CommandError(
+                f"{shown(there[0])} is there already, and not of this demonstration; --overwrite replaces it, and "
+                "--out names another folder"
+            )
+        few = GammatoneFilterbank((80, 6500), fs)
         frequencies = torch.logspace(math.log10(40.0), math.log10(fs / 2), 2000)
         plot.filter_responses(
             frequencies,
@@ -77,17 +82,23 @@ def run_demo(arguments: argparse.Namespace) -> int:
         say(f"{name:<16}{shown(path)}")
     duration = len(vowels) / fs
     for name, design in {"gammatone": gammatone, "DRNL": drnl}.items():
-        signal = torch.from_numpy(design.full_scale * vowels).float()
-        took = _time_of(partial(design.cochleagram.bank, signal))
+        signal = design.full_scale * torch.from_numpy(vowels).float()
+        bank = design.cochleagram.bank
+        took = _time_of(partial(bank, signal))
         say(
-            f"{'speed':<16}{duration:.2f} s of sound through {len(design.fc)} {name} filters in {1e3 * took:.1f} ms: "
-            f"{duration / took:.1f} times faster than real time"
+            f"{'speed':<16}{duration:.2f} s of sound through {bank.num_channels} {name} filters in "
+            f"{1e3 * took:.1f} ms: {duration / took:.1f} times faster than real time"
         )
     return 0
 
 
+def _alike(path: Path, other: Path) -> bool:
+    """Whether two files hold the same; of the sound it says that what is beside it is a demonstration's."""
+    return other.exists() and filecmp.cmp(path, other, shallow=False)
+
+
 def _draw_demo(wav: Path, design: Design, picture: Path, title: str, reference: str) -> None:
-    analysis = analysis_of(wav, lambda rate: design)
+    analysis = analysis_of(wav, lambda sound, rate: design, lambda complaint: None)
     plot.cochleagram(
         analysis.frames[0],
         analysis.times,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
-import signal
-import threading
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+from zipfile import BadZipFile
 
-from .console import CommandError, counted, shown
+import numpy as np
+
+from tamt_command.console import CommandError, counted, shown
+
 from .sound import FFMPEG
 
 # What the files of a format are called, by soundfile's name of the format. MATLAB's are left out, as those that are
@@ -47,9 +48,6 @@ _EXTENSIONS = {
 _FOREIGN = {".3gp", ".aac", ".ac3", ".amr", ".ape", ".dsf", ".m4a", ".m4b", ".mka", ".mpc", ".ra", ".wma", ".wv"}
 # Bytes of the longest file name that common file systems allow.
 _LONGEST_NAME = 255
-_SIGNALS = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")
-
-_drafts: set[Path] = set()
 
 
 class Inputs(NamedTuple):
@@ -104,7 +102,7 @@ def _distinct(paths: Sequence[Path]) -> list[Path]:
     distinct: list[Path] = []
     alike: defaultdict[str, list[Path]] = defaultdict(list)
     for path in paths:
-        located = _located(path)
+        located = whereabouts(path)
         others = alike[_folded(str(located))]
         if not any(other == located or is_one_file(other, located) for other in others):
             others.append(located)
@@ -119,7 +117,7 @@ def is_one_file(path: Path, other: Path) -> bool:
     return False
 
 
-def _located(path: Path) -> Path:
+def whereabouts(path: Path) -> Path:
     """Where a file is, whatever way leads to its folder; a link to a file is a file of its own."""
     return Path(os.path.realpath(path.parent), path.name)
 
@@ -135,7 +133,7 @@ def result_names(paths: Sequence[Path]) -> list[str]:
     It is the file's stem; where that is not its alone, the name, then the name behind those of as many folders as it
     takes. What no folder tells apart gets a checksum of where it is.
     """
-    located = [_located(path) for path in paths]
+    located = [whereabouts(path) for path in paths]
     depths = [0] * len(paths)
     while True:
         names = [_result_name(path, depth) for path, depth in zip(located, depths, strict=True)]
@@ -169,6 +167,32 @@ def _shortened(name: str, ending: str, must: bool = False) -> str:
     return name + ending
 
 
+def source_of(path: Path) -> dict[str, str]:
+    """What a result says of the file that it is of: its path as it was given, and where that is."""
+    return {"source": os.fspath(path), "source_path": os.fspath(whereabouts(path))}
+
+
+def expect_own(results: Sequence[Path], path: Path) -> None:
+    """A CommandError if results, an .npz file among them, would take the place of those of another sound file."""
+    there = [result for result in results if os.path.lexists(result)]
+    if not there:
+        return
+    (npz,) = (result for result in results if result.suffix == ".npz")
+    try:
+        with np.load(npz) as file:
+            source = Path(str(file["source_path"]))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError, TypeError) as error:  # an .npy, say
+        raise CommandError(
+            f"{shown(there[0])} is there already, and nothing says that it is a result of this file; --overwrite "
+            "replaces it"
+        ) from error
+    if source != whereabouts(path) and not is_one_file(source, path):
+        raise CommandError(
+            f"{shown(npz)} is a result of another file, {shown(source)}; --overwrite replaces it, and another --out "
+            "keeps both"
+        )
+
+
 def made_folder(path: Path) -> Path:
     """Make a folder if there is none; a CommandError if that cannot be."""
     try:
@@ -176,51 +200,3 @@ def made_folder(path: Path) -> Path:
     except OSError as error:
         raise CommandError(f"the folder {shown(path)} cannot be made: {error.strerror}") from error
     return path
-
-
-@contextmanager
-def replacing(*targets: Path) -> Iterator[list[Path]]:
-    """Give names to write to; the files take the targets' places once all are complete, and vanish if one fails."""
-    drafts = [target.with_name(f".{secrets.token_hex(6)}.part") for target in targets]
-    _drafts.update(drafts)
-    try:
-        yield drafts
-        for draft, target in zip(drafts, targets, strict=True):
-            os.replace(draft, target)
-    finally:
-        _remove(drafts)
-        _drafts.difference_update(drafts)
-
-
-def _remove(drafts: Sequence[Path]) -> None:
-    for draft in drafts:
-        with suppress(OSError):
-            draft.unlink()
-
-
-@contextmanager
-def no_drafts_left_by_signals(interrupt: bool) -> Iterator[None]:
-    """While this lasts, signals that end the process take its drafts with them, and `interrupt` says if SIGINT is one.
-
-    The process then ends by the signal, as it would have without this. It would not do to raise an exception: what
-    comes while a callback or a finalizer runs is lost.
-    """
-
-    def end(number: int, _: Any) -> None:
-        _remove(list(_drafts))
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
-
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
-        # One that is ignored, as SIGHUP is under nohup, stays so.
-        ending = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-        if interrupt and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            ending.append(signal.SIGINT)
-        before = {number: signal.signal(number, end) for number in ending}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

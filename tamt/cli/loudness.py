@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import math
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,15 +18,18 @@ from tamt.loudness.level import sone2phon
 from tamt.loudness.meter import LOUDEST
 from tamt.loudness.moore2016 import Moore2016Loudness
 from tamt.loudness.specific_loudness import CHANNELS, channels
-from tamt.spl import calibrate, full_scale_pascal, pascal2spl
+from tamt.spl import pascal2spl
+from tamt_command.console import CommandError, require, say, shown
+from tamt_command.drafts import replacing
+from tamt_command.options import HEARD, MOST_COLUMNS, whole_milliseconds
 
 from .. import plot
 from .analysis import packed, unpacked
-from .batch import Done, complain, each_file, progress
-from .console import CommandError, counted, require, say, shown
-from .files import made_folder, replacing
-from .options import HEARD, whole_milliseconds
+from .batch import each_file, progress
+from .calibration import full_scale_of
+from .files import made_folder, source_of
 from .sound import blocks, opened, resampled
+from .work import Done, Work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,52 +37,11 @@ if TYPE_CHECKING:
 
 LOUDNESS_MODELS = {"moore2016": Moore2016Loudness, "glasberg2002": Glasberg2002Loudness}
 MOST_EARS = {"moore2016": 2, "glasberg2002": 1}  # channels of a sound
-FIELDS = tuple(field for field in HEARD if field != "none")
-CALIBRATOR_DB = 94.0
-LONGEST_HOP = 0.064  # seconds, the length of a frame
 
 # Samples of a channel at a time, at the rate of the models: some seconds, of which a progress bar can tell.
 _BLOCK = 1 << 17
 _ROWS = 1 << 16  # of a table at a time
-_COLUMNS = 2000  # of a picture
-
-LOUDNESS_NOTES = f"""\
-A file does not know how loud it was. Either --full-scale-db says it, or --calibration names the recording of a sound
-calibrator, made by the same microphone and gain, whose tone alone is in it; --calibration-db is the level of the tone.
-A recording of one channel is for all channels of the files, another one for files of as many channels, each by its own.
-What it says of full scale is printed, with a warning where it is no steady sine. Among the files it is left out.
-
-The models are moore2016 (tamt.Moore2016Loudness, the one of ISO 532-3) and glasberg2002 (tamt.Glasberg2002Loudness).
-moore2016 takes a file of two channels as the sound at the left and the right ear, and one of one channel as what both
-ears hear. glasberg2002 takes one channel, which both ears hear. Of files with more --channel chooses one.
-  --field free     the sound where the head would be, in front of its source
-  --field diffuse  the sound where the head would be, from everywhere
-  --field eardrum  the sound at the eardrum, or of earphones that are flat there
-Files of other rates than 32 kHz are resampled. Nothing behind the end of a file is heard: loudness decays for a second
-or two, which takes silence at its end to be seen. The edges of a sound that was cut from a longer one are clicks to the
-models, and raise the peak: that of a steady tone by 0.5 % at a --hop of 0.001, by 4 % at 0.01. Give such a sound ramps
-of 20 ms, or take N5, on which edges have little effect.
-
-A folder stands for the sound files in it and in all folders below it. Each sound file NAME.EXT gives NAME.csv, NAME.npz
-and NAME.png; where several are called NAME, see tamt analyze --help. A table in the end has of the long-term loudness
-of each file the peak, N5, which it exceeds during 5 % of the time, and the mean; in phon these are loudness levels, of
-tones of 1 kHz that are as loud. The .csv file has a line for each of S frames: its middle in seconds, and short-term
-and long-term loudness in sone and in phon. The .npz file holds, for E ears (1 if both hear the same):
-  times              (S,)         middle of each frame in seconds
-  short_term, long_term (S,)      loudness in sone
-  short_term_ears, long_term_ears (E, S) of moore2016: what each ear contributes
-  specific           (E, K, 150)  instantaneous specific loudness in sone/Cam: means over as many frames as leave at
-                                  most {2 * _COLUMNS}, of which a picture of any length can be drawn
-  specific_times     (K,)         middle of these frames in seconds
-  fc                 (150,)       frequencies of the channels of specific loudness in Hz
-  peak, n5, mean     ()           of long_term, in sone
-  hop                ()           samples from one frame to the next
-  fs, source_fs      ()           sampling rate of the model and of the file in Hz
-  full_scale_pascal  (E,)         pressure in Pa that a sample of 1 was taken for
-  source, model, field            name of the sound file, and what the options gave
-The sound goes through the model piece by piece. What stays in memory is loudness over time: of an hour of two ears,
-with a frame per millisecond, 86 MB, and copies of it as it is written.
-"""
+_COLUMNS = MOST_COLUMNS // 2  # of a picture
 
 
 class _Loudness(NamedTuple):
@@ -98,71 +59,43 @@ class _Loudness(NamedTuple):
 def loudness_of_files(arguments: argparse.Namespace) -> int:
     """Find the loudness of every file, say what came of it, and give the exit status: 1 if one could not be had."""
     require("soundfile", "soxr", "tqdm", *(["matplotlib"] if arguments.plot else []))
-    if arguments.calibration_db is not None and arguments.calibration is None:
-        raise CommandError("--calibration-db does nothing without --calibration, the recording of a calibrator's tone")
-    hop = whole_milliseconds(arguments.hop, "tamt loudness")
-    model = LOUDNESS_MODELS[arguments.model](field=arguments.field, hop=hop, device=arguments.device)
-    pascal = _pascal(arguments)
-    out = made_folder(arguments.out)
-    rows: list[tuple[str, list[float]]] = []
-
-    def work(path: Path, name: str) -> Done:
-        results = [out / f"{name}.{kind}" for kind in ("csv", "npz", "png")[: 3 if arguments.plot else 2]]
-        found = _loudness_of(path, model, pascal, arguments)
-        if found.peak > LOUDEST:
-            level = f"{found.peak:.3g} Pa, a peak level of {pascal2spl(found.peak):.0f} dB SPL"
-            told = "--full-scale-db" if arguments.calibration is None else "--calibration"
-            complain(path, f"has a peak of {level}, by {told}, which is more than sound has")
-        rows.append((shown(path), _write(path, results, found, model, arguments)))
-        remark = "" if found.source_fs == model.fs else f"resampled from {found.source_fs} to {model.fs} Hz"
-        return Done(found.samples / model.fs, results, remark)
-
-    status = each_file(arguments.files, work, arguments.calibration)
-    if rows:
-        say(_table(rows, arguments.model))
+    whole_milliseconds(arguments.hop, "tamt loudness")
+    arguments.full_scale = full_scale_of(arguments)
+    made_folder(arguments.out)
+    status, finished = each_file(arguments, _prepare)
+    if finished:
+        say(_table([(shown(path), done.summary) for path, done in finished], arguments.model))
     return status
 
 
-def _pascal(arguments: argparse.Namespace) -> NDArray:
-    """Pressure in Pa that a sample of 1 stands for: one number for all channels of a file, or one for each."""
-    if arguments.calibration is None:
-        return np.array([full_scale_pascal(arguments.full_scale_db)])
-    level = CALIBRATOR_DB if arguments.calibration_db is None else arguments.calibration_db
-    try:
-        with opened(arguments.calibration) as sound:
-            pieces = list(resampled(sound, sound.samplerate, _BLOCK))
-        if not pieces:
-            raise CommandError("holds no samples")
-        recording = torch.from_numpy(np.concatenate(pieces).T.astype(np.float64))
-        with warnings.catch_warnings(record=True) as doubts:
-            warnings.simplefilter("always")
-            pascal = calibrate(recording, level)[:, 0].numpy()
-    except (CommandError, ValueError, OSError) as error:
-        raise CommandError(f"{shown(arguments.calibration)} (--calibration): {error}") from error
-    for doubt in doubts:
-        say(f"tamt: {shown(arguments.calibration)} (--calibration): {doubt.message}", error=True)
-    for channel, peak in enumerate(pascal, 1):
-        place = f" in channel {channel}" if len(pascal) > 1 else ""
-        say(f"calibration: a full-scale sine is {pascal2spl(peak / math.sqrt(2)):.1f} dB SPL{place}")
-    return pascal
+def _prepare(arguments: argparse.Namespace) -> Work:
+    hop = whole_milliseconds(arguments.hop, "tamt loudness")
+    model = LOUDNESS_MODELS[arguments.model](field=arguments.field, hop=hop, device=arguments.device)
+
+    def do(path: Path, results: list[Path], complain: Callable[[str], None]) -> Done:
+        found = _loudness_of(path, model, arguments, complain)
+        if found.peak > LOUDEST:
+            level = f"{found.peak:.3g} Pa, a peak level of {pascal2spl(found.peak):.0f} dB SPL"
+            told = "--full-scale-db" if arguments.calibration is None else "--calibration"
+            complain(f"has a peak of {level}, by {told}, which is more than sound has")
+        summary = _write(path, results, found, model, arguments)
+        remark = "" if found.source_fs == model.fs else f"resampled from {found.source_fs} to {model.fs} Hz"
+        return Done(found.samples / model.fs, remark, summary)
+
+    return Work(("csv", "npz", "png") if arguments.plot else ("csv", "npz"), do)
 
 
 @torch.no_grad()
 def _loudness_of(
     path: Path,
     model: Moore2016Loudness | Glasberg2002Loudness,
-    pascal: NDArray,
     arguments: argparse.Namespace,
+    complain: Callable[[str], None],
 ) -> _Loudness:
     """Take the loudness of a sound file, which is read block by block."""
-    with opened(path) as sound:
+    with opened(path, complain) as sound:
         chosen = _chosen_channels(sound, arguments)
-        if len(pascal) not in (1, sound.channels):
-            raise CommandError(
-                f"has {counted(sound.channels, 'channel')}, but the recording of --calibration has {len(pascal)}; one "
-                "is for all files, and any other number for files of as many channels"
-            )
-        factors = np.broadcast_to(pascal, sound.channels)[chosen]
+        factors = np.broadcast_to(arguments.full_scale.of(sound).pascal, sound.channels)[chosen]
         scale = torch.tensor(factors[:, None], dtype=model.dtype, device=arguments.device)
         curves: defaultdict[str, bytearray] = defaultdict(bytearray)
         columns, state, samples, peak = _Columns(model.hop / 1000, len(chosen)), None, 0, 0.0
@@ -247,7 +180,7 @@ def _write(
     found: _Loudness,
     model: Moore2016Loudness | Glasberg2002Loudness,
     arguments: argparse.Namespace,
-) -> list[float]:
+) -> tuple[float, ...]:
     """Write the results of a file, and give peak, N5 and mean of its long-term loudness in sone."""
     long_term = found.curves["long_term"].astype(np.float64)
     peak, n5, mean = summary = [long_term.max(), np.quantile(long_term, 0.95), long_term.mean()]
@@ -265,7 +198,7 @@ def _write(
         "fs": model.fs,
         "source_fs": found.source_fs,
         "full_scale_pascal": found.pascal,
-        "source": path.name,
+        **source_of(path),
         "model": arguments.model,
         "field": arguments.field,
     }
@@ -284,7 +217,7 @@ def _write(
                 title=f"{shown(path.name)}: {arguments.model}, {HEARD[arguments.field]}; long-term loudness "
                 f"{peak:.3g} sone at most, {n5:.3g} exceeded during 5 % of the time, {mean:.3g} in the mean",
             ).savefig(drafts[2], format="png")
-    return [float(value) for value in summary]
+    return tuple(float(value) for value in summary)
 
 
 def _write_table(draft: Path, times: NDArray, curves: dict[str, NDArray], model: str) -> None:
@@ -300,7 +233,7 @@ def _write_table(draft: Path, times: NDArray, curves: dict[str, NDArray], model:
             )
 
 
-def _table(rows: Sequence[tuple[str, list[float]]], model: str) -> str:
+def _table(rows: Sequence[tuple[str, tuple[float, ...]]], model: str) -> str:
     """Peak, N5 and mean of the long-term loudness of files in sone, and these as loudness levels in phon."""
     width = max(len("long-term loudness"), *(len(name) for name, _ in rows))
     lines = [f"{'long-term loudness':<{width}}  {'peak':^15}  {'N5':^15}  {'mean':^15}"]

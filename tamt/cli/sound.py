@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,16 +13,35 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tamt.spectra.moore2016 import FS as SPECTRUM_FS
-
-from .console import CommandError, shown
+from tamt_command.console import CommandError, shown
+from tamt_command.options import HIGHEST_RATE, LOWEST_RATE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from soundfile import SoundFile
 
-# Sampling rates in Hz. What a header says may be nonsense, and a second of sound then make an endless one.
-LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000
 FFMPEG = "ffmpeg -i IN{} OUT.wav"
+
+# What libsndfile notes where a header promises more bytes of samples, or samples, than there are.
+_CUT_BYTES = re.compile(r"^ *(data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_CUT_SAMPLES = re.compile(r"frame count \d+ does not match value from 'ds64' chunk of (\d+)")
+# Numbers of bytes that mean as many as there are, in headers that were written before the sound: those of ffmpeg, sox
+# and arecord, into a pipe. They are rounded to whole samples and may count what stands before the sound.
+_UNKNOWN_BYTES = (0x7F00_0000, 0x7FFF_F000, 0x7FFF_FFFF, 0xFFFF_FFFF)
+_UNKNOWN_WITHIN = 0x1000
+_BYTES = {
+    "PCM_S8": 1,
+    "PCM_U8": 1,
+    "ULAW": 1,
+    "ALAW": 1,
+    "PCM_16": 2,
+    "PCM_24": 3,
+    "PCM_32": 4,
+    "FLOAT": 4,
+    "DOUBLE": 8,
+}
+# The length of an MP3 file may be an estimate.
+_ESTIMATED = 0.99
 
 
 def native(path: Path) -> str | bytes:
@@ -30,8 +50,8 @@ def native(path: Path) -> str | bytes:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[SoundFile]:
-    """Open a sound file; a CommandError says what is wrong with it."""
+def opened(path: Path, complain: Callable[[str], None]) -> Iterator[SoundFile]:
+    """Open a sound file; a CommandError says what is wrong with it, a complaint that it was cut off."""
     import soundfile
 
     if not path.exists():
@@ -54,10 +74,35 @@ def opened(path: Path) -> Iterator[SoundFile]:
             raise CommandError(
                 f"has a sampling rate of {sound.samplerate} Hz; it has to be from {LOWEST_RATE} to {HIGHEST_RATE} Hz"
             )
+        promised, about = _promised(sound)
+        if promised > sound.frames:
+            complain(_cut_off(sound.frames, promised, about))
         try:
             yield sound
+            if promised <= sound.frames and sound.tell() < _ESTIMATED * sound.frames:
+                complain(_cut_off(sound.tell(), sound.frames, "about "))
         except soundfile.SoundFileError as error:
             raise _unreadable(path, error) from error
+
+
+def _promised(sound: SoundFile) -> tuple[int, str]:
+    """Samples that the header of a file says are there, and whether that is so to a block of compressed ones."""
+    log = sound.extra_info
+    if found := _CUT_SAMPLES.search(log):
+        return int(found[1]), "the "
+    found = _CUT_BYTES.search(log)
+    if not found or any(abs(int(found[2]) - unknown) <= _UNKNOWN_WITHIN for unknown in _UNKNOWN_BYTES):
+        return sound.frames, "the "
+    # Of AIFF, 8 bytes stand before the samples.
+    promised, there = (int(size) - 8 * (found[1] == "SSND") for size in found.groups()[1:])
+    if sound.subtype in _BYTES:
+        return promised // (sound.channels * _BYTES[sound.subtype]), "the "
+    return promised * sound.frames // max(1, there), "about "
+
+
+def _cut_off(there: int, promised: int, about: str) -> str:
+    promise = f"{about}{promised} samples that its header says are there"
+    return f"was cut off: {there} of {promise}, and only these are used"
 
 
 def _unreadable(path: Path, error: Exception) -> CommandError:

@@ -60,7 +60,8 @@ class Cochleagram(nn.Module):
     ----------
     bank : Module
     fc : Tensor (F,)
-        Centre frequencies of the bank in Hz.
+        Centre frequencies of the bank's design in Hz, which stay what they were when its filters learn. Those of the
+        filters as they are now, and their bandwidths, are in :meth:`design`.
     frame_rate : float
         Frames per second, in Hz.
     learnable : bool or 'relative'
@@ -130,7 +131,7 @@ class Cochleagram(nn.Module):
 
     @property
     def fc(self) -> Tensor:
-        """Centre frequencies (F,) in Hz."""
+        """Centre frequencies (F,) of the bank's design in Hz; those of learnt filters are in :meth:`design`."""
         return self.bank.fc
 
     @property

@@ -92,7 +92,9 @@ class DRNLFilterbank(Learnable):
     Attributes
     ----------
     fc : Tensor (F,)
-        Channel frequencies of the design in Hz.
+        Channel frequencies of the design in Hz, which stay what they were when filters learn. Centre frequencies and
+        bandwidths of the filters as they are now are ``CF_lin``, ``CF_nlin``, ``BW_lin`` and ``BW_nlin``, of which
+        :meth:`design` gives copies.
     CF_lin, BW_lin, LP_lin_cutoff : Tensor (F,)
         Centre frequencies, bandwidths and low-pass cut-offs of the linear path in Hz.
     g : Tensor (F,)

@@ -43,7 +43,8 @@ class FastDRNLFilterbank(DRNLFilterbank):
     Attributes
     ----------
     ir_length : int
-        Samples of the impulse responses M. All others are those of :class:`DRNLFilterbank`.
+        Samples of the impulse responses M. All others are those of :class:`DRNLFilterbank`; ``fc`` is the design's, and
+        so are the filters, as they are not learnt.
 
     Raises
     ------

@@ -28,7 +28,7 @@ from tamt.design.sections import scaled_cascade, section_gain
 from tamt.ops.filter_frames import filter_frames
 from tamt.ops.iir import analytic, filtered
 from tamt.ops.onepole_rows import onepole_rows
-from tamt.scales import erbspacebw
+from tamt.scales import erb_spaced, erbspacebw
 
 MAX_POLE_MAG = 0.9
 
@@ -46,7 +46,8 @@ class GammatoneFilterbank(Learnable):
     Parameters
     ----------
     fc : Tensor (F,), array, list, or tuple (flow, fhigh)
-        Centre frequencies in Hz, in (0, fs/2]; a tuple gives those of ``erbspacebw(flow, fhigh)``.
+        Centre frequencies in Hz, in (0, fs/2]; a tuple gives ``n_channels`` of them, evenly spaced on the scale of
+        ``fc2erb``, or those of ``erbspacebw(flow, fhigh)``, one per ERB, where there is no ``n_channels``.
     fs : float
         Sampling rate in Hz.
     n : int
@@ -68,24 +69,27 @@ class GammatoneFilterbank(Learnable):
         tensors ``b`` (F, 1) and ``a`` (F, n+1), complex. The limit makes every channel that exceeds it wider and
         fainter: those below 2.2 kHz at a sampling rate of 16 kHz, where 1 kHz becomes twice as wide and 23 dB fainter,
         and below 6.5 kHz at 44.1 kHz. Far below, the channels' peaks move too.
+    n_channels : int, optional
+        Number of channels between the ends of a tuple, both among them; of a list of frequencies it is an error.
     device : torch.device, optional
         Where the filter tensors are made.
 
     Attributes
     ----------
     fc : Tensor (F,)
-        Centre frequencies of the design in Hz.
+        Centre frequencies of the design in Hz, which stay what they were when filters learn. Those of the filters as
+        they are now, and their bandwidths, are in :meth:`design`.
     poles, gains : Tensor (F,), complex
         Of ``'sos'``: :math:`p` and :math:`g` as they are now, whatever the form of the parameters.
     b, a : Tensor (F, 1) and (F, n+1), complex
         Of ``'poly'``: numerator and denominator in powers of :math:`z^{-1}`.
-    num_channels : int
+    num_channels, n_channels : int
         Number of channels F.
 
     Raises
     ------
     ValueError
-        An argument outside its range, or a signal without a time axis.
+        An argument outside its range, ``n_channels`` beside a list of frequencies, or a signal without a time axis.
     TypeError
         A signal that is not floating, or an unsupported ``dtype``.
 
@@ -126,6 +130,8 @@ class GammatoneFilterbank(Learnable):
     >>> bank = tamt.GammatoneFilterbank((100, 7500), fs=16000)
     >>> bank(torch.randn(2, 16000)).shape
     torch.Size([2, 30, 16000])
+    >>> tamt.GammatoneFilterbank((100, 7500), fs=16000, n_channels=64).fc.shape
+    torch.Size([64])
     """
 
     _COMPUTES_IN = torch.float32
@@ -152,10 +158,18 @@ class GammatoneFilterbank(Learnable):
         dtype: torch.dtype | None = None,
         implementation: str = "sos",
         *,
+        n_channels: int | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
+        if n_channels is not None:
+            check_count("n_channels", n_channels)
+            if not isinstance(fc, tuple):
+                raise ValueError(
+                    "n_channels is the number of channels between the ends of fc=(flow, fhigh), and must not be given "
+                    f"with a list of frequencies, got n_channels={n_channels} and fc of type {type(fc).__name__}"
+                )
         check_count("n", n)
         if betamul is not None and not (math.isfinite(betamul) and betamul > 0):
             raise ValueError(f"betamul must be positive, got {betamul}")
@@ -168,7 +182,10 @@ class GammatoneFilterbank(Learnable):
         self._memo: Memo[Tensor] = Memo()
 
         with DESIGN:
-            centre = centre_frequencies(fc, fs, partial(erbspacebw, dtype=torch.float64))
+            per_erb = partial(erbspacebw, dtype=torch.float64)
+            centre = centre_frequencies(
+                fc, fs, per_erb if n_channels is None else partial(erb_spaced, count=int(n_channels))
+            )
             decay, frequency, gain = gammatone_design(centre, fs, self.n, self.betamul)
             check_gammatone(centre, decay, self.n, self._held_type, implementation == "poly")
             if implementation == "poly":
@@ -194,6 +211,8 @@ class GammatoneFilterbank(Learnable):
     def num_channels(self) -> int:
         """Number of channels F."""
         return self.fc.shape[0]
+
+    n_channels = num_channels
 
     def forward(self, x: Tensor) -> Tensor:
         """Filter a signal, from rest.

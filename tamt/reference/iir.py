@@ -19,7 +19,7 @@ from tamt._arithmetic import flush_channels
 from tamt._memo import Store, bits
 from tamt.reference import scan
 from tamt.reference.blocks import iir_blocks, wide
-from tamt.shared.iir import BLOCK, KINDS, Blocks
+from tamt.shared.iir import BLOCK, KINDS, Blocks, powers_in
 from tamt.shared.iir_gradients import add_block_gradients, add_power_gradients, blocked, outer
 from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on_cpu
 
@@ -220,10 +220,10 @@ def block_states(x: Tensor, state: Tensor, matrices: Plan, stepwise: bool = Fals
         starts, last = scan.scan(ends, state, matrices.tree, matrices.channels)
     if rest:
         starts = torch.cat((starts, last[:, :, None]), 2)
-        short = matrices.blocks.over(rest)
-        for transition in short.transitions.unbind(1):
-            last = last @ transition.mT
-        last = last + _end_states(blocked(x[..., whole * BLOCK :], rest), short.input)[:, :, 0]
+        for i in powers_in(rest):
+            last = torch.bmm(last, matrices.blocks.transitions[:, i].mT)
+        ending = pad(x[..., whole * BLOCK :], (BLOCK - rest, 0))  # a block that ends where the signal does
+        last = last + _end_states(blocked(ending), matrices.blocks.input)[:, :, 0]
     return starts, last
 
 

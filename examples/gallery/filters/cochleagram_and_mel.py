@@ -33,8 +33,8 @@ hop = round(0.002 * fs)  # 2 ms, fine enough to see single pulses of the voice
 # The cochleagram is one module. The mel spectrogram, as most speech recognisers take it: power of a 25-ms Hann
 # window, summed under triangles that are evenly spaced on the mel scale (in the form of HTK).
 
-fc = tamt.erb2fc(torch.linspace(tamt.fc2erb(low), tamt.fc2erb(high), channels))
-cochleagram = tamt.Cochleagram(tamt.GammatoneFilterbank(fc, fs), hop_length=hop, compression="db")
+bank = tamt.GammatoneFilterbank((low, high), fs, n_channels=channels)
+cochleagram, fc = tamt.Cochleagram(bank, hop_length=hop, compression="db"), bank.fc
 
 n_fft = 1024
 window = torch.hann_window(round(0.025 * fs))

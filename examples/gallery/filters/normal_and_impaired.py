@@ -97,10 +97,10 @@ plt.show()
 # The step at 1 kHz in the normal ear's picture is the model's, whose broken stick is another one above 1 kHz.
 
 channels = 60
-frequencies = tamt.erb2fc(torch.linspace(tamt.fc2erb(150.0), tamt.fc2erb(8000.0), channels))
 rms = speech[speech.abs() > 0.01].square().mean().sqrt()  # of what is not a pause
 hop = round(0.004 * fs)
-banks = {s: tamt.DRNLFilterbank(frequencies, fs, subject=s, dtype=torch.float32) for s in colours}
+banks = {s: tamt.DRNLFilterbank((150, 8000), fs, channels, subject=s, dtype=torch.float32) for s in colours}
+frequencies = banks["NH"].fc
 faint = banks["NH"].io_function([STAPES_LEVEL])[:, 0]  # of 0 dB SPL
 features = {s: tamt.Cochleagram(banks[s], hop, detector="power", compression="db", floor=1e-20) for s in colours}
 

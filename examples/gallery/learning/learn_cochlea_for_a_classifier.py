@@ -100,8 +100,8 @@ def train(bank, seed=0, steps=100, batch=24):
 # %%
 # The same network behind each of three cochleae. The third has filters as wide as an ear's, which stay as they are.
 
-fc = tamt.erb2fc(torch.linspace(tamt.fc2erb(300), tamt.fc2erb(3000), 8))
-ear = tamt.GammatoneFilterbank(fc, fs)
+ear = tamt.GammatoneFilterbank((300, 3000), fs, n_channels=8)
+fc = ear.fc
 wide = tamt.GammatoneFilterbank(fc, fs, betamul=20 * ear.betamul)
 cochleae = {"too wide, learnt": wide.with_learnable("relative"), "too wide, frozen": wide, "as an ear, frozen": ear}
 

@@ -16,7 +16,6 @@ import tamt
 
 torch.manual_seed(0)
 fs = 16000
-fc = tamt.erb2fc(torch.linspace(tamt.fc2erb(200), tamt.fc2erb(6000), 12))
 
 # %%
 # The cochlea to be found
@@ -26,7 +25,8 @@ fc = tamt.erb2fc(torch.linspace(tamt.fc2erb(200), tamt.fc2erb(6000), 12))
 # that. A ``log_frequency`` of ``log(1.1)``, for one, is a frequency 10 % above the textbook's. Steps of one size then
 # suit all parameters of all channels, which is what ordinary optimisers expect.
 
-target = tamt.GammatoneFilterbank(fc, fs, learnable="relative")
+target = tamt.GammatoneFilterbank((200, 6000), fs, learnable="relative", n_channels=12)
+fc = target.fc  # by design
 with torch.no_grad():
     for parameter in target.log_frequency, target.log_bandwidth:
         parameter.copy_(torch.randn(len(fc)).sign() * math.log(1.1))

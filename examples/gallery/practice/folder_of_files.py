@@ -50,8 +50,8 @@ for number in range(12):
 # call to call; threads can share it.
 
 fs = 16000
-fc = tamt.erb2fc(torch.linspace(tamt.fc2erb(60), tamt.fc2erb(7500), 64))
-cochleagram = tamt.Cochleagram(tamt.GammatoneFilterbank(fc, fs), hop_length=160, frame_length=320, compression="db")
+bank = tamt.GammatoneFilterbank((60, 7500), fs, n_channels=64)
+cochleagram = tamt.Cochleagram(bank, hop_length=160, frame_length=320, compression="db")
 
 
 def features_of(path):
@@ -62,7 +62,7 @@ def features_of(path):
     with torch.inference_mode():  # of this thread
         frames = cochleagram(sound)
     target = results / f"{path.stem}.npz"
-    np.savez(target, frames=frames, times=cochleagram.times(frames.shape[-1]), fc=fc)
+    np.savez(target, frames=frames, times=cochleagram.times(frames.shape[-1]), fc=bank.fc)
     return target
 
 

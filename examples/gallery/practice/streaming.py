@@ -48,8 +48,8 @@ def microphone():
 # meter is 96 ms behind the sound anyway. Time is that of the processor, to which other programs do not add; on a
 # machine that is busy leave a margin. A first run with silence allocates what the second one finds.
 
-fc = tamt.erb2fc(torch.linspace(tamt.fc2erb(80), tamt.fc2erb(8000), 48))
-cochleagram = tamt.Cochleagram(tamt.GammatoneFilterbank(fc, fs), hop_length=320, frame_length=640, compression="db")
+bank = tamt.GammatoneFilterbank((80, 8000), fs, n_channels=48)
+cochleagram = tamt.Cochleagram(bank, hop_length=320, frame_length=640, compression="db")
 meter = tamt.Moore2016Loudness(hop=10)
 pascal = tamt.spl.full_scale_pascal(90.0)
 
@@ -117,7 +117,7 @@ print(f"{streamed.shape[-1]} frames, {(streamed - whole).abs().max():.1e} dB apa
 
 fig = plt.figure(figsize=(10, 8.4), layout="constrained")
 grid = fig.add_gridspec(4, 3, height_ratios=(2.2, 1.2, 0.9, 0.9))
-cams = tamt.fc2erb(fc)
+cams = tamt.fc2erb(bank.fc)
 ticks = torch.tensor([125.0, 250, 500, 1000, 2000, 4000, 8000])
 counts = np.cumsum([new.shape[-1] for new in frames])  # frames after every block
 top = streamed.max()

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
+import importlib
 import math
-import platform
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from tamt.filterbanks.cochleagram import FLOORS
-from tamt.filterbanks.drnl import MODELS, SUBJECTS
-
-from .. import __version__
-from ..ops import backend
-from .analyze import analyze_files
 from .console import CommandError, OutputError, reason, say
-from .demo import run_demo
-from .files import no_drafts_left_by_signals
-from .loudness import CALIBRATOR_DB, FIELDS, LONGEST_HOP, LOUDNESS_MODELS, LOUDNESS_NOTES, loudness_of_files
-from .options import DETECTORS, EXCITATIONS, FILTERBANKS, HEARD, NOTES, SPECTRA
-from .sound import HIGHEST_RATE, LOWEST_RATE
+from .drafts import no_drafts_left_by_signals
+from .info import version
+from .notes import LOUDNESS_NOTES, NOTES
+from .options import (
+    CALIBRATOR_DB,
+    DETECTORS,
+    DRNL_MODELS,
+    DRNL_SUBJECTS,
+    EXCITATIONS,
+    FIELDS,
+    FILTERBANKS,
+    FLOORS,
+    FULL_SCALE_DB,
+    HEARD,
+    HIGHEST_RATE,
+    LONGEST_HOP,
+    LOUDNESS_MODELS,
+    LOWEST_RATE,
+    MOST_CHANNELS,
+    MOST_JOBS,
+    SPECTRA,
+    check_calibration,
+    settle,
+)
 
-# More would only take memory: these are 250 per ERB.
-_MOST_CHANNELS = 10_000
+if TYPE_CHECKING:
+    import torch
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             arguments = _parser().parse_args(argv)
             with no_drafts_left_by_signals(interrupt=argv is None):
-                return arguments.command(arguments)
+                return _run(arguments)
         except (CommandError, OSError) as error:
             say(f"tamt: {reason(error)}", error=True)
             return 1
@@ -61,11 +72,25 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
+def _run(arguments: argparse.Namespace) -> int:
+    """Import what does the work, torch with it, once there is something to do for it."""
+    module, _, function = arguments.command.partition(":")
+    refuse = vars(arguments).pop("refuse", None)
+    if "settle" in arguments:
+        vars(arguments).pop("settle")(arguments)
+    if refuse:
+        try:
+            arguments.device = _device(arguments.device)
+        except argparse.ArgumentTypeError as error:
+            refuse(f"argument --device: {error}")
+    return getattr(importlib.import_module(module), function)(arguments)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tamt", description="Auditory filterbanks and loudness: demonstration and sound analysis."
     )
-    parser.add_argument("--version", action="version", version=f"tamt {__version__}")
+    parser.add_argument("--version", action="version", version=f"tamt {version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     demo = commands.add_parser(
@@ -74,7 +99,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Synthesise a sequence of vowels, write it as a WAV file, filter it and draw pictures of it.",
     )
     demo.add_argument("--out", type=Path, default=Path("tamt-demo"), metavar="DIR", help="folder (default: tamt-demo)")
-    demo.set_defaults(command=run_demo)
+    _add_overwrite(demo, "pictures and a sound that are there already, and not this demonstration's")
+    demo.set_defaults(command="tamt.cli.demo:run_demo")
 
     analyze = commands.add_parser(
         "analyze",
@@ -96,14 +122,11 @@ def _parser() -> argparse.ArgumentParser:
         help="an excitation pattern instead: moore2016 is that of the model, with a spreading limit of 4 octaves, "
         "glasberg2002 a rule of its own, see below",
     )
-    option("--subject", choices=SUBJECTS, help="of a DRNL: hearing normal or without the active part (default: NH)")
-    option("--model", choices=tuple(MODELS), help="of a DRNL: orders of its filters (default: paulick2024)")
     option(
-        "--full-scale-db",
-        type=_sound_level,
-        metavar="DB",
-        help="for all but gammatone: dB SPL of a full-scale sine, 0 to 200, see below (default: 100)",
+        "--subject", choices=DRNL_SUBJECTS, help="of a DRNL: hearing normal or without the active part (default: NH)"
     )
+    option("--model", choices=DRNL_MODELS, help="of a DRNL: orders of its filters (default: paulick2024)")
+    _add_levels(analyze, "for all but gammatone: ", f", see below (default: {FULL_SCALE_DB:g})", required=False)
     option(
         "--field", choices=HEARD, help="of an excitation: where the sound was before the ear, see below (default: free)"
     )
@@ -124,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         "--channels",
         type=_count,
         metavar="N",
-        help=f"likewise number, at most {_MOST_CHANNELS}, even in ERB (default: 64, of a DRNL 50)",
+        help=f"likewise number, at most {MOST_CHANNELS}, even in ERB (default: 64, of a DRNL 50)",
     )
     option(
         "--hop",
@@ -155,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="P",
         help="of a compression: the least mean that it knows, greater than 0 (default: 1e-10)",
     )
-    analyze.set_defaults(command=analyze_files)
+    analyze.set_defaults(command="tamt.cli.analyze:analyze_files", settle=settle, refuse=analyze.error)
 
     loudness = commands.add_parser(
         "loudness",
@@ -167,16 +190,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_files_and_device(loudness)
     option = loudness.add_argument
-    calibration = loudness.add_mutually_exclusive_group(required=True).add_argument
-    calibration("--full-scale-db", type=_sound_level, metavar="DB", help="dB SPL of a full-scale sine, 0 to 200")
-    calibration("--calibration", type=_input, metavar="FILE", help="recording of a calibrator's tone, see below")
-    option(
-        "--calibration-db",
-        type=_sound_level,
-        metavar="DB",
-        help=f"level of that tone in dB SPL, 0 to 200 (default: {CALIBRATOR_DB:g})",
-    )
-    option("--model", choices=tuple(LOUDNESS_MODELS), default="moore2016", help="see below (default: moore2016)")
+    _add_levels(loudness, "", "", required=True)
+    option("--model", choices=LOUDNESS_MODELS, default="moore2016", help="see below (default: moore2016)")
     option("--field", choices=FIELDS, default="free", help="where the sound was, see below (default: free)")
     option("--channel", type=_count, metavar="N", help="hear channel N of every file, 1 is the first, with both ears")
     option(
@@ -187,12 +202,14 @@ def _parser() -> argparse.ArgumentParser:
         help=f"seconds from one frame to the next, whole milliseconds up to {LONGEST_HOP:g} (default: 0.001, as the "
         "models have it; 0.01 has a tenth of the frames)",
     )
-    loudness.set_defaults(command=loudness_of_files)
+    loudness.set_defaults(
+        command="tamt.cli.loudness:loudness_of_files", settle=check_calibration, refuse=loudness.error
+    )
 
     info = commands.add_parser(
         "info", help="print versions and devices", description="Print versions, devices and the backend of each device."
     )
-    info.set_defaults(command=_info)
+    info.set_defaults(command="tamt_command.info:print_info")
     return parser
 
 
@@ -208,7 +225,32 @@ def _add_files_and_device(parser: argparse.ArgumentParser) -> None:
     )
     option("--out", type=Path, required=True, metavar="DIR", help="folder for the results; made if there is none")
     option("--no-plot", dest="plot", action="store_false", help="no pictures, which take time")
-    option("--device", type=_device, default=torch.device("cpu"), help="torch device, such as cuda (default: cpu)")
+    option("--device", default="cpu", help="torch device, such as cuda (default: cpu)")
+    option(
+        "--jobs",
+        type=_jobs,
+        default=1,
+        metavar="N",
+        help=f"processes that work on a file each, 1 to {MOST_JOBS}; they share torch's threads (default: 1)",
+    )
+    _add_overwrite(parser, "results of another file")
+
+
+def _add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what}; an error otherwise")
+
+
+def _add_levels(parser: argparse.ArgumentParser, of: str, note: str, required: bool) -> None:
+    """Add the options that say how loud files were."""
+    one = parser.add_mutually_exclusive_group(required=required).add_argument
+    one("--full-scale-db", type=_sound_level, metavar="DB", help=f"{of}dB SPL of a full-scale sine, 0 to 200{note}")
+    one("--calibration", type=_input, metavar="FILE", help="recording of a calibrator's tone instead, see below")
+    parser.add_argument(
+        "--calibration-db",
+        type=_sound_level,
+        metavar="DB",
+        help=f"level of that tone in dB SPL, 0 to 200 (default: {CALIBRATOR_DB:g})",
+    )
 
 
 def _positive(text: str) -> float:
@@ -268,10 +310,14 @@ def _sound_level(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
-    if not (text.isdecimal() and len(text) < 10 and 1 <= int(text) <= _MOST_CHANNELS):
-        raise argparse.ArgumentTypeError(f"{text!r} has to be a whole number from 1 to {_MOST_CHANNELS}")
+def _count(text: str, most: int = MOST_CHANNELS) -> int:
+    if not (text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"{text!r} has to be a whole number from 1 to {most}")
     return int(text)
+
+
+def _jobs(text: str) -> int:
+    return _count(text, MOST_JOBS)
 
 
 def _input(text: str) -> Path:
@@ -282,6 +328,8 @@ def _input(text: str) -> Path:
 
 
 def _device(text: str) -> torch.device:
+    import torch
+
     try:
         device = torch.device(text)
         # There are devices that hold no data.
@@ -289,24 +337,3 @@ def _device(text: str) -> torch.device:
     except Exception as error:
         raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {reason(error)}") from error
     return device
-
-
-def _info(arguments: argparse.Namespace) -> int:
-    say(f"{'tamt':<12}{__version__}\n{'python':<12}{platform.python_version()}, {platform.platform()}")
-    say(f"{'torch':<12}{torch.__version__}")  # with the build, of which the package's metadata need not tell
-    for package in ("triton", "numpy", "scipy", "soundfile", "soxr", "matplotlib"):
-        say(f"{package:<12}{_version(package) or 'not installed'}")
-    served = {"triton": "Triton kernels", "reference": "reference (plain torch)"}
-    say(f"\ncpu         {served[backend('cpu')]}, {torch.get_num_threads()} threads")
-    for index in range(torch.cuda.device_count()):
-        say(f"{f'cuda:{index}':<12}{served[backend('cuda')]}, {torch.cuda.get_device_name(index)}")
-    if torch.backends.mps.is_available():
-        say(f"mps         {served[backend('mps')]}")
-    return 0
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
