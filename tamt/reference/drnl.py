@@ -20,10 +20,11 @@ from tamt.reference.iir import (
     block_states,
     cascade_backward,
     causal,
-    multiply,
-    operands,
     parts,
     plan,
+    respond,
+    slices,
+    write,
 )
 from tamt.shared.iir import KINDS
 from tamt.shared.nonfinite import fill_from_, first_bad
@@ -68,19 +69,20 @@ class Filters(NamedTuple):
         """See :class:`tamt.reference.iir.Filter`."""
         of_linear, of_front, of_back = states
         starts, last_front = block_states(x, of_front, self.front, stepwise)
-        for b, channels, given in operands(x, starts):
-            multiply(given, self.front.response[channels], out[b, channels])
+        for b, channels, samples in slices(x, starts):
+            write(samples, starts[channels, b], self.front.of(channels), out[b, channels])
             broken_stick_(out[b, channels], self.stick[channels])
-        del starts, given  # the next two take their place
+        del starts  # the next two take its place
         if stepwise:  # the second filter must not meet what the first one let overflow
             first = first_bad(out)
             fill_from_(out, first, 0)
         starts_back, last_back = block_states(out, of_back, self.back, stepwise)
         starts_linear, last_linear = block_states(x, of_linear, self.linear, stepwise)
-        both = zip(operands(out, starts_back), operands(x, starts_linear), strict=True)
+        both = zip(slices(out, starts_back), slices(x, starts_linear), strict=True)
         for (b, channels, bent), (_, _, straight) in both:
-            target = torch.bmm(bent, self.back.response[channels])
-            target.baddbmm_(straight, self.linear.response[channels])
+            target = torch.empty_like(bent)
+            respond(bent, starts_back[channels, b], self.back.of(channels), target)
+            respond(straight, starts_linear[channels, b], self.linear.of(channels), target, add=True)
             out[b, channels] = target.flatten(1)[:, : out.shape[-1]]
         if stepwise:
             fill_from_(out, first, torch.nan)

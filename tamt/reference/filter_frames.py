@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from tamt._memo import Store, bits
 from tamt.reference import scan
 from tamt.reference.blocks import iir_blocks_vjp
-from tamt.reference.iir import block_states, cascade_backward, iir, operands, plan
+from tamt.reference.iir import block_states, cascade_backward, iir, plan
 from tamt.reference.iir import definition as filtered
 from tamt.shared.hops import (
     Chunks,
@@ -133,7 +133,7 @@ def _make_responses(coef: Tensor, kind: str, order: int, envelope: bool) -> Resp
         observed = torch.stack((observed[::2], turned), 2)
     else:
         observed = observed[:, :, None]
-    inside = matrices.inside(BLOCK).unflatten(0, (-1, observed.shape[2])).transpose(1, 2)
+    inside = matrices.toeplitz.unflatten(0, (-1, observed.shape[2])).transpose(1, 2)
     return Responses(torch.cat((observed, inside), 1))
 
 
@@ -163,17 +163,22 @@ def _in_slices(
 
 def _detected(x: Tensor, starts: Tensor, responses: Responses, detector: str) -> Iterator[tuple[slice, Tensor]]:
     """What the detector gives for ``x`` (R, 1, T) and states (F, R, K, N): some channels, and values (C, R, T)."""
-    rows, _, samples = x.shape
-    padded = pad(x, (0, starts.shape[2] * BLOCK - samples)).view(1, 1, -1)  # all rows in one product
-    outputs, room = responses.matrix.shape[2], x.new_empty(0)
-    for _, chosen, given in operands(padded, starts.flatten(1, 2)[:, None], SLICE):
-        shape = (*given.shape[:2], outputs * BLOCK)
-        room = room if room.numel() else x.new_empty(shape)  # the first slice is the largest
-        product = torch.bmm(given, responses.matrix[chosen].flatten(2), out=room[: len(given)])
+    (channels, rows, count, states), samples = starts.shape, x.shape[-1]
+    blocks = pad(x, (0, count * BLOCK - samples)).view(rows * count, BLOCK)  # of all rows in one product
+    width = max(1, min(channels, SLICE // max(1, blocks.nbytes)))
+    given = x.new_empty(width, len(blocks), states + BLOCK)
+    given[..., states:] = blocks
+    outputs = responses.matrix.shape[2]
+    room = x.new_empty(width, len(blocks), outputs * BLOCK)
+    for first in range(0, channels, width):
+        chosen = slice(first, min(first + width, channels))
+        size = chosen.stop - first
+        given[:size, :, :states] = starts[chosen].flatten(1, 2)
+        product = torch.bmm(given[:size], responses.matrix[chosen].flatten(2), out=room[:size])
         values = detect_(product, detector)
         if outputs == 2:
             values = values[..., :BLOCK] + values[..., BLOCK:]
-        yield chosen, values.view(len(given), rows, -1)[..., :samples]
+        yield chosen, values.view(size, rows, -1)[..., :samples]
 
 
 def filter_frames_backward(

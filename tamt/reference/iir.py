@@ -8,6 +8,7 @@ K, L). States are (F, B, N), of all blocks (F, B, K, N).
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -25,7 +26,7 @@ from tamt.shared.nonfinite import fill_from_, filled_from, finite, first_bad, on
 
 PART = 1 << 22  # output samples whose block states, a fraction of their number, are held together
 PART_BACKWARD = 1 << 25  # bytes of output whose block states, and their gradients, the backward pass holds together
-SLICE = 1 << 21  # bytes of output per product: about what the caches hold, and few enough products
+SLICE = 1 << 22  # bytes of output per pair of products: the second finds the first's result in the caches
 KEPT = 128 << 20  # bytes of matrices kept for later calls; a bank of 50 DRNL filters in float64 takes 19 MiB
 
 
@@ -81,24 +82,20 @@ class Plan(NamedTuple):
     """All matrices of a batch of filters, or of the ``channels`` of it that are to be worked on."""
 
     blocks: Blocks
-    response: Tensor  # (F, N + L, L): of a block's output to the state at its start, then to its samples
+    toeplitz: Tensor  # (F, L, L)
     tree: scan.Tree  # of all channels
     channels: slice = slice(None)
 
     def of(self, channels: slice) -> Plan:
         """The plan of some of the channels."""
-        if channels == slice(0, len(self.response)):
+        if channels == slice(0, len(self.toeplitz)):
             return self
-        return Plan(self.blocks.of(channels), self.response[channels], self.tree, channels)
+        return Plan(self.blocks.of(channels), self.toeplitz[channels], self.tree, channels)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all matrices."""
-        return sum(matrix.nbytes for matrix in self.blocks) + self.response.nbytes + self.tree.nbytes
-
-    def inside(self, length: int) -> Tensor:
-        """Of the response over ``length <= L`` samples that to the samples, a Toeplitz matrix (F, length, length)."""
-        return self.response[:, -BLOCK:][:, :length, :length]
+        return sum(matrix.nbytes for matrix in self.blocks) + self.toeplitz.nbytes + self.tree.nbytes
 
 
 def make_plan(coef: Tensor, kind: str, order: int) -> Plan:
@@ -108,8 +105,7 @@ def make_plan(coef: Tensor, kind: str, order: int) -> Plan:
     else:
         exact = iir_blocks(coef.to(wide(coef)), kind, order)
         blocks = Blocks(*(flush_channels(matrix.to(coef.dtype)) for matrix in exact))
-    response = torch.cat((blocks.output.mT, toeplitz(blocks.impulse)), 1)
-    return Plan(blocks, response, scan.Tree(exact.transitions[:, -1]))
+    return Plan(blocks, toeplitz(blocks.impulse), scan.Tree(exact.transitions[:, -1]))
 
 
 _plans: Store[Plan] = Store(KEPT)
@@ -178,8 +174,8 @@ class Cascade(NamedTuple):
     def __call__(self, x: Tensor, states: list[Tensor], out: Tensor, *, stepwise: bool) -> list[Tensor]:
         """See :class:`Filter`."""
         starts, last = block_states(x, states[0], self.matrices, stepwise)
-        for b, channels, given in operands(x, starts):
-            multiply(given, self.matrices.response[channels], out[b, channels])
+        for b, channels, samples in slices(x, starts):
+            write(samples, starts[channels, b], self.matrices.of(channels), out[b, channels])
         return [last]
 
 
@@ -243,43 +239,40 @@ def _times(signal: Tensor, matrices: Tensor) -> Tensor:
     )
 
 
-def operands(x: Tensor, starts: Tensor, most: int | None = None) -> Iterator[tuple[int, slice, Tensor]]:
-    """States before blocks, and beside them the blocks' samples: of some channels (C, K, N + L), a row at a time.
+def slices(x: Tensor, starts: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
+    """Batch rows, channels taken together, and the blocks (1 or C, K, L) of what these take from ``x`` (B, 1 or F, T).
 
-    From ``x`` (B, 1 or F, T) and ``starts`` (F, B, K, N); samples of ``most`` bytes together, by default ``SLICE``.
-    What was given before is overwritten.
+    ``starts`` (F, B, K, N) says how many blocks there are; behind the end of the signal the last one has zeros.
     """
-    filters, batch, count, states = starts.shape
-    whole, rest = divmod(x.shape[-1], BLOCK)
-    of_channel = count * BLOCK * x.element_size()
-    width = max(1, min(filters, (SLICE if most is None else most) // max(1, of_channel)))
-    given = x.new_empty(width, count, states + BLOCK)
-    of_states, of_samples = given[..., :states], given[..., states:]
-    of_samples[:, whole:, rest:] = 0
+    filters, batch, count, _ = starts.shape
+    missing = count * BLOCK - x.shape[-1]
 
-    def put(size: int, signal: Tensor) -> None:
-        of_samples[:size, :whole] = signal[:, : whole * BLOCK].unflatten(1, (whole, BLOCK))
-        if rest:
-            of_samples[:size, whole, :rest] = signal[:, whole * BLOCK :]
+    def blocks(signals: Tensor) -> Tensor:
+        return (pad(signals, (0, missing)) if missing else signals).unflatten(-1, (count, BLOCK))
 
+    width = max(1, SLICE // max(1, count * BLOCK * x.element_size()))
     for b in range(batch):
-        if x.shape[1] == 1:
-            put(width, x[b])
+        shared = blocks(x[b]) if x.shape[1] == 1 else None
         for first in range(0, filters, width):
             channels = slice(first, min(first + width, filters))
-            size = channels.stop - first
-            of_states[:size] = starts[channels, b]
-            if x.shape[1] != 1:
-                put(size, x[b, channels])
-            yield b, channels, given[:size]
+            yield b, channels, blocks(x[b, channels]) if shared is None else shared
 
 
-def multiply(given: Tensor, response: Tensor, out: Tensor) -> None:
-    """``out`` (C, T) from :func:`operands` and the matrices of their channels."""
-    if out.is_contiguous() and out.shape[1] % BLOCK == 0:
-        torch.bmm(given, response, out=out.view(len(out), -1, BLOCK))
-    else:
-        out.copy_(torch.bmm(given, response).flatten(1)[:, : out.shape[1]])
+def respond(samples: Tensor, starts: Tensor, matrices: Plan, out: Tensor, add: bool = False) -> None:
+    """``out`` (C, K, L), or what is added to it: the response to samples (1 or C, K, L) and to states (C, K, N)."""
+    torch.baddbmm(out, samples.expand_as(out), matrices.toeplitz, beta=int(add), out=out)
+    out.baddbmm_(starts, matrices.blocks.output.mT)
+
+
+def write(samples: Tensor, starts: Tensor, matrices: Plan, out: Tensor) -> None:
+    """:func:`respond`, to ``out`` (C, T)."""
+    shape = (len(out), *samples.shape[1:])
+    if out.is_contiguous() and out.numel() == math.prod(shape):
+        respond(samples, starts, matrices, out.view(shape))
+    else:  # a product costs more in such a layout than a copy
+        room = out.new_empty(shape)
+        respond(samples, starts, matrices, room)
+        out.copy_(room.flatten(1)[:, : out.shape[1]])
 
 
 def iir_backward(
@@ -366,7 +359,7 @@ def cascade_backward(
                 grad_blocks.transitions, length, begun[:, :, 0], adjoint, matrices.blocks.transitions
             )
         if grad_x is not None:
-            own = matrices.inside(length)
+            own = matrices.toeplitz[:, :length, :length]
             _write_signal_gradient(grad, leaving, own, block.input, grad_x[..., piece])
         if need_coef:
             add_block_gradients(grad_blocks.over(length), grad, leaving, blocked(x[..., piece], length), begun)
