@@ -29,6 +29,20 @@ def check_count(name: str, value: int, least: int = 1) -> None:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
+def check_channels(n_channels: int | None, fc: Any) -> None:
+    """A number of channels between the ends of a tuple, or None, or a ValueError."""
+    if n_channels is None:
+        return
+    check_count("n_channels", n_channels)
+    if not isinstance(fc, tuple):
+        pair = len(fc) == 2 if hasattr(fc, "__len__") and np.ndim(fc) == 1 else False
+        range_of = f"; a range is a tuple, ({float(fc[0]):g}, {float(fc[1]):g})" if pair else ""
+        raise ValueError(
+            "n_channels is the number of channels between the ends of fc=(flow, fhigh), and must not be given "
+            f"with a list of frequencies, got n_channels={n_channels} and fc of type {type(fc).__name__}{range_of}"
+        )
+
+
 def check_floating(name: str, value: Any) -> None:
     """A tensor of a floating type, or a TypeError."""
     if not isinstance(value, Tensor):
@@ -81,6 +95,11 @@ def centre_frequencies(fc: Any, fs: float, between: Callable[[float, float], Ten
     else:
         given = fc.detach() if isinstance(fc, Tensor) else fc
         centre = real_numbers("fc", given, torch.float64, torch.device("cpu")).clone()
+    if centre.dim() == 0:
+        raise ValueError(
+            f"fc must hold at least one frequency and have shape (F,), got the number {centre.item():g}; one frequency "
+            "is a list, [fc], and a range a tuple, (flow, fhigh)"
+        )
     if centre.dim() != 1 or centre.numel() == 0:
         raise ValueError(f"fc must hold at least one frequency and have shape (F,), got {tuple(centre.shape)}")
     wrong = centre[~((centre > 0) & (centre <= fs / 2))]

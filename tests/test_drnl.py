@@ -461,6 +461,15 @@ def test_repr() -> None:
             "fc must keep the paths' centre frequencies below fs/2 = 22050 Hz, got 22000 Hz with CF_lin at 22269.6 Hz",
         ),
         ({"n_channels": 0}, "n_channels must be an integer of at least 1, got 0"),
+        *(
+            (
+                {"fc": kind([250.0, 7000]), "n_channels": 40},
+                f"must not be given with a list of frequencies, got n_channels=40 and fc of type {name}; a range is a "
+                "tuple, (250, 7000)",
+            )
+            for kind, name in ((list, "list"), (torch.tensor, "Tensor"))
+        ),
+        ({"fc": [500, 1000, 2000], "n_channels": 3}, "got n_channels=3 and fc of type list"),
         ({"n_channels": 2.5}, "n_channels must be an integer of at least 1, got 2.5"),
         ({"subject": "HI"}, "subject must be one of ('NH', 'HIx'), got 'HI'"),
         ({"model": "drnl"}, "model must be one of ('paulick2024', 'jepsen2008'), got 'drnl'"),

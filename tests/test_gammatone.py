@@ -308,6 +308,10 @@ def test_repr() -> None:
         ({"fc": [math.nan]}, "fc must lie in (0, fs/2] = (0, 8000] Hz, got nan"),
         ({"fc": []}, "fc must hold at least one frequency and have shape (F,), got (0,)"),
         ({"fc": [[100.0]]}, "fc must hold at least one frequency and have shape (F,), got (1, 1)"),
+        (
+            {"fc": 100, "fs": 7500},
+            "got the number 100; one frequency is a list, [fc], and a range a tuple, (flow, fhigh)",
+        ),
         ({"fc": (1.0, 2.0, 3.0)}, "fc as a tuple must be (flow, fhigh), got (1.0, 2.0, 3.0)"),
         ({"fc": (1000, 100)}, "flow"),
         ({"fc": (100, 9000)}, "fc must lie in (0, fs/2] = (0, 8000] Hz, got 8029.16"),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamt._arguments import centre_frequencies, check_count, check_sampling_rate, real_numbers, vector
+from tamt._arguments import centre_frequencies, check_channels, check_sampling_rate, real_numbers, vector
 from tamt._base import DESIGN
 from tamt._learnable import Form, Learnable
 from tamt._memo import Memo
@@ -20,6 +20,8 @@ from tamt.ops.drnl import drnl
 from tamt.ops.drnl_frames import drnl_frames
 from tamt.ops.drnl_sections import drnl_sections
 from tamt.scales import erb_spaced
+
+CHANNELS = 50  # between the ends of a range of frequencies
 
 SUBJECTS = ("NH", "HIx")
 
@@ -72,8 +74,9 @@ class DRNLFilterbank(Learnable):
         ``fc2erb``.
     fs : float
         Sampling rate in Hz.
-    n_channels : int
-        Number of channels between the ends of a tuple; of no effect where ``fc`` lists the frequencies.
+    n_channels : int, optional
+        Number of channels between the ends of a tuple, both among them, by default 50; of a list of frequencies it is
+        an error.
     subject : {'NH', 'HIx'}
         Normal hearing, or hearing impaired without the active mechanism: there ``a`` is 0, so that the nonlinear path
         is silent.
@@ -109,8 +112,8 @@ class DRNLFilterbank(Learnable):
     Raises
     ------
     ValueError
-        An argument outside its range, a frequency so high that a path's centre reaches the Nyquist frequency, or a
-        signal without a time axis.
+        An argument outside its range, ``n_channels`` beside a list of frequencies, a frequency so high that a path's
+        centre reaches the Nyquist frequency, or a signal without a time axis.
     TypeError
         A signal that is not floating, or an unsupported ``dtype``, also float64 on MPS.
 
@@ -168,7 +171,7 @@ class DRNLFilterbank(Learnable):
         self,
         fc: Tensor | np.ndarray | Sequence[float] | tuple[float, float],
         fs: float,
-        n_channels: int = 50,
+        n_channels: int | None = None,
         subject: str = "NH",
         model: str = "paulick2024",
         learnable: Form = False,
@@ -178,7 +181,7 @@ class DRNLFilterbank(Learnable):
     ) -> None:
         super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
-        check_count("n_channels", n_channels)
+        check_channels(n_channels, fc)
         if subject not in SUBJECTS:
             raise ValueError(f"subject must be one of {SUBJECTS}, got {subject!r}")
         if model not in MODELS:
@@ -187,7 +190,8 @@ class DRNLFilterbank(Learnable):
         self.subject = subject
         self.model = model
         with DESIGN:
-            centre = centre_frequencies(fc, fs, partial(erb_spaced, count=int(n_channels)))
+            count = CHANNELS if n_channels is None else int(n_channels)
+            centre = centre_frequencies(fc, fs, partial(erb_spaced, count=count))
             tensors = _parameters(centre, subject)
         for name in ("CF_lin", "CF_nlin"):
             wrong = tensors[name] >= fs / 2

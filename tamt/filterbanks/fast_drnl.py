@@ -92,7 +92,7 @@ class FastDRNLFilterbank(DRNLFilterbank):
         self,
         fc: Tensor | np.ndarray | Sequence[float] | tuple[float, float],
         fs: float,
-        n_channels: int = 50,
+        n_channels: int | None = None,
         subject: str = "NH",
         model: str = "paulick2024",
         learnable: Form = False,

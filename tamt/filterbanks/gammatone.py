@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tamt._arguments import centre_frequencies, check_count, check_sampling_rate, vector
+from tamt._arguments import centre_frequencies, check_channels, check_count, check_sampling_rate, vector
 from tamt._arithmetic import complex_divide, complex_multiply
 from tamt._base import DESIGN, rounded
 from tamt._learnable import RELATIVE, Form, Learnable, log_ratio
@@ -163,13 +163,7 @@ class GammatoneFilterbank(Learnable):
     ) -> None:
         super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
-        if n_channels is not None:
-            check_count("n_channels", n_channels)
-            if not isinstance(fc, tuple):
-                raise ValueError(
-                    "n_channels is the number of channels between the ends of fc=(flow, fhigh), and must not be given "
-                    f"with a list of frequencies, got n_channels={n_channels} and fc of type {type(fc).__name__}"
-                )
+        check_channels(n_channels, fc)
         check_count("n", n)
         if betamul is not None and not (math.isfinite(betamul) and betamul > 0):
             raise ValueError(f"betamul must be positive, got {betamul}")
