@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from tamt.scales import erb2fc, erbrate2f, f2erbrate, fc2erb
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
+    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from numpy.typing import ArrayLike, NDArray
 
@@ -26,6 +28,25 @@ INK = "#22252b"
 GRID = "#e3e5e8"
 WAVE = "#3b5b8c"
 TITLE_SIZE = 11
+TITLE_LEFT = 0.1  # inches from the edge of a figure, on the right at least three times as much
+MOST_NAMED = 10  # curves that are named one by one; of more a scale of colours says which is which
+# Fonts that have what DejaVu Sans lacks, of the usual systems: those that are there stand behind the settings' own.
+OTHER_SCRIPTS = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Source Han Sans",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "Droid Sans Fallback",
+    "IPAexGothic",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Apple SD Gothic Neo",
+    "Yu Gothic",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+)
 STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#8a8f98",
     "axes.labelcolor": INK,
@@ -49,6 +70,16 @@ STYLE: dict[Any, Any] = {
 }
 
 
+def styled() -> AbstractContextManager[None]:
+    """The pictures' style for a while."""
+    import matplotlib
+    from matplotlib.font_manager import fontManager
+
+    there = {font.name for font in fontManager.ttflist}
+    families = [*matplotlib.rcParams["font.family"], *(name for name in OTHER_SCRIPTS if name in there)]
+    return matplotlib.rc_context(STYLE | {"font.family": families})
+
+
 def draw_image(axes: Axes, edges: NDArray, borders: NDArray, values: NDArray, limits: tuple[float, float]) -> QuadMesh:
     """Draw values (F, N) over time and frequency, coloured between two limits."""
     image = axes.pcolormesh(edges, borders, values, cmap="magma", vmin=limits[0], vmax=limits[1], rasterized=True)
@@ -59,8 +90,9 @@ def draw_image(axes: Axes, edges: NDArray, borders: NDArray, values: NDArray, li
 def draw_curves(axes: Axes, x: NDArray, levels: NDArray, low: float, linewidth: float = 1.1) -> list[Line2D]:
     """Draw curves (N, K) in dB over a grid; what is far below the end of the axis goes there straight."""
     colours = line_colours(len(levels))
+    dot = "o" if len(x) == 1 else None  # no line
     lines = [
-        axes.plot(x, np.maximum(curve, low - 100), color=colour, linewidth=linewidth)[0]
+        axes.plot(x, np.maximum(curve, low - 100), color=colour, linewidth=linewidth, marker=dot, markersize=4)[0]
         for curve, colour in zip(levels, colours, strict=True)
     ]
     axes.grid(color=GRID, linewidth=0.7)
@@ -73,6 +105,27 @@ def line_colours(count: int) -> NDArray:
     import matplotlib
 
     return matplotlib.colormaps["plasma"](np.linspace(0.0, 0.85, count))
+
+
+def colour_scale(axes: Axes, count: int, rows: NDArray, names: list[str], label: str) -> None:
+    """A scale of the colours of lines beside them, in their order, with names at some rows."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    colours = ScalarMappable(Normalize(-0.5, count - 0.5), ListedColormap(line_colours(count)))
+    beside = axes.inset_axes((1.03, 0.0, 0.035, 1.0))  # as high as the axes, whatever becomes of them
+    bar = axes.figure.colorbar(colours, cax=beside, label=label)
+    bar.set_ticks(rows.tolist(), labels=names)
+    bar.minorticks_off()
+    bar.outline.set_visible(False)
+
+
+def set_title(figure: Figure, title: str | None) -> None:
+    """Write a title from the left edge of a figure on, in as many lines as it takes."""
+    if title:
+        width = figure.get_figwidth()
+        text = heading(title, width - 4 * TITLE_LEFT)
+        figure.suptitle(text, x=TITLE_LEFT / width, ha="left", fontsize=TITLE_SIZE)
 
 
 def name_panel(axes: Axes, name: str) -> None:
@@ -127,13 +180,20 @@ def characters() -> set[int]:
 
 
 def erb_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float, scale: Literal["Hz", "Cam"] = "Hz") -> None:
-    """Give an axis in Hz equal distances per ERB, and labels at round frequencies or numbers of Cam."""
+    """Give an axis in Hz equal distances per ERB, and labels at round frequencies or numbers of Cam.
+
+    Around a single frequency it is one ERB wide.
+    """
+    if not low < high:
+        low, high = erb_edges(np.array([low]))
     if scale == "Hz":
         name, ticks = "Frequency (Hz)", round_frequencies(low, high)
-        labels = [f"{hertz / 1000:g}k" if hertz >= 1000 else f"{hertz:g}" for hertz in ticks]
+        labels = [kilohertz(hertz) for hertz in ticks]
     else:
-        cams = 5 * np.arange(np.ceil(f2erbrate(float(low)) / 5), np.floor(f2erbrate(float(high)) / 5) + 1)
-        name, ticks, labels = "ERB-number (Cam)", [erbrate2f(cam) for cam in cams.tolist()], [f"{c:g}" for c in cams]
+        least, most = f2erbrate(float(low)), f2erbrate(float(high))
+        cams = [float(cam) for cam in 5 * np.arange(np.ceil(least / 5), np.floor(most / 5) + 1)]
+        cams = cams if len(cams) >= FEWEST_TICKS else even_ticks(least, most)
+        name, ticks, labels = "ERB-number (Cam)", [erbrate2f(cam) for cam in cams], [f"{cam:g}" for cam in cams]
     set_scale, set_limits, set_name = (
         (axes.set_xscale, axes.set_xlim, axes.set_xlabel)
         if which == "x"
@@ -149,15 +209,30 @@ def erb_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float, scal
 
 def round_frequencies(low: float, high: float) -> list[float]:
     """Frequencies in Hz for the labels of an axis: the round ones, and in a narrow range those of a linear axis."""
-    from matplotlib.ticker import MaxNLocator
-
     for candidates in TICKS_HZ:
         # Below 20 Hz an ERB is so many Hz that labels would touch.
         ticks = [float(hertz) for hertz in candidates if low <= hertz <= high and (hertz >= 20 or high < 100)]
         if len(ticks) >= FEWEST_TICKS:
             return ticks
-    ticks = [float(hertz) for hertz in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)]
-    return [hertz for hertz in ticks if low <= hertz <= high]
+    return even_ticks(low, high)
+
+
+def even_ticks(low: float, high: float) -> list[float]:
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = [float(value) for value in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)]
+    return [value for value in ticks if low <= value <= high]
+
+
+def kilohertz(hertz: float) -> str:
+    return f"{hertz / 1000:g}k" if hertz >= 1000 else f"{hertz:g}"
+
+
+def level_names(levels: NDArray) -> list[str]:
+    """Levels in dB to a tenth, or as many digits as tell them apart."""
+    exact = len(np.unique(np.round(levels, 3)))
+    rounded = (np.round(levels, digits) + 0.0 for digits in (1, 2, 3))  # no -0
+    return [f"{level:g}" for level in next(names for names in rounded if len(np.unique(names)) == exact)]
 
 
 def erb_of(hertz: NDArray) -> NDArray:
@@ -212,7 +287,59 @@ def highest_of(values: NDArray, least: float) -> float:
 
 
 def as_array(values: ArrayLike) -> NDArray:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    """An array of a tensor or of anything that numpy takes; of half types, which numpy may not have, in float32."""
+    if not isinstance(values, torch.Tensor):
+        return np.asarray(values)
+    tensor = values.detach().cpu()
+    if tensor.is_floating_point() and tensor.dtype.itemsize < 4:
+        tensor = tensor.float()
+    elif tensor.dtype == torch.complex32:
+        tensor = tensor.to(torch.complex64)
+    return tensor.resolve_conj().resolve_neg().numpy()
+
+
+def frequencies_of(name: str, values: ArrayLike) -> NDArray:
+    """Frequencies (K,) of an axis, or a ValueError where they are none."""
+    hertz = np.asarray(as_array(values), dtype=np.float64)
+    expect_shape(name, hertz, (hertz.size,))
+    wrong = hertz[~(np.isfinite(hertz) & (hertz >= 0))]
+    if len(wrong):
+        raise ValueError(f"{name} must hold frequencies in Hz, finite and not negative, got {wrong[0]:g}")
+    if len(hertz) == 0:
+        raise ValueError(f"{name} must hold at least one frequency")
+    return hertz
+
+
+def times_of(name: str, values: ArrayLike) -> NDArray:
+    """Times (M,) of frames, or a ValueError where they do not rise."""
+    seconds = np.asarray(as_array(values), dtype=np.float64)
+    expect_shape(name, seconds, (seconds.size,))
+    if not (np.isfinite(seconds).all() and (np.diff(seconds) >= 0).all()):
+        raise ValueError(f"{name} must hold finite times in seconds in rising order")
+    return seconds
+
+
+def levels_of(name: str, values: ArrayLike) -> NDArray:
+    """Levels (L,) in dB of what goes in, or a ValueError where there is none."""
+    given = np.asarray(as_array(values), dtype=np.float64)
+    expect_shape(name, given, (given.size,))
+    if not np.isfinite(given).all():
+        raise ValueError(f"{name} has to be finite; silence has no level")
+    return given
+
+
+def panels_of(name: str, values: ArrayLike) -> NDArray:
+    """Values of channels (C, ., .), also of one without that dimension."""
+    array = as_array(values)
+    if array.ndim not in (2, 3):
+        raise ValueError(f"{name} has the shape {array.shape}, but has to have 2 dimensions, or 3 for several channels")
+    return np.asarray(array[None] if array.ndim == 2 else array, dtype=np.float64)
+
+
+def expect_some(name: str, values: NDArray) -> None:
+    """A ValueError where there are values, and all are NaN or infinite. Silence, -inf in dB, is one to draw."""
+    if values.size and not (np.isfinite(values) | (values == -np.inf)).any():
+        raise ValueError(f"{name} has nothing to draw: every value is NaN or infinite")
 
 
 def expect_shape(name: str, array: NDArray, shape: tuple[int, ...]) -> None:

@@ -10,17 +10,25 @@ import numpy as np
 from tamt.spl import STAPES_LEVEL
 
 from ._drawing import (
-    STYLE,
-    TITLE_SIZE,
+    MOST_NAMED,
     as_array,
+    colour_scale,
     draw_curves,
     erb_axis,
     expect_one_of,
     expect_range,
     expect_shape,
+    expect_some,
+    frequencies_of,
     heading,
+    kilohertz,
+    level_names,
+    levels_of,
     line_colours,
     peaks_of,
+    round_frequencies,
+    set_title,
+    styled,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +41,6 @@ _TONE_UNITS = {
     "dB SPL": (-STAPES_LEVEL, "dB SPL", "dB re stapes at 0 dB SPL"),
     "dB re 1 m/s": (0.0, "dB re 1 m/s", "dB re 1 m/s"),
 }
-_MOST_NAMED = 10  # curves in a legend of one column
 
 
 def filter_responses(
@@ -49,12 +56,14 @@ def filter_responses(
     Parameters
     ----------
     frequencies : array_like
-        Frequencies in Hz, greater than 0, in rising order, shape ``(K,)``.
+        Frequencies in Hz, not negative, shape ``(K,)``.
     response : array_like, or a tuple or list of them
         Complex response or magnitude of each filter at them, shape ``(F, K)``; or several sets, ``(S, F, K)`` or a
-        tuple as of ``DRNLFilterbank.path_responses``, which are drawn one below the other, to one scale.
-    fc : array_like
-        Centre frequencies in Hz, shape ``(F,)``.
+        tuple as of ``DRNLFilterbank.path_responses``, which are drawn one below the other, to one scale. Of one filter
+        with a number ``fc`` also ``(K,)``.
+    fc : array_like or float
+        Centre frequencies in Hz, shape ``(F,)``, which the colours follow. Of filters that have learnt
+        ``design()["fc"]`` has those that they have now.
     title : str, optional
         Text above the picture.
     dynamic_range : float
@@ -70,7 +79,8 @@ def filter_responses(
     Raises
     ------
     ValueError
-        Arrays whose shapes do not fit together, another number of names than of sets, a range that is not positive.
+        Arrays whose shapes do not fit together, frequencies that are negative or not finite, another number of names
+        than of sets, a range that is not positive, a response in which every value is NaN or infinite.
 
     Examples
     --------
@@ -84,20 +94,24 @@ def filter_responses(
     >>> bank = tamt.DRNLFilterbank([500.0, 1000.0, 2000.0, 4000.0], fs=44100)
     >>> figure = tamt.plot.filter_responses(f, bank.path_responses(f), bank.fc, names=["linear", "nonlinear"])
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
-    hertz, count, sets = as_array(frequencies), len(as_array(fc)), _sets(response)
+    hertz, one = frequencies_of("frequencies", frequencies), np.ndim(as_array(fc)) == 0
+    centres = frequencies_of("fc", np.atleast_1d(as_array(fc)))
+    sets = [gain[None] if one and gain.ndim == 1 else gain for gain in _sets(response)]
     for gain in sets:
-        expect_shape("response", gain, (count, len(hertz)))
+        expect_shape("response", gain, (len(centres), len(hertz)))
     if names is not None and len(names) != len(sets):
         raise ValueError(f"names has {len(names)} entries, but the sets of responses are {len(sets)}")
     if names is None and len(sets) > 1:
         names = [f"set {number + 1}" for number in range(len(sets))]
     with np.errstate(divide="ignore"):
         levels = [20 * np.log10(np.abs(gain).astype(np.float64)) for gain in sets]
+    expect_some("response", np.concatenate(levels))
+    along, across = hertz.argsort(kind="stable"), centres.argsort(kind="stable")
+    hertz, levels = hertz[along], [level[across][:, along] for level in levels]
     low, high = _decibel_limits(np.concatenate(levels), dynamic_range)
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(9, 0.6 + 3.6 * len(sets)), dpi=150, layout="constrained")
         panels = figure.subplots(len(sets), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         for row, (axes, level) in enumerate(zip(panels, levels, strict=True)):
@@ -106,11 +120,8 @@ def filter_responses(
             axes.set(ylim=(low, high), ylabel="Gain (dB)")
             axes.label_outer()
             if names is not None:
-                axes.set_title(heading(names[row], 8.1))
-        if title and names is None:
-            panels[0].set_title(heading(title, 8.1))
-        elif title:
-            figure.suptitle(heading(title, 8.7), x=0.012, ha="left", fontsize=TITLE_SIZE)
+                axes.set_title(heading(names[row], 7.9))
+        set_title(figure, title)
     return figure
 
 
@@ -129,11 +140,12 @@ def io_functions(
     Parameters
     ----------
     levels : array_like
-        Input levels in dB re 1 m/s, at least two in rising order, shape ``(L,)``. ``tamt.spl.STAPES_LEVEL`` is what
-        takes dB SPL there.
+        Input levels in dB re 1 m/s, two or more, not above 0, shape ``(L,)``. ``tamt.spl.STAPES_LEVEL`` is what takes
+        dB SPL there.
     output : array_like
         Output levels of each filter in dB re 1 m/s, shape ``(F, L)``, as ``DRNLFilterbank.io_function`` gives them.
-    fc : array_like
+        Of one filter with a number ``fc`` also ``(L,)``. What is not finite is left out.
+    fc : array_like or float
         Frequencies of the filters in Hz, shape ``(F,)``.
     title : str, optional
         Text above the picture.
@@ -148,7 +160,8 @@ def io_functions(
     Raises
     ------
     ValueError
-        Fewer than two levels, levels that do not rise, an output of another shape or not finite, an unknown ``unit``.
+        Fewer than two different levels, levels that are not finite or above 0 dB re 1 m/s, an output of another shape
+        or without a finite value, an unknown ``unit``.
 
     Examples
     --------
@@ -158,37 +171,45 @@ def io_functions(
     >>> figure = tamt.plot.io_functions(levels, bank.io_function(levels), bank.fc)
     >>> figure.savefig("io.png")  # doctest: +SKIP
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
-    given, curves, centres = as_array(levels), as_array(output), as_array(fc)
+    given, curves = _tone_levels(levels), np.asarray(as_array(output), dtype=np.float64)
+    if np.ndim(as_array(fc)) == 0 and curves.ndim == 1:
+        curves = curves[None]
+    centres = frequencies_of("fc", np.atleast_1d(as_array(fc)))
     expect_shape("output", curves, (len(centres), len(given)))
+    along, across = given.argsort(), centres.argsort(kind="stable")
+    given, centres, curves = given[along], centres[across], curves[across][:, along]
     if not (len(given) > 1 and (np.diff(given) > 0).all()):
-        raise ValueError("levels has to hold at least two levels in rising order")
-    if not np.isfinite(curves).all():
-        raise ValueError("output has to be finite; at silence a filter has no level")
+        raise ValueError("levels has to hold at least two levels, each once")
+    curves = np.where(np.isfinite(curves), curves, np.nan)
+    if np.isnan(curves).all():
+        raise ValueError("output has nothing to draw: no value is finite; at silence a filter has no level")
     offset, of_tones, of_output = _unit(unit)
-    given, curves = given.astype(np.float64) + offset, curves.astype(np.float64) + offset
-    with matplotlib.rc_context(STYLE):
+    given, curves = given + offset, curves + offset
+    with styled():
         figure = Figure(figsize=(6.5, 5.6), dpi=150, layout="constrained")
         axes = figure.add_subplot()
         colours = line_colours(len(centres))
         for centre, curve, colour in zip(centres, curves, colours, strict=True):
-            slope = np.gradient(curve, given).min()
-            axes.plot(given, curve, color=colour, linewidth=1.6, label=f"{centre:g} Hz, least slope {slope:.2f}")
-        axes.set(xlim=_round_levels(given[[0, -1]]), aspect="equal")
+            there = np.isfinite(curve)
+            name = f"{centre:.0f} Hz" if centre >= 100 else f"{centre:.3g} Hz"
+            if there.sum() > 1:
+                name += f", least slope {np.gradient(curve[there], given[there]).min():.2f}"
+            axes.plot(given, curve, color=colour, linewidth=1.6, label=name, marker="o" if there.sum() == 1 else None)
+        # Without the rounding of float32, which would show in labels.
+        axes.set(xlim=np.round(given[[0, -1]], 3), aspect="equal")
         axes.set(xlabel=f"Input level ({of_tones})", ylabel=f"Output level ({of_output})")
         low, high = axes.get_ylim()
         for start in np.arange(20 * np.floor((low - given[-1]) / 20), high - given[0], 20):
             reference = axes.axline((0, start), slope=1, color="#c9ccd2", linewidth=0.7, zorder=0)
         reference.set_label("slope 1")
         axes.set_ylim(low, high)
-        if len(centres) > _MOST_NAMED:
-            _colour_scale(axes, centres)
+        if len(centres) > MOST_NAMED:
+            _name_filters(axes, centres)
         else:
             axes.legend(loc="upper left", edgecolor="none", framealpha=0.9)
-        if title:
-            axes.set_title(heading(title, 5.7))
+        set_title(figure, title)
     return figure
 
 
@@ -209,9 +230,10 @@ def tuning_curves(
     Parameters
     ----------
     levels : array_like
-        Input levels in dB re 1 m/s, shape ``(L,)``. ``tamt.spl.STAPES_LEVEL`` is what takes dB SPL there.
+        Input levels in dB re 1 m/s, not above 0, shape ``(L,)``. ``tamt.spl.STAPES_LEVEL`` is what takes dB SPL there.
+        The colours follow them.
     frequencies : array_like
-        Frequencies of the tones in Hz, greater than 0, in rising order, shape ``(K,)``.
+        Frequencies of the tones in Hz, not negative, shape ``(K,)``.
     output : array_like
         Output levels in dB re 1 m/s, shape ``(L, K)``, as ``DRNLFilterbank.tone_responses`` gives them for a number
         ``fc``.
@@ -233,8 +255,9 @@ def tuning_curves(
     Raises
     ------
     ValueError
-        Arrays whose shapes do not fit together, levels that are not finite, an unknown ``quantity`` or ``unit``, a
-        range that is not positive.
+        Arrays whose shapes do not fit together, levels that are not finite or above 0 dB re 1 m/s, frequencies that are
+        negative or not finite, an unknown ``quantity`` or ``unit``, a range that is not positive, an output in which
+        every value is NaN or infinite.
 
     Examples
     --------
@@ -246,29 +269,29 @@ def tuning_curves(
     >>> figure = tamt.plot.tuning_curves(levels, f, output, fc=4000.0)
     >>> figure.savefig("tuning.png")  # doctest: +SKIP
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
-    given, hertz = np.asarray(as_array(levels), dtype=np.float64), as_array(frequencies)
-    curves = np.asarray(as_array(output), dtype=np.float64)
-    expect_shape("levels", given, (given.size,))
+    given, hertz = _tone_levels(levels), frequencies_of("frequencies", frequencies)
+    curves, centre = np.asarray(as_array(output), dtype=np.float64), np.asarray(as_array(fc), dtype=np.float64)
+    expect_shape("fc", centre, ())
     expect_shape("output", curves, (len(given), len(hertz)))
     expect_one_of("quantity", quantity, ("gain", "output"))
     offset, of_tones, of_output = _unit(unit)
-    if not np.isfinite(given).all():
-        raise ValueError("levels has to be finite; at silence a filter has no level")
+    expect_some("output", curves)
+    along, across = hertz.argsort(kind="stable"), given.argsort(kind="stable")
+    given, hertz, curves = given[across], hertz[along], curves[across][:, along]
     curves = curves - given[:, None] if quantity == "gain" else curves + offset
     low, high = _decibel_limits(curves, dynamic_range)
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(9, 4.8), dpi=150, layout="constrained")
         axes = figure.add_subplot()
         lines = draw_curves(axes, hertz, curves, low, linewidth=1.6)
-        for line, curve, level in zip(lines, curves, _round_levels(given + offset), strict=True):
-            line.set_label(f"{level:g} {of_tones}")
+        for line, curve, level in zip(lines, curves, level_names(given + offset), strict=True):
+            line.set_label(f"{level} {of_tones}")
             if np.isfinite(curve).any():
                 best = int(np.where(np.isfinite(curve), curve, -np.inf).argmax())
                 axes.plot(hertz[best], curve[best], "o", color=line.get_color(), markersize=4)
-        axes.axvline(fc, color="#8a8f98", linewidth=0.8, linestyle=":", zorder=0)
+        axes.axvline(centre.item(), color="#8a8f98", linewidth=0.8, linestyle=":", zorder=0)
         erb_axis(axes, "x", hertz[0], hertz[-1])
         axes.set_xlabel("Frequency of the tone (Hz)")
         axes.set(ylim=(low, high), ylabel="Gain (dB)" if quantity == "gain" else f"Output level ({of_output})")
@@ -283,22 +306,20 @@ def tuning_curves(
             frameon=False,
             ncols=1 + (len(lines) - 1) // 20,
         )
-        if title:
-            axes.set_title(heading(title, 6.9))
+        set_title(figure, title)
     return figure
 
 
-def _colour_scale(axes: Axes, fc: NDArray) -> None:
-    """A scale of the colours of lines, in the order of their frequencies."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap, Normalize
-
-    colours = ScalarMappable(Normalize(-0.5, len(fc) - 0.5), ListedColormap(line_colours(len(fc))))
-    beside = axes.inset_axes((1.03, 0.0, 0.035, 1.0))  # as high as the axes, whatever becomes of them
-    bar = axes.figure.colorbar(colours, cax=beside, label="Frequency of filter and tone (Hz)")
-    rows = np.unique(np.linspace(0, len(fc) - 1, 6).round().astype(int))
-    bar.set_ticks(rows.tolist(), labels=[f"{fc[row]:.0f}" for row in rows])
-    bar.outline.set_visible(False)
+def _name_filters(axes: Axes, fc: NDArray) -> None:
+    """A scale of the colours of filters in the order of their frequencies, with round ones that do not touch."""
+    rows: list[float] = []
+    names: list[str] = []
+    for hertz in reversed(round_frequencies(fc[0], fc[-1])):
+        row = float(np.interp(hertz, fc, np.arange(len(fc))))
+        if not rows or rows[-1] - row > (len(fc) - 1) / 16:
+            rows.append(row)
+            names.append(kilohertz(hertz))
+    colour_scale(axes, len(fc), np.array(rows), names, "Frequency of filter and tone (Hz)")
 
 
 def _decibel_limits(levels: NDArray, dynamic_range: float) -> tuple[float, float]:
@@ -310,9 +331,15 @@ def _decibel_limits(levels: NDArray, dynamic_range: float) -> tuple[float, float
     return lowest - dynamic_range, top + dynamic_range / 12
 
 
-def _round_levels(levels: NDArray) -> NDArray:
-    """Levels in dB without the rounding of float32, which would show in labels."""
-    return np.round(levels.astype(np.float64), 3) + 0.0  # no -0
+def _tone_levels(levels: ArrayLike) -> NDArray:
+    """Levels (L,) of tones in dB re 1 m/s, or a ValueError where they must be something else."""
+    given = levels_of("levels", levels)
+    if (given > 0).any():
+        raise ValueError(
+            f"levels must be in dB re 1 m/s, at most 0, got {given.max():g}; levels in dB SPL become that by "
+            f"+ tamt.spl.STAPES_LEVEL, {STAPES_LEVEL:.1f} dB, for io_function and tone_responses as well"
+        )
+    return given
 
 
 def _sets(response: Any) -> list[NDArray]:

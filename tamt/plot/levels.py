@@ -11,10 +11,10 @@ import numpy as np
 from ._drawing import (
     GRID,
     INK,
-    STYLE,
-    TITLE_SIZE,
+    MOST_NAMED,
     WAVE,
     as_array,
+    colour_scale,
     draw_curves,
     draw_image,
     drawable,
@@ -24,11 +24,18 @@ from ._drawing import (
     expect_one_of,
     expect_range,
     expect_shape,
-    heading,
+    expect_some,
+    frequencies_of,
     highest_of,
+    level_names,
+    levels_of,
     name_panel,
+    panels_of,
     peaks_of,
+    set_title,
+    styled,
     thinned,
+    times_of,
 )
 
 if TYPE_CHECKING:
@@ -70,10 +77,10 @@ def excitation_patterns(
         Excitation levels in dB, shape ``(L, N)``, as :class:`~tamt.Moore2016ExcitationPattern` and
         :class:`~tamt.ExcitationPattern` give them for sounds of L levels.
     levels : array_like
-        Levels of the sounds in dB SPL, which are written at the peaks of the curves, where there is room for them,
-        shape ``(L,)``.
+        Levels of the sounds in dB SPL, shape ``(L,)``, which the colours follow. Up to ten are written at the peaks of
+        the curves, where there is room for them; of more a scale of colours says which is which.
     fc : array_like
-        Centre frequencies in Hz in rising order, shape ``(N,)``.
+        Centre frequencies in Hz, shape ``(N,)``.
     title : str, optional
         Text above the picture.
     dynamic_range : float, optional
@@ -91,7 +98,8 @@ def excitation_patterns(
     Raises
     ------
     ValueError
-        Arrays whose shapes do not fit together, an unknown ``scale``, a range that is not positive.
+        Arrays whose shapes do not fit together, frequencies that are negative or not finite, levels that are not
+        finite, an unknown ``scale``, a range that is not positive, excitation in which every value is NaN or infinite.
 
     Examples
     --------
@@ -102,13 +110,15 @@ def excitation_patterns(
     >>> figure = tamt.plot.excitation_patterns(excitation, levels, pattern.fc_channels)
     >>> figure.savefig("excitation.png")  # doctest: +SKIP
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
-    curves, given, centres = np.asarray(as_array(excitation), dtype=np.float64), as_array(levels), as_array(fc)
-    expect_shape("levels", given, (given.size,))
+    given, centres = levels_of("levels", levels), frequencies_of("fc", fc)
+    curves = np.asarray(as_array(excitation), dtype=np.float64)
     expect_shape("excitation", curves, (len(given), len(centres)))
     expect_one_of("scale", scale, ("Hz", "Cam"))
+    expect_some("excitation", curves)
+    along, across = centres.argsort(kind="stable"), given.argsort(kind="stable")
+    given, centres, curves = given[across], centres[along], curves[across][:, along]
     peaks = peaks_of(curves)
     top = peaks.max() if len(peaks) else 0.0
     if dynamic_range is None:
@@ -116,17 +126,19 @@ def excitation_patterns(
     else:
         expect_range(dynamic_range)
         low = top - dynamic_range
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(9, 5), dpi=150, layout="constrained")
         axes = figure.add_subplot()
         lines = draw_curves(axes, centres, curves, low, linewidth=1.6)
         erb_axis(axes, "x", centres[0], centres[-1], scale)
         axes.set(ylim=(low, top + 0.08 * (top - low)), ylabel=drawable(label))
-        if title:
-            axes.set_title(heading(title, 8.1))
-        loudest = int(given.argmax()) if len(given) else 0
-        names = [f"{level:g} dB SPL" if row == loudest else f"{level:g}" for row, level in enumerate(given)]
-        _name_peaks(figure, axes, lines, names)
+        set_title(figure, title)
+        names = level_names(given)
+        if len(names) > MOST_NAMED:
+            rows = np.unique(np.linspace(0, len(names) - 1, 6).round().astype(int))
+            colour_scale(axes, len(names), rows, [names[row] for row in rows], "Level of the sound (dB SPL)")
+        else:
+            _name_peaks(figure, axes, lines, [*names[:-1], *(f"{loudest} dB SPL" for loudest in names[-1:])])
     return figure
 
 
@@ -153,9 +165,10 @@ def cochleagram(
         What :class:`~tamt.Cochleagram` gives, shape ``(F, M)``, or ``(C, F, M)`` for a sound of C channels, which are
         drawn one below the other.
     times : array_like
-        Middle of each frame in seconds, shape ``(M,)``, as :meth:`~tamt.Cochleagram.times` gives it.
+        Middle of each frame in seconds in rising order, shape ``(M,)``, as :meth:`~tamt.Cochleagram.times` gives it.
     fc : array_like
-        Centre frequencies in Hz in rising order, shape ``(F,)``.
+        Centre frequencies in Hz, shape ``(F,)``. ``fc`` of a bank is the design's; gammatone filters that have learnt
+        are where ``design()["fc"]`` says, and DRNL filters where ``CF_nlin`` does.
     detector, compression, floor
         Those of the cochleagram.
     waveform : tuple of array_like, optional
@@ -166,7 +179,8 @@ def cochleagram(
         Levels further than this many dB below the highest one get the darkest colour. The colours of a power law, which
         has less to show of faint sounds, begin at silence instead.
     reference : str
-        What levels are relative to: an output of 1.
+        What levels are relative to, an output of 1: ``"full scale"`` where the bank filters samples of sound,
+        ``"1 m/s"`` for DRNL filters, whose output is a velocity.
 
     Returns
     -------
@@ -175,7 +189,9 @@ def cochleagram(
     Raises
     ------
     ValueError
-        An unknown ``detector`` or ``compression``, or arrays whose shapes do not fit together.
+        An unknown ``detector`` or ``compression``, arrays whose shapes do not fit together, frequencies that are
+        negative or not finite, times that do not rise, frames in which every value is NaN or infinite. Silence is
+        drawn.
 
     Examples
     --------
@@ -185,13 +201,24 @@ def cochleagram(
     >>> frames = model(torch.randn(8000))
     >>> figure = tamt.plot.cochleagram(frames, model.times(frames.shape[-1]), bank.fc, compression="db")
     >>> figure.savefig("cochleagram.png")  # doctest: +SKIP
+
+    Of DRNL filters, in dB re 1 m/s:
+
+    >>> bank = tamt.DRNLFilterbank((250, 7000), fs=16000, n_channels=40)
+    >>> model = tamt.Cochleagram(bank, hop_length=160, detector="power")
+    >>> frames = model(tamt.spl.stapes_velocity(60.0) * torch.randn(8000))
+    >>> figure = tamt.plot.cochleagram(frames, model.times(50), bank.fc, detector="power", reference="1 m/s")
     """
     expect_range(dynamic_range)
     scale = _Scale.of(detector, compression, floor, reference)
-    mean, middles, centres = scale.mean(as_array(frames).astype(np.float64)), as_array(times), as_array(fc)
-    mean = mean[None] if mean.ndim == 2 else mean
-    expect_shape("frames", mean, (len(mean), len(centres), len(middles)))
+    given, middles, centres = panels_of("frames", frames), times_of("times", times), frequencies_of("fc", fc)
+    expect_shape("frames", given, (len(given), len(centres), len(middles)))
+    expect_some("frames", given)
+    order = centres.argsort(kind="stable")
+    mean, centres = scale.mean(given[:, order]), centres[order]
     low, high = (np.atleast_2d(as_array(edge)) for edge in waveform) if waveform is not None else (None, None)
+    for edge in () if low is None or high is None else (low, high):
+        expect_shape("waveform", edge, (len(given), len(middles)))
     mean, middles, low, high = thinned(mean, middles, low, high)
     value = scale.value(mean)
     limits = scale.limits(highest_of(value, least=-np.inf), dynamic_range)
@@ -215,9 +242,9 @@ def level_map(
         Levels in dB SPL, shape ``(N, F)`` as ``ERBIntegration``, ``ExcitationPattern`` and
         ``Moore2016ExcitationPattern`` give them, or ``(C, N, F)`` for C channels, which are drawn one below the other.
     times : array_like
-        Middle of each frame in seconds, shape ``(N,)``.
+        Middle of each frame in seconds in rising order, shape ``(N,)``.
     fc : array_like
-        Centre frequencies in Hz in rising order, shape ``(F,)``.
+        Centre frequencies in Hz, shape ``(F,)``.
     title : str, optional
         Text above the picture.
     dynamic_range : float
@@ -235,7 +262,8 @@ def level_map(
     Raises
     ------
     ValueError
-        Arrays whose shapes do not fit together.
+        Arrays whose shapes do not fit together, frequencies that are negative or not finite, times that do not rise,
+        levels in which every value is NaN or infinite. Silence is drawn.
 
     Examples
     --------
@@ -246,10 +274,12 @@ def level_map(
     >>> figure = tamt.plot.level_map(levels, 0.032 * torch.arange(len(levels)), bands.fc_erb)
     >>> figure.savefig("levels.png")  # doctest: +SKIP
     """
-    given, middles, centres = np.asarray(as_array(levels), dtype=np.float64), as_array(times), as_array(fc)
-    given = given[None] if given.ndim == 2 else given
+    given, middles, centres = panels_of("levels", levels), times_of("times", times), frequencies_of("fc", fc)
     expect_shape("levels", given, (len(given), len(middles), len(centres)))
     expect_range(dynamic_range)
+    expect_some("levels", given)
+    order = centres.argsort(kind="stable")
+    given, centres = given[..., order], centres[order]
     power, middles, _, _ = thinned(10 ** (given.swapaxes(1, 2) / 10), middles, None, None)
     level = 10 * np.log10(np.maximum(power, 1e-24))
     top = highest_of(level, least_top)
@@ -273,7 +303,7 @@ def components(
         ears, which are drawn one below the other. Where a frequency is 0 or a level not finite there is no component.
         Frequencies of shape ``(K,)``, as ``Moore2016Spectrum.dense`` gives them, are those of all frames.
     times : array_like
-        Middle of each frame in seconds, shape ``(N,)``.
+        Middle of each frame in seconds in rising order, shape ``(N,)``.
     title : str, optional
         Text above the picture.
     dynamic_range : float
@@ -289,7 +319,7 @@ def components(
     Raises
     ------
     ValueError
-        Arrays whose shapes do not fit together.
+        Arrays whose shapes do not fit together, times that do not rise, levels in which every value is NaN or infinite.
 
     Examples
     --------
@@ -300,27 +330,27 @@ def components(
     >>> figure = tamt.plot.components(freqs[0], levels[0], times)
     >>> figure.savefig("components.png")  # doctest: +SKIP
     """
-    import matplotlib
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    hertz, level, middles = as_array(freqs), as_array(levels), as_array(times)
+    hertz, level, middles = as_array(freqs), panels_of("levels", levels), times_of("times", times)
     if hertz.ndim == 1 and hertz.shape == level.shape[-1:]:
         hertz = np.broadcast_to(hertz, level.shape)
-    hertz, level = (array[None] if array.ndim == 2 else array for array in (hertz, level))
+    hertz = panels_of("freqs", hertz)
     count = len(hertz)
     expect_shape("freqs", hertz, (count, len(middles), hertz.shape[-1]))
     expect_shape("levels", level, hertz.shape)
     expect_range(dynamic_range)
-    there = (hertz > 0) & np.isfinite(level)
-    power = 10 ** (np.where(there, level, -np.inf).astype(np.float64) / 10)
+    expect_some("levels", level)
+    there = (hertz > 0) & np.isfinite(hertz) & np.isfinite(level)
+    power = 10 ** (np.where(there, level, -np.inf) / 10)
     power = power.sum((0, 2))
     loudest = np.flatnonzero(power == power.max(initial=0.0))[:1]  # empty where there are no frames
     drawn = slice(None, None, max(1, -(-len(middles) // most_frames)))
     top = highest_of(level[there], _LEAST_TOP_SPL)
     lowest, highest = hertz[there].min(initial=_COMPONENT_RANGE[0]), hertz[there].max(initial=_COMPONENT_RANGE[1])
     colours: dict[str, Any] = {"cmap": _component_colours(), "norm": Normalize(top - dynamic_range, top)}
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(9, 0.5 + 3.6 * count), dpi=150, layout="constrained")
         grid = figure.subplots(count, 2, sharex="col", sharey=True, squeeze=False, width_ratios=[3, 1])
         for channel, (over_time, frame) in enumerate(grid):
@@ -359,8 +389,7 @@ def components(
         frame.set(xlabel=f"Level{when}\n(dB SPL)", xlim=(top - 1.1 * dynamic_range, top + 5))
         bar = figure.colorbar(dots, ax=grid, label="Level (dB SPL)", pad=0.012, aspect=24 * count)
         bar.outline.set_visible(False)
-        if title:
-            figure.suptitle(heading(title, 8.7), x=0.012, ha="left", fontsize=TITLE_SIZE)
+        set_title(figure, title)
     return figure
 
 
@@ -419,12 +448,11 @@ def _draw_levels(
     label: str,
 ) -> Figure:
     """Draw levels (C, F, N) in dB, coloured between two limits."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     (low, high), (bottom, top), count = waveform, limits, len(level)
     edges, borders = edges_of(times), erb_edges(fc)
-    with matplotlib.rc_context(STYLE):
+    with styled():
         heights = [1.0, 3.6] if low is not None else [3.6]
         figure = Figure(figsize=(9, 0.5 + sum(heights) * count), dpi=150, layout="constrained")
         grid = figure.add_gridspec(len(heights) * count, 1, height_ratios=heights * count, hspace=0.02)
@@ -445,13 +473,15 @@ def _draw_levels(
         bar = figure.colorbar(image, ax=panels, label=drawable(label), pad=0.012, aspect=24 * count)
         bar.outline.set_visible(False)
         figure.align_ylabels()
-        if title:
-            figure.suptitle(heading(title, 8.7), x=0.012, ha="left", fontsize=TITLE_SIZE)
+        set_title(figure, title)
     return figure
 
 
 def _name_peaks(figure: Figure, axes: Axes, lines: list[Line2D], names: list[str]) -> None:
-    """Write names above the peaks of lines, from the highest on; one that would lie on another is left out."""
+    """Write names above the peaks of lines, from the highest on; one that would lie on another is left out.
+
+    At an end of the axis they stand beside the peak, not across the end.
+    """
     written = []
     for line, name in zip(lines, names, strict=True):
         heights = np.asarray(line.get_ydata(), dtype=np.float64)
@@ -466,9 +496,13 @@ def _name_peaks(figure: Figure, axes: Axes, lines: list[Line2D], names: list[str
     if not written:
         return
     figure.draw_without_rendering()  # where they are
+    inside = axes.get_window_extent()
     kept: list[Bbox] = []
     for _, text in sorted(written, key=lambda entry: -entry[0]):
         box = text.get_window_extent()
+        if box.x0 < inside.x0 or box.x1 > inside.x1:
+            text.set_horizontalalignment("left" if box.x0 < inside.x0 else "right")
+            box = text.get_window_extent()
         if any(box.expanded(1.0, 3.0).overlaps(other) for other in kept):  # with room for the lines
             text.remove()
         else:

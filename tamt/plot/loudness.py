@@ -8,18 +8,20 @@ import numpy as np
 
 from ._drawing import (
     GRID,
-    STYLE,
-    TITLE_SIZE,
     WAVE,
     as_array,
     draw_image,
     edges_of,
     erb_edges,
     expect_shape,
-    heading,
+    expect_some,
+    frequencies_of,
     highest_of,
     name_panel,
+    set_title,
+    styled,
     thinned,
+    times_of,
 )
 
 if TYPE_CHECKING:
@@ -47,12 +49,12 @@ def loudness(
         Loudness in sone, shape ``(S,)``, as :class:`~tamt.Moore2016Loudness` and :class:`~tamt.Glasberg2002Loudness`
         give it.
     times : array_like
-        Middle of each frame in seconds, shape ``(S,)``: ``model.times(S)``.
+        Middle of each frame in seconds in rising order, shape ``(S,)``: ``model.times(S)``.
     specific : array_like, optional
         Specific loudness in sone/Cam, shape ``(S, N)``, or ``(E, S, N)`` for one or two ears, which are drawn one below
         the other. If not given, there are the curves alone.
     fc : array_like, optional
-        With ``specific``: frequencies of its channels in Hz in rising order, shape ``(N,)``: ``model.specific.fc``.
+        With ``specific``: frequencies of its channels in Hz, shape ``(N,)``: ``model.specific.fc``.
     specific_times : array_like, optional
         Middle of each frame of ``specific``, where these are others than ``times``.
     title : str, optional
@@ -65,7 +67,9 @@ def loudness(
     Raises
     ------
     ValueError
-        Arrays whose shapes do not fit together, loudness of more than one sound, ``specific`` without ``fc``.
+        Arrays whose shapes do not fit together, loudness of more than one sound, ``specific`` without ``fc``,
+        frequencies that are negative or not finite, times that do not rise, loudness or specific loudness in which
+        every value is NaN or infinite.
 
     Examples
     --------
@@ -76,27 +80,31 @@ def loudness(
     >>> figure = tamt.plot.loudness(result.short_term, result.long_term, times, result.specific, model.specific.fc)
     >>> figure.savefig("loudness.png")  # doctest: +SKIP
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     if (specific is None) != (fc is None):
         raise ValueError("specific and fc, the frequencies of its channels, have to be given together")
-    seconds, drawn = as_array(times), {"short-term": as_array(short_term), "long-term": as_array(long_term)}
+    seconds, drawn = times_of("times", times), {"short-term": as_array(short_term), "long-term": as_array(long_term)}
     for name, curve in zip(("short_term", "long_term"), drawn.values(), strict=True):
         if curve.ndim > 1:
             raise ValueError(f"{name} has the shape {curve.shape}, but has to have (S,): one sound, as {name}[0] is")
         expect_shape(name, curve, seconds.shape)
-    middles = seconds if specific_times is None else as_array(specific_times)
+    curves = np.stack(list(drawn.values()))
+    expect_some("loudness", curves)
+    middles = seconds if specific_times is None else times_of("specific_times", specific_times)
     ears, image, centres = 0, np.zeros(0), np.zeros(0)
     if specific is not None and fc is not None:
-        image, centres = np.asarray(as_array(specific), dtype=np.float64), as_array(fc)
+        image, centres = np.asarray(as_array(specific), dtype=np.float64), frequencies_of("fc", fc)
         image = image[None] if image.ndim == 2 else image
         ears = min(len(image), 2)
         expect_shape("specific", image, (ears, len(middles), len(centres)))
+        expect_some("specific", image)
+        order = centres.argsort(kind="stable")
+        centres, image = centres[order], image[..., order]
         image, middles, _, _ = thinned(image.swapaxes(1, 2), middles, None, None)
-    _, seconds, _, heights = thinned(seconds, seconds, None, np.stack(list(drawn.values())))
+    _, seconds, _, heights = thinned(seconds, seconds, None, curves)
     edges = edges_of(middles if ears else seconds)
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(9, 2.6 + 3.2 * ears), dpi=150, layout="constrained")
         panels = figure.subplots(1 + ears, 1, sharex=True, height_ratios=[2.2, *[3.2] * ears], squeeze=False)[:, 0]
         over_time, images = panels[0], panels[1:]
@@ -117,6 +125,5 @@ def loudness(
             bar = figure.colorbar(mesh, ax=images, label="Specific loudness (sone/Cam)", pad=0.012, aspect=24 * ears)
             bar.outline.set_visible(False)
         figure.align_ylabels()
-        if title:
-            figure.suptitle(heading(title, 8.7), x=0.012, ha="left", fontsize=TITLE_SIZE)
+        set_title(figure, title)
     return figure
