@@ -35,7 +35,7 @@ def test_filter_responses():
     response = torch.ones(4, 50, dtype=torch.complex64, requires_grad=True)
     (axes,) = drawn(plot.filter_responses(frequencies, response, FC, title="Four filters"))
     assert len(axes.lines) == 4
-    assert axes.get_title(loc="left") == "Four filters"
+    assert axes.figure.get_suptitle() == "Four filters"
     assert axes.get_xlabel() == "Frequency (Hz)"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["50", "100", "200", "500", "1k", "2k", "4k"]
     assert axes.get_ylim() == pytest.approx((-60, 5))
@@ -96,7 +96,7 @@ def test_excitation_patterns():
     model, levels = Moore2016ExcitationPattern(spreading_limit_octaves=10), torch.arange(20.0, 101.0, 20)
     excitation = model(torch.tensor([1000.0]), levels[:, None])
     (axes,) = drawn(plot.excitation_patterns(excitation, levels, model.fc_channels, title="A tone"))
-    assert axes.get_title(loc="left") == "A tone"
+    assert axes.figure.get_suptitle() == "A tone"
     assert axes.get_ylabel() == "Excitation level (dB SPL)"
     low, high = axes.get_ylim()
     assert (low, high) == pytest.approx((0, 1.08 * excitation.max().item()))
@@ -157,7 +157,7 @@ def test_tuning_curves(unit):
         names = [text.get_text() for text in axes.get_legend().get_texts()]
         expected = [f"{level} dB SPL" for level in (0, 40, 80)]
         if unit != "dB SPL":
-            expected = [f"{level + STAPES_LEVEL:.3f} {unit}" for level in (0, 40, 80)]
+            expected = [f"{level + STAPES_LEVEL:.1f} {unit}" for level in (0, 40, 80)]
         assert names == (expected if quantity == "gain" else expected[::-1])
         assert axes.get_xlabel() == "Frequency of the tone (Hz)"
 
@@ -397,36 +397,90 @@ def test_io_functions(unit, offset, of_tones, of_output):
     assert axes.get_aspect() == 1
     assert axes.get_xlabel() == f"Input level ({of_tones})"
     assert axes.get_ylabel() == f"Output level ({of_output})"
-    assert axes.get_title(loc="left") == "Two filters"
+    assert axes.figure.get_suptitle() == "Two filters"
 
 
 def test_io_functions_of_many_filters_have_a_scale_in_place_of_a_legend():
-    levels, fc = np.arange(0.0, 51, 10), np.linspace(100, 4900, 49)
+    levels, fc = np.arange(-90.0, -39, 10), np.linspace(100, 4900, 49)
     axes, *_ = drawn(plot.io_functions(levels, np.tile(levels, (49, 1)), fc))
     assert axes.get_legend() is None
     (scale,) = axes.child_axes
-    assert [label.get_text() for label in scale.get_yticklabels()] == ["100", "1100", "2000", "3000", "3900", "4900"]
+    assert [label.get_text() for label in scale.get_yticklabels()] == ["4k", "2k", "1k", "500", "100"]
     assert scale.get_ylabel() == "Frequency of filter and tone (Hz)"
     named = [line for line in axes.lines if "Hz" in line.get_label()]
-    ticks = [0, 10, 19, 29, 38, 48]
+    ticks = [39, 19, 9, 4, 0]  # 200 Hz would touch 100 Hz
     np.testing.assert_allclose(scale.get_yticks(), ticks)
     colours = scale._colorbar.mappable.to_rgba(ticks)
     np.testing.assert_allclose([named[row].get_color() for row in ticks], colours)
 
 
 def test_io_functions_over_few_decibels():
-    (axes,) = drawn(plot.io_functions([0.0, 1.0], [[3.0, 4.0]], [500.0]))
-    assert len(axes.get_legend().get_texts()) == 2
+    (axes,) = drawn(plot.io_functions([-1.0, 0.0], [3.0, 4.0], 1910.44))
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["1910 Hz, least slope 1.00", "slope 1"]
 
 
 def test_io_functions_refuses_what_has_no_curve():
     with pytest.raises(ValueError, match=r"output has the shape \(2,\), but has to have \(1, 2\)"):
         plot.io_functions([-20, -10], [1, 2], [500])
-    for levels in ([-20], [-20, -20], [-10, -20]):
-        with pytest.raises(ValueError, match="at least two levels in rising order"):
+    for levels in ([-20], [-20, -20]):
+        with pytest.raises(ValueError, match="at least two levels, each once"):
             plot.io_functions(levels, [levels], [500])
-    with pytest.raises(ValueError, match="output has to be finite"):
-        plot.io_functions([-20, -10], [[-np.inf, 1]], [500])
+    with pytest.raises(ValueError, match="no value is finite; at silence a filter has no level"):
+        plot.io_functions([-20, -10], [[-np.inf, np.nan]], [500])
+
+
+def test_levels_in_place_of_velocities_are_refused():
+    given = [0.0, 40, 80]
+    for draw in (
+        lambda: plot.io_functions(given, [given], [500]),
+        lambda: plot.tuning_curves(given, [400, 600], np.ones((3, 2)), 500),
+    ):
+        with pytest.raises(ValueError, match=r"must be in dB re 1 m/s, at most 0, got 80; .* tamt\.spl\.STAPES_LEVEL"):
+            draw()
+
+
+def curves_of(axes):
+    return [
+        (line.get_label(), tuple(line.get_color()), np.asarray(line.get_xydata()))
+        for line in axes.lines
+        if hasattr(line.get_xdata(), "__len__") and "slope 1" != line.get_label()
+    ]
+
+
+@pytest.mark.parametrize(
+    "picture", ["responses", "io", "tuning", "excitation", "cochleagram", "level_map", "loudness", "10 levels"]
+)
+def test_order_of_frequencies_and_levels_is_of_no_matter(picture):
+    """Axes, colours and names follow the numbers, as a bank that has learnt need not have them in order."""
+    rng, times = np.random.default_rng(0), np.arange(3.0)
+    levels, some, image = np.array([-80.0, -60, -40]), rng.uniform(-70, -30, (4, 3)), rng.uniform(50, 60, (4, 3))
+    many, over_many = np.linspace(0, 80, 14), rng.uniform(20, 80, (14, 4))
+    hertz, p, q = np.array([100.0, 900, 5000]), [2, 0, 3, 1], [1, 2, 0]
+
+    def r(q):
+        return slice(None, None, -1 if q[0] else 1)
+
+    draw = {
+        "responses": lambda p, q: plot.filter_responses(hertz[q], 10 ** (some[p][:, q] / 20), FC[p]),
+        "io": lambda p, q: plot.io_functions(levels[q], some[p][:, q], FC[p]),
+        "tuning": lambda p, q: plot.tuning_curves(levels[q], FC[p], some.T[q][:, p], 500),
+        "excitation": lambda p, q: plot.excitation_patterns(-some.T[q][:, p], -levels[q], FC[p]),
+        "10 levels": lambda p, q: plot.excitation_patterns(over_many[r(q)][:, p], many[r(q)], FC[p]),
+        "cochleagram": lambda p, q: plot.cochleagram(image[p], times, FC[p]),
+        "level_map": lambda p, q: plot.level_map(image[p].T, times, FC[p]),
+        "loudness": lambda p, q: plot.loudness(times, times, times, image[p].T, FC[p]),
+    }[picture]
+    one, other = drawn(draw([0, 1, 2, 3], [0, 1, 2])), drawn(draw(p, q))
+    for axes, same in zip(one, other, strict=True):
+        assert axes.get_xlim() == same.get_xlim()
+        assert axes.get_ylim() == same.get_ylim()
+        for (name, colour, points), (its_name, its_colour, its) in zip(curves_of(axes), curves_of(same), strict=True):
+            assert name.startswith("_") or name == its_name
+            assert colour == its_colour
+            np.testing.assert_array_equal(points, its)
+        for mesh, its_mesh in zip(axes.collections, same.collections, strict=True):
+            np.testing.assert_array_equal(mesh.get_array(), its_mesh.get_array())
+        assert [text.get_text() for text in axes.texts] == [text.get_text() for text in same.texts]
 
 
 def test_what_is_not_known_is_refused():
@@ -480,6 +534,106 @@ def test_what_is_not_finite_does_not_hide_the_rest(odd):
     assert over_time.lines[0].get_xdata() == [1, 1]
 
 
+def test_nothing_but_what_is_not_finite_is_refused_and_silence_is_drawn():
+    times = np.arange(3.0)
+    draws = {
+        "response": lambda value: plot.filter_responses([100, 200], np.full((4, 2), value), FC),
+        "excitation": lambda value: plot.excitation_patterns(np.full((1, 4), value), [60], FC),
+        "output": lambda value: plot.tuning_curves([-20], [400, 600], [[value, value]], 500),
+        "frames": lambda value: plot.cochleagram(np.full((4, 3), value), times, FC),
+        "levels": lambda value: plot.level_map(np.full((3, 4), value), times, FC),
+        "levels ": lambda value: plot.components(np.ones((3, 4)), np.full((3, 4), value), times),
+        "loudness": lambda value: plot.loudness(value * np.ones(3), value * np.ones(3), times),
+        "specific": lambda value: plot.loudness(times, times, times, np.full((3, 4), value), FC),
+    }
+    for name, draw in draws.items():
+        with pytest.raises(ValueError, match=f"{name.strip()} has nothing to draw: every value is NaN or infinite"):
+            draw(np.nan)
+        draw(-np.inf if name in ("excitation", "output", "levels", "levels ") else 0.0)
+    gap = [[-20.0, np.nan, -10, -5], [np.nan, np.nan, -7, -np.inf]]
+    (axes,) = drawn(plot.io_functions([-30, -20, -10, 0], gap, [500, 50.25]))
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["50.2 Hz", "500 Hz, least slope 0.50", "slope 1"]
+
+
+@pytest.mark.parametrize("wrong", [[100, -200, 300, 400], [100, np.nan, 300, 400], [100, np.inf, 300, 400], [], 500])
+def test_frequencies_that_are_none_are_refused(wrong):
+    count = np.size(wrong)
+    times, values = np.arange(3.0), np.ones((count, 3))
+    for draw in (
+        lambda: plot.filter_responses(wrong, np.ones((4, count)), FC),
+        lambda: plot.tuning_curves([-20], wrong, np.ones((1, count)), 500),
+        lambda: plot.excitation_patterns(np.ones((1, count)), [60], wrong),
+        lambda: plot.cochleagram(values, times, wrong),
+        lambda: plot.level_map(values.T, times, wrong),
+        lambda: plot.loudness(times, times, times, values.T, wrong),
+    ):
+        with pytest.raises(
+            ValueError, match=r"(must hold (frequencies in Hz, finite|at least one)|has the shape \(\))"
+        ):
+            draw()
+
+
+def test_times_have_to_rise():
+    times = [0.0, 2.0, 1.0]
+    for draw in (
+        lambda: plot.cochleagram(np.ones((4, 3)), times, FC),
+        lambda: plot.level_map(np.ones((3, 4)), times, FC),
+        lambda: plot.components(np.ones((3, 4)), np.ones((3, 4)), times),
+        lambda: plot.loudness([1, 1, 1], [1, 1, 1], times),
+    ):
+        with pytest.raises(ValueError, match="times must hold finite times in seconds in rising order"):
+            draw()
+
+
+def test_one_frequency_has_an_axis_and_is_seen():
+    for axes in (
+        *drawn(plot.filter_responses([1000.0], [[0.5], [1]], [900.0, 1100])),
+        *drawn(plot.excitation_patterns([[60.0], [50]], [60, 50], [1000.0])),
+        *drawn(plot.excitation_patterns([[60.0], [50]], [60, 50], [1000.0], scale="Cam")),
+        *drawn(plot.tuning_curves([-20, -10], [1000.0], [[-10], [-5]], 1000)),
+    ):
+        low, high = axes.get_xlim()
+        assert f2erbrate(high) - f2erbrate(low) == pytest.approx(1, abs=0.1)
+        assert 2 <= len(axes.get_xticks()) <= 6
+        assert axes.lines[0].get_marker() == "o"
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.complex64, torch.complex32])
+def test_one_filter_of_any_type(dtype):
+    response = torch.tensor([0.5, 1.0, 0.25]).to(dtype)
+    response = response.conj() if response.is_complex() else response
+    (axes,) = drawn(plot.filter_responses([0, 1000, 2000], response, torch.tensor(1000.0)))
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [-6.0206, 0, -12.0412], atol=1e-4)
+
+
+def test_names_of_excitation_patterns_stay_inside_and_many_have_a_scale():
+    peak = np.array([[60.0, 40, 20, 0], [50, 30, 10, 0], [0, 10, 20, 30]])
+    (axes,) = drawn(plot.excitation_patterns(peak, [100.04, 80, 60], FC))
+    assert sorted(text.get_text() for text in axes.texts) == ["100 dB SPL", "60", "80"]
+    inside = axes.get_window_extent()
+    for text in axes.texts:
+        box = text.get_window_extent()
+        assert inside.x0 <= box.x0 < box.x1 <= inside.x1
+    (axes,) = drawn(plot.excitation_patterns(np.arange(0, 55, 5)[:, None] + np.zeros(4), np.arange(0, 55, 5), FC))[:1]
+    (scale,) = axes.child_axes
+    assert not axes.texts
+    assert [label.get_text() for label in scale.get_yticklabels()] == ["0", "10", "20", "30", "40", "50"]
+
+
+def test_other_scripts_are_shown_where_a_font_has_them(monkeypatch):
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    there = [
+        set(get_font(findfont(FontProperties(family=[name]))).get_charmap()) for name in ("STIXGeneral", "DejaVu Sans")
+    ]
+    letter = chr(max(there[0] - there[1]))
+    assert f"\\U{ord(letter):08x}" in texts_of(PICTURES["io_functions"](letter))
+    monkeypatch.setattr("tamt.plot._drawing.OTHER_SCRIPTS", ("No Such Font", "STIXGeneral"))
+    assert letter in texts_of(PICTURES["io_functions"](letter))
+
+
 def test_joined_frames_keep_power_and_extremes():
     power = np.arange(10.0)[None, None]
     joined, times, low, high = thinned(power, np.arange(10.0), -power[0], power[0], columns=4)
@@ -531,7 +685,8 @@ PICTURES = {
     "loudness": lambda title: plot.loudness([0, 1], [0, 1], [0, 1], NOTHING.T, FC, title=title),
     "excitation_patterns": lambda title: plot.excitation_patterns(NOTHING.T, [0, 1], FC, title=title, label=title),
     "tuning_curves": lambda title: plot.tuning_curves([-20, 0], [400, 600], NOTHING[:2], 500, title=title),
-    "io_functions": lambda title: plot.io_functions([-20, 0], [[-20, -10]], [500], title=title),
+    # Steep, so that its axes are narrow.
+    "io_functions": lambda title: plot.io_functions([-20, 0], [[-80, -10]], [500], title=title),
 }
 
 

@@ -207,6 +207,8 @@ def io_functions(
         axes.set_ylim(low, high)
         if len(centres) > MOST_NAMED:
             _name_filters(axes, centres)
+            # What stands beside axes of equal scales is laid out for their size before they are made to fit.
+            figure.set_layout_engine("constrained", w_pad=0.18)
         else:
             axes.legend(loc="upper left", edgecolor="none", framealpha=0.9)
         set_title(figure, title)

@@ -168,7 +168,7 @@ def cochleagram(
         Middle of each frame in seconds in rising order, shape ``(M,)``, as :meth:`~tamt.Cochleagram.times` gives it.
     fc : array_like
         Centre frequencies in Hz, shape ``(F,)``. ``fc`` of a bank is the design's; gammatone filters that have learnt
-        are where ``design()["fc"]`` says, and DRNL filters where ``CF_nlin`` does.
+        are where ``design()["fc"]`` says.
     detector, compression, floor
         Those of the cochleagram.
     waveform : tuple of array_like, optional
