@@ -443,7 +443,7 @@ def curves_of(axes):
     return [
         (line.get_label(), tuple(line.get_color()), np.asarray(line.get_xydata()))
         for line in axes.lines
-        if hasattr(line.get_xdata(), "__len__") and "slope 1" != line.get_label()
+        if hasattr(line.get_xdata(), "__len__") and line.get_label() != "slope 1"
     ]
 
 

@@ -3,7 +3,7 @@ r"""Pictures of filterbanks and of what they make of a sound.
 Needs matplotlib (``pip install 'tamt[plot]'``). Every function returns a :class:`matplotlib.figure.Figure` of its own,
 drawn without pyplot: nothing has to be closed, and no display is needed. Titles and labels are shown as they are: ``$``
 is a dollar sign, and long titles are broken into lines. Letters that the fonts of matplotlib's settings lack are taken
-from the usual fonts for Chinese, Japanese and Korean where one is installed, and are shown as escapes (``\u65e5``) else.
+from the usual fonts for Chinese, Japanese and Korean where one is installed; else they are escapes (``\u65e5``).
 
 Frequencies, and levels of what goes in, may come in any order: axes and colours follow the numbers. Ranges follow what
 is finite in the data. NaN and infinity are left out, and silence (0, -inf dB) is drawn at the bottom or dark; data of
