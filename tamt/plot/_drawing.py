@@ -82,6 +82,7 @@ def styled() -> AbstractContextManager[None]:
 
 def draw_image(axes: Axes, edges: NDArray, borders: NDArray, values: NDArray, limits: tuple[float, float]) -> QuadMesh:
     """Draw values (F, N) over time and frequency, coloured between two limits."""
+    values = np.where(values == np.inf, np.nan, values)  # left out, as NaN is
     image = axes.pcolormesh(edges, borders, values, cmap="magma", vmin=limits[0], vmax=limits[1], rasterized=True)
     erb_axis(axes, "y", borders[0], borders[-1])
     return image
