@@ -1018,27 +1018,31 @@ def test_a_process_that_dies_takes_its_file_alone(capsys, tmp_path, out, monkeyp
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="other systems end a process at once")
-def test_an_interrupt_ends_all_processes_and_leaves_no_drafts(tmp_path, out):
+@pytest.mark.parametrize(
+    ("moment", "drafts"),
+    [
+        # As they import torch, say, before any of their own lines.
+        ("if __name__ != '__main__': print(os.getpid(), flush=True); time.sleep(1); os._exit(0)", 0),
+        ("numpy.savez_compressed = lambda *_, **__: print(os.getpid(), flush=True) or time.sleep(300)", 2),
+    ],
+)
+def test_an_interrupt_ends_all_processes_and_leaves_no_drafts(tmp_path, out, moment, drafts):
+    """Ctrl-C, which every process of the terminal gets."""
     for name in ("a", "b", "c"):
         soundfile.write(tmp_path / f"{name}.wav", noise(0.1, 16000), 16000)
     script = tmp_path / "script.py"
-    script.write_text("""if True:
-        import os, time, numpy
-        from tamt_command import main
-        numpy.savez_compressed = lambda *_, **__: print(os.getpid(), flush=True) or time.sleep(300)
-        if __name__ == "__main__":
-            main()
-    """)
+    main = "from tamt_command import main\nif __name__ == '__main__': main()\n"
+    script.write_text(f"import os, time, numpy\n{moment}\n{main}")
     command = [sys.executable, script, "analyze", tmp_path, "--out", out, "--no-plot", "--channels", "1", "--jobs", "2"]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, env=environment, start_new_session=True) as process:
         workers = [int(process.stdout.readline()) for _ in range(2)]
-        assert len(files_in(out)) == 2
+        assert len(files_in(out)) == drafts
         assert len({process.pid, *workers}) == 3
-        process.send_signal(signal.SIGINT)
-        assert process.communicate() == ("", "")  # of the workers too, which have it open
+        os.killpg(process.pid, signal.SIGINT)
+        # Of the workers too, which have it open.
+        assert process.communicate() == ("", "tamt: interrupted, 0 of 3 files done\n")
     assert process.returncode == -signal.SIGINT
     assert files_in(out) == []
 
