@@ -12,7 +12,7 @@ apart: names depend on what else is given, so give a corpus as its folder. A res
 another one, and what does not say of which it is, stays and is an error of the file, unless there is --overwrite.
 --jobs N works on N files at a time, each by a process of its own. A file that was cut off, so that its header says more
 than there is, or of a recorder that stopped before it wrote one, is analysed with a warning. Exit status 1: a file
-could not be analysed; 2: the arguments are wrong, whatever the files hold, and none was read. The .npz file of a
+could not be analysed; 2: the arguments are wrong, whatever the files hold, and none was analysed. The .npz file of a
 filterbank holds, for C sound channels, F filters and M frames:
   fc         (F,)       centre frequencies in Hz
   times      (M,)       middle of each frame in seconds

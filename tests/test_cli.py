@@ -1147,6 +1147,17 @@ def test_a_wav_file_that_was_not_closed_is_read_to_the_end(capsys, tmp_path, out
     assert not frames[2].any()
 
 
+def test_of_other_files_that_were_not_closed_the_size_is_said(capsys, tmp_path, out):
+    path = tmp_path / "x.au"
+    soundfile.write(path, noise(1, 16000), 16000, subtype="PCM_16")
+    content = path.read_bytes()
+    path.write_bytes(content[:8] + bytes(4) + content[12:])
+    status, _, errors = run(capsys, "analyze", path, "--out", out, "--no-plot")
+    said = f"tamt: {path}: has {len(content)} bytes, but its header says that there is no sound in them"
+    assert (status, errors.splitlines()[0]) == (1, said)
+    assert "holds 0 samples" in errors
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names there")
 def test_sound_comes_through_pipes(capsys, tmp_path, out):
     """As through those that a shell makes of <(...); a result says nothing of what it was made of."""

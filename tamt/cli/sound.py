@@ -45,6 +45,7 @@ _BYTES = {
     "FLOAT": 4,
     "DOUBLE": 8,
 }
+_MOST_WITHOUT_SOUND = 10_000  # bytes of a file that need no word
 # The length of an MP3 file may be an estimate.
 _ESTIMATED = 0.99
 
@@ -83,6 +84,8 @@ def opened(path: Path, complain: Callable[[str], None]) -> Iterator[Source]:
                 f"was not closed by what wrote it: its header says that it holds no sound, but {source.sound.frames} "
                 "samples are behind it, and these are used"
             )
+        elif source.sound.frames == 0 and (size := file.seek(0, os.SEEK_END)) > _MOST_WITHOUT_SOUND:
+            complain(f"has {size} bytes, but its header says that there is no sound in them")
         sound = source.sound
         if not LOWEST_RATE <= sound.samplerate <= HIGHEST_RATE:
             raise CommandError(
