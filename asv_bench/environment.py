@@ -28,6 +28,7 @@ def describe(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "device": device,
         "name": processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
     if device == "cuda":

@@ -215,6 +215,15 @@ def test_tone_responses(kind: type) -> None:
     assert_close(filters.tone_responses([-100.0], [670.0], 2000)[0], 20 * (math.sqrt(2) * own).log10()[None], 1e-5)
 
 
+@pytest.mark.parametrize("fc", [250.0, 4000.0])
+def test_a_high_tone_by_itself_is_as_exact_as_beside_low_ones(fc: float) -> None:
+    """Its periods are short, and the onset and its image at fs/2 are close by."""
+    filters, levels = DRNLFilterbank([fc], 44100), [-140.0, -80.0]
+    for hertz in (2000.0, 13230.0, 19845.0, 21609.0):
+        alone, beside = filters.tone_responses(levels, [hertz]), filters.tone_responses(levels, [25.0, hertz])
+        assert (alone[..., 0] - beside[..., 1]).abs().max() < 2e-4
+
+
 @both
 @models
 def test_path_responses_are_spectra(kind: type, model: str) -> None:

@@ -295,6 +295,18 @@ def test_nothing_to_do(kind: str, per_channel: bool, batch: int, channels: int) 
     assert all(torch.equal(g, torch.zeros_like(t)) for g, t in zip(gradients, operands, strict=True))
 
 
+@pytest.mark.parametrize("length", [1, 2, 30])
+def test_state_after_a_short_signal_of_explosive_sections(length: int) -> None:
+    """What such filters would come to after a whole block is out of range, and has no part in it."""
+    sos = torch.tensor([[[1.0, 0, 0, 1, -8, 0]]])
+    _, state = ops.biquad_cascade(torch.ones(length), sos)
+    assert_close(state, torch.tensor([[8 * sum(8.0**n for n in range(length)), 0]]), 1e-6, dtype=torch.float32)
+    rows = torch.tensor([[-2.0, 0.1, 0, 1, 0]])
+    _, found = ops.filtered(torch.ones(length), rows, "onepole", 1, None)
+    _, exact = ops.filtered(torch.ones(length, dtype=torch.float64), rows.double(), "onepole", 1, None)
+    assert_close(found, exact, 1e-5, dtype=torch.float32)
+
+
 def test_biquad_cascade_is_sosfilt() -> None:
     sos = torch.from_numpy(np.stack([butter(6, f, output="sos") for f in (0.1, 0.3, 0.6, 0.8)]))
     x = torch.randn(2, 500, dtype=torch.float64)

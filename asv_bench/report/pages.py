@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import itertools
 import json
 import math
 import re
@@ -16,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from asv_bench.benchmarks import gammatone
+from asv_bench.benchmarks.common import DTYPES
 from asv_bench.limits import judged
 from asv_bench.registry import MODULES
 from asv_bench.report import differences
@@ -91,6 +94,7 @@ def performance(results: Results) -> dict[str, Callable[[], str]]:
             if results.get("device", {}).get("results")
             else "On a GPU: not measured."
         ),
+        "scipy": lambda: scipy_table(cpu, results["cpu-avx2"]),
         "limits": lambda: limits_table(cpu),
         "modules": lambda: modules_table(cpu),
         "construction": lambda: construction_table(cpu),
@@ -147,6 +151,19 @@ def figure(cpu: Results, benchmark: str, *parameters: str) -> float | None:
         if row["benchmark"] == benchmark and tuple(row["parameters"]) == parameters:
             return row["value"]
     return None
+
+
+def scipy_table(*machines: Results) -> str:
+    """How many times faster the gammatone is than scipy's cascades, by the instructions that were allowed."""
+    rows = []
+    for load, dtype in itertools.product(gammatone.CPU_LOADS, DTYPES):
+        over = (
+            figure(machine, f"gammatone.GammatoneAgainstScipy.track_time_over_{peer}", load, dtype)
+            for peer in ("sosfilt", "lfilter")
+            for machine in machines
+        )
+        rows.append([load, dtype, *("" if ratio is None else times(1 / ratio) for ratio in over)])
+    return table(("signals x filters", "type", "sosfilt", "with AVX2", "lfilter", "with AVX2"), rows)
 
 
 def modules_table(cpu: Results) -> str:

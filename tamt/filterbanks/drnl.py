@@ -29,6 +29,7 @@ MODELS = {"paulick2024": (2, 4, 2, 1), "jepsen2008": (3, 4, 3, 3)}
 FILTERS = ("CF_lin", "BW_lin", "LP_lin_cutoff", "g", "CF_nlin", "BW_nlin", "LP_nlin_cutoff")
 
 STICK = ("a", "b", "c")
+LEAST_WINDOW = 0.1  # s of tones that their levels are taken of
 
 
 class DRNLFilterbank(Learnable):
@@ -361,8 +362,9 @@ class DRNLFilterbank(Learnable):
 
         Notes
         -----
-        The lower the lowest tone, the longer are all of them: 10 periods of it, after the onset of the filters. What is
-        left of other components is below 1e-4 dB. At fs/4 and fs/6 a harmonic that is folded at fs/2 falls on the tone.
+        The lower the lowest tone, the longer are all of them: 10 periods of it and 0.1 s at least, after the onset of
+        the filters. What is left of other components is below 1e-4 dB, but where an odd harmonic that is folded at fs/2
+        falls on the tone or within 20 Hz of it: at fs/4, fs/6, and, of higher harmonics, fs/10, fs/5 or 2 fs/5.
 
         Examples
         --------
@@ -374,7 +376,7 @@ class DRNLFilterbank(Learnable):
         >>> spl = torch.tensor([20.0, 70.0])
         >>> gain = bank.tone_responses(spl + STAPES_LEVEL, [2000.0, 4000.0], fc=4000.0) - STAPES_LEVEL - spl[:, None]
         >>> [[round(value, 1) for value in row] for row in gain.tolist()]
-        [[23.4, 76.8], [20.3, 47.0]]
+        [[23.4, 76.8], [20.3, 47.1]]
         """
         levels = vector("levels", levels, self._held_type, self.fc.device, "L")
         tones = vector("f", f, torch.float64, torch.device("cpu"))
@@ -408,13 +410,15 @@ class DRNLFilterbank(Learnable):
 
     def _tone_level(self, amplitude: Tensor, channel: int) -> Tensor:
         """Levels (L,) in dB of one channel's output to tones at its frequency."""
-        phase, window = self._tone_phase(self.fc[channel].double().cpu()[None], channel, periods=20)
+        fc = self.fc[channel].double().cpu()[None]
+        phase, window = self._tone_phase(fc, channel, 20 / fc.item())
         y, weight = self._after_onset(amplitude[:, None] * phase.sin().to(amplitude), window, channel)
         return 10 * torch.log10((y.square() * weight).sum(-1))
 
     def _component_levels(self, amplitude: Tensor, tones: Tensor, channel: int) -> Tensor:
         """Levels (L, K) in dB of what one channel's output to tones has at their frequencies."""
-        phase, window = self._tone_phase(tones, channel, periods=10)
+        # Of high tones alone 10 periods are so short that the rest of the onset and images at fs/2 leak in.
+        phase, window = self._tone_phase(tones, channel, max(10 / tones.min().item(), LEAST_WINDOW))
         sine, cosine = phase.sin().to(amplitude), phase.cos().to(amplitude)
         levels = []
         for peak in amplitude:  # of all levels at once the tones could be gigabytes
@@ -423,10 +427,10 @@ class DRNLFilterbank(Learnable):
             levels.append(10 * torch.log10(2 * (parts[0].square() + parts[1].square())))
         return torch.stack(levels) if levels else amplitude.new_zeros(0, len(tones))
 
-    def _tone_phase(self, hertz: Tensor, channel: int, periods: int) -> tuple[Tensor, int]:
-        """Phases (K, T) of tones that outlast a channel's onset by periods of the lowest, and the samples of these."""
+    def _tone_phase(self, hertz: Tensor, channel: int, seconds: float) -> tuple[Tensor, int]:
+        """Phases (K, T) of tones that last so many seconds beyond a channel's onset, and the samples after it."""
         bandwidth = min(self.BW_lin[channel].item(), self.BW_nlin[channel].item())
-        window = math.ceil(periods * self.fs / hertz.min().item())
+        window = math.ceil(seconds * self.fs)
         onset = math.ceil(20 * self.fs / (2 * math.pi * bandwidth))
         cycles = torch.arange(onset + window, dtype=torch.float64, device="cpu") * (hertz[:, None] / self.fs)
         return 2 * math.pi * (cycles % 1), window

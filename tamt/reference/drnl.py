@@ -69,21 +69,23 @@ class Filters(NamedTuple):
         """See :class:`tamt.reference.iir.Filter`."""
         of_linear, of_front, of_back = states
         starts, last_front = block_states(x, of_front, self.front, stepwise)
-        for b, channels, samples in slices(x, starts):
-            write(samples, starts[channels, b], self.front.of(channels), out[b, channels])
-            broken_stick_(out[b, channels], self.stick[channels])
+        for part in slices(out):
+            target = part.of_output(out)
+            write(part.of_signal(x), part.of_states(starts), self.front.of(part.channels), target)
+            broken_stick_(target, self.stick[part.channels])
         del starts  # the next two take its place
         if stepwise:  # the second filter must not meet what the first one let overflow
             first = first_bad(out)
             fill_from_(out, first, 0)
         starts_back, last_back = block_states(out, of_back, self.back, stepwise)
         starts_linear, last_linear = block_states(x, of_linear, self.linear, stepwise)
-        both = zip(slices(out, starts_back), slices(x, starts_linear), strict=True)
-        for (b, channels, bent), (_, _, straight) in both:
-            target = torch.empty_like(bent)
-            respond(bent, starts_back[channels, b], self.back.of(channels), target)
-            respond(straight, starts_linear[channels, b], self.linear.of(channels), target, add=True)
-            out[b, channels] = target.flatten(1)[:, : out.shape[-1]]
+        for part in slices(out):
+            bent, target = part.of_signal(out), part.of_output(out)
+            room = torch.empty_like(bent)
+            back, linear = self.back.of(part.channels), self.linear.of(part.channels)
+            respond(bent, part.of_states(starts_back), back, room)
+            respond(part.of_signal(x), part.of_states(starts_linear), linear, room, add=True)
+            target.copy_(room.flatten(1)[:, : target.shape[1]])
         if stepwise:
             fill_from_(out, first, torch.nan)
             last_back = last_back.masked_fill((first < out.shape[-1]).t()[..., None], torch.nan)

@@ -174,8 +174,9 @@ class Cascade(NamedTuple):
     def __call__(self, x: Tensor, states: list[Tensor], out: Tensor, *, stepwise: bool) -> list[Tensor]:
         """See :class:`Filter`."""
         starts, last = block_states(x, states[0], self.matrices, stepwise)
-        for b, channels, samples in slices(x, starts):
-            write(samples, starts[channels, b], self.matrices.of(channels), out[b, channels])
+        for part in slices(out):
+            matrices = self.matrices.of(part.channels)
+            write(part.of_signal(x), part.of_states(starts), matrices, part.of_output(out))
         return [last]
 
 
@@ -218,8 +219,8 @@ def block_states(x: Tensor, state: Tensor, matrices: Plan, stepwise: bool = Fals
         starts = torch.cat((starts, last[:, :, None]), 2)
         for i in powers_in(rest):
             last = torch.bmm(last, matrices.blocks.transitions[:, i].mT)
-        ending = pad(x[..., whole * BLOCK :], (BLOCK - rest, 0))  # a block that ends where the signal does
-        last = last + _end_states(blocked(ending), matrices.blocks.input)[:, :, 0]
+        ending = blocked(x[..., whole * BLOCK :], rest)
+        last = last + _end_states(ending, matrices.blocks.input[..., -rest:])[:, :, 0]
     return starts, last
 
 
@@ -239,23 +240,44 @@ def _times(signal: Tensor, matrices: Tensor) -> Tensor:
     )
 
 
-def slices(x: Tensor, starts: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
-    """Batch rows, channels taken together, and the blocks (1 or C, K, L) of what these take from ``x`` (B, 1 or F, T).
+class Slice(NamedTuple):
+    """What is worked on together of an output (B, F, T): some channels of a row, of long ones a part of the blocks."""
 
-    ``starts`` (F, B, K, N) says how many blocks there are; behind the end of the signal the last one has zeros.
-    """
-    filters, batch, count, _ = starts.shape
-    missing = count * BLOCK - x.shape[-1]
+    row: int
+    channels: slice
+    blocks: slice
 
-    def blocks(signals: Tensor) -> Tensor:
-        return (pad(signals, (0, missing)) if missing else signals).unflatten(-1, (count, BLOCK))
+    def of_signal(self, x: Tensor) -> Tensor:
+        """Of ``x`` (B, 1 or F, T) the blocks (1 or C, K, L), with zeros behind the end of the signal."""
+        signals = x[self.row] if x.shape[1] == 1 else x[self.row, self.channels]
+        samples = signals[:, self.time]
+        missing = -samples.shape[-1] % BLOCK
+        return (pad(samples, (0, missing)) if missing else samples).unflatten(-1, (-1, BLOCK))
 
-    width = max(1, SLICE // max(1, count * BLOCK * x.element_size()))
+    def of_states(self, starts: Tensor) -> Tensor:
+        """Of states (F, B, K, N) those (C, K, N) at the starts of the blocks."""
+        return starts[self.channels, self.row, self.blocks]
+
+    def of_output(self, y: Tensor) -> Tensor:
+        """Of an output (B, F, T) the samples (C, n)."""
+        return y[self.row, self.channels, self.time]
+
+    @property
+    def time(self) -> slice:
+        """The samples of the blocks, and perhaps some that are missing at the end."""
+        return slice(self.blocks.start * BLOCK, self.blocks.stop * BLOCK)
+
+
+def slices(out: Tensor) -> Iterator[Slice]:
+    """Those of an output."""
+    (batch, filters, samples), block = out.shape, BLOCK * out.element_size()
+    count = -(-samples // BLOCK)
+    width, span = max(1, SLICE // max(1, count * block)), max(1, SLICE // block)
     for b in range(batch):
-        shared = blocks(x[b]) if x.shape[1] == 1 else None
         for first in range(0, filters, width):
-            channels = slice(first, min(first + width, filters))
-            yield b, channels, blocks(x[b, channels]) if shared is None else shared
+            for start in range(0, count, span):
+                channels, blocks = slice(first, min(first + width, filters)), slice(start, min(start + span, count))
+                yield Slice(b, channels, blocks)
 
 
 def respond(samples: Tensor, starts: Tensor, matrices: Plan, out: Tensor, add: bool = False) -> None:
