@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +92,10 @@ def centre_frequencies(fc: Any, fs: float, between: Callable[[float, float], Ten
     if isinstance(fc, tuple):
         if len(fc) != 2:
             raise ValueError(f"fc as a tuple must be (flow, fhigh), got {fc}; give frequencies as a list or a tensor")
+        # By the numbers that were given, of which what lies between them follows.
+        for end in fc:
+            if isinstance(end, numbers.Real):
+                _expect_below_nyquist(torch.tensor([float(end)], dtype=torch.float64, device="cpu"), fs)
         centre = between(*fc)
     else:
         given = fc.detach() if isinstance(fc, Tensor) else fc
@@ -102,10 +107,14 @@ def centre_frequencies(fc: Any, fs: float, between: Callable[[float, float], Ten
         )
     if centre.dim() != 1 or centre.numel() == 0:
         raise ValueError(f"fc must hold at least one frequency and have shape (F,), got {tuple(centre.shape)}")
-    wrong = centre[~((centre > 0) & (centre <= fs / 2))]
+    _expect_below_nyquist(centre, fs)
+    return centre
+
+
+def _expect_below_nyquist(fc: Tensor, fs: float) -> None:
+    wrong = fc[~((fc > 0) & (fc <= fs / 2))]
     if wrong.numel():
         raise ValueError(f"fc must lie in (0, fs/2] = (0, {fs / 2:g}] Hz, got {wrong[0].item():g}")
-    return centre
 
 
 def as_signal(x: Tensor, dtype: torch.dtype) -> Tensor:

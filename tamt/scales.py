@@ -380,6 +380,7 @@ def erb_spaced(flow: float, fhigh: float, count: int) -> Tensor:
     Tensor
         Frequencies in Hz in rising order, shape ``(count,)``, float64.
     """
+    flow, fhigh = _real("flow", flow), _real("fhigh", fhigh)
     steps = count - 1 or 0.5
     return erbspacebw(flow, fhigh, (fc2erb(fhigh) - fc2erb(flow)) / steps, dtype=torch.float64)
 

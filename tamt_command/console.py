@@ -17,6 +17,10 @@ class CommandError(Exception):
     """Something that the user can put right; the message says what."""
 
 
+class ArgumentsError(CommandError):
+    """Arguments that are wrong, whatever the sound files hold; the command ends before the first of them."""
+
+
 class OutputError(Exception):
     """Standard output or error takes nothing more; the cause says why."""
 

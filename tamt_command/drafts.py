@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 _SIGNALS = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")
 
 _drafts: set[Path] = set()
+_progress: list[Callable[[], str]] = []  # what there is to say of it, the latest last
 
 
 @contextmanager
@@ -42,6 +44,24 @@ def _remove(drafts: Sequence[Path]) -> None:
 
 
 @contextmanager
+def told_at_interrupts(progress: Callable[[], str]) -> Iterator[None]:
+    """While this lasts, the line that an interrupt leaves says how far the command came."""
+    _progress.append(progress)
+    try:
+        yield
+    finally:
+        _progress.remove(progress)
+
+
+def _say_interrupted() -> None:
+    line = ", ".join(["tamt: interrupted", *(progress() for progress in _progress[-1:])])
+    # Past the stream, which may be in the middle of a write; and at a terminal the line of a progress bar is not over.
+    with suppress(OSError, ValueError, AttributeError):
+        number = sys.stderr.fileno()
+        os.write(number, f"{chr(10) * os.isatty(number)}{line}\n".encode())
+
+
+@contextmanager
 def no_drafts_left_by_signals(interrupt: bool) -> Iterator[None]:
     """While this lasts, signals that end the process take its drafts with them, and `interrupt` says if SIGINT is one.
 
@@ -51,6 +71,8 @@ def no_drafts_left_by_signals(interrupt: bool) -> Iterator[None]:
 
     def end(number: int, _: Any) -> None:
         remove_drafts()
+        if number == signal.SIGINT:
+            _say_interrupted()
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
 

@@ -29,12 +29,23 @@ def print_info(arguments: argparse.Namespace) -> int:
     for package in ("triton", "numpy", "scipy", "soundfile", "soxr", "matplotlib"):
         say(f"{package:<12}{_installed(package) or 'not installed'}")
     served = {"triton": "Triton kernels", "reference": "reference (plain torch)"}
-    say(f"\ncpu         {served[backend('cpu')]}, {torch.get_num_threads()} threads")
-    for index in range(torch.cuda.device_count()):
-        say(f"{f'cuda:{index}':<12}{served[backend('cuda')]}, {torch.cuda.get_device_name(index)}")
-    if torch.backends.mps.is_available():
-        say(f"mps         {served[backend('mps')]}")
+    say("")
+    for device in devices():
+        kind, about = torch.device(device).type, ""
+        if kind == "cpu":
+            about = f", {torch.get_num_threads()} threads"
+        elif kind == "cuda":
+            about = f", {torch.cuda.get_device_name(device)}"
+        say(f"{device:<12}{served[backend(kind)]}{about}")
     return 0
+
+
+def devices() -> list[str]:
+    """Torch's names of the devices of this machine."""
+    import torch
+
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count())), *mps]
 
 
 def _installed(package: str) -> str | None:

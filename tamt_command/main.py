@@ -7,11 +7,11 @@ import importlib
 import math
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from .console import CommandError, OutputError, reason, say
+from .console import ArgumentsError, CommandError, OutputError, reason, say, shown
 from .drafts import no_drafts_left_by_signals
-from .info import version
+from .info import devices, version
 from .notes import LOUDNESS_NOTES, NOTES
 from .options import (
     CALIBRATOR_DB,
@@ -31,8 +31,8 @@ from .options import (
     MOST_CHANNELS,
     MOST_JOBS,
     SPECTRA,
-    check_calibration,
     settle,
+    settle_loudness,
 )
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, or 1 if something could not be done, or 141 if nobody reads the output any more. Wrong arguments
-        exit with status 2.
+        Exit status: 0, or 1 if something could not be done, or 141 if nobody reads the output any more. Arguments that
+        are wrong whatever the files hold exit with status 2.
     """
     try:
         try:
@@ -75,21 +75,30 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     """Import what does the work, torch with it, once there is something to do for it."""
     module, _, function = arguments.command.partition(":")
-    refuse = vars(arguments).pop("refuse", None)
-    if "settle" in arguments:
-        vars(arguments).pop("settle")(arguments)
-    if refuse:
-        try:
+    refuse = vars(arguments).pop("refuse")
+    try:
+        if "settle" in arguments:
+            vars(arguments).pop("settle")(arguments)
+        if "device" in arguments:
             arguments.device = _device(arguments.device)
-        except argparse.ArgumentTypeError as error:
-            refuse(f"argument --device: {error}")
-    return getattr(importlib.import_module(module), function)(arguments)
+        return getattr(importlib.import_module(module), function)(arguments)
+    except ArgumentsError as error:
+        return refuse(str(error))
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors have one line of usage before them, in place of one for every few options."""
+
+    short = " COMMAND [options]"
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(
+            2, f"usage: {self.prog}{self.short}; {self.prog} --help has all\n{self.prog}: error: {shown(message)}\n"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tamt", description="Auditory filterbanks and loudness: demonstration and sound analysis."
-    )
+    parser = _Parser(prog="tamt", description="Auditory filterbanks and loudness: demonstration and sound analysis.")
     parser.add_argument("--version", action="version", version=f"tamt {version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -98,9 +107,10 @@ def _parser() -> argparse.ArgumentParser:
         help="filter a synthetic vowel sequence and draw pictures of it",
         description="Synthesise a sequence of vowels, write it as a WAV file, filter it and draw pictures of it.",
     )
-    demo.add_argument("--out", type=Path, default=Path("tamt-demo"), metavar="DIR", help="folder (default: tamt-demo)")
+    demo.add_argument("--out", type=_path, default=Path("tamt-demo"), metavar="DIR", help="folder (default: tamt-demo)")
     _add_overwrite(demo, "pictures and a sound that are there already, and not this demonstration's")
-    demo.set_defaults(command="tamt.cli.demo:run_demo")
+    demo.short = " [options]"
+    demo.set_defaults(command="tamt.cli.demo:run_demo", refuse=demo.error)
 
     analyze = commands.add_parser(
         "analyze",
@@ -111,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_files_and_device(analyze)
+    analyze.short = " FILES --out DIR [options]"
     option = analyze.add_argument
     # No default here: argparse would then let it pass beside one of the others.
     kind = analyze.add_mutually_exclusive_group().add_argument
@@ -189,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_files_and_device(loudness)
+    loudness.short = " FILES --out DIR (--full-scale-db DB | --calibration FILE) [options]"
     option = loudness.add_argument
     _add_levels(loudness, "", "", required=True)
     option("--model", choices=LOUDNESS_MODELS, default="moore2016", help="see below (default: moore2016)")
@@ -202,14 +214,13 @@ def _parser() -> argparse.ArgumentParser:
         help=f"seconds from one frame to the next, whole milliseconds up to {LONGEST_HOP:g} (default: 0.001, as the "
         "models have it; 0.01 has a tenth of the frames)",
     )
-    loudness.set_defaults(
-        command="tamt.cli.loudness:loudness_of_files", settle=check_calibration, refuse=loudness.error
-    )
+    loudness.set_defaults(command="tamt.cli.loudness:loudness_of_files", settle=settle_loudness, refuse=loudness.error)
 
     info = commands.add_parser(
         "info", help="print versions and devices", description="Print versions, devices and the backend of each device."
     )
-    info.set_defaults(command="tamt_command.info:print_info")
+    info.short = ""
+    info.set_defaults(command="tamt_command.info:print_info", refuse=info.error)
     return parser
 
 
@@ -221,9 +232,10 @@ def _add_files_and_device(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=_input,
         metavar="FILE",
-        help="sound file of any kind that soundfile reads, or folder, for the sound files in and below it",
+        help="sound file of any kind that soundfile reads, or folder, for the sound files in and below it; - is "
+        "standard input",
     )
-    option("--out", type=Path, required=True, metavar="DIR", help="folder for the results; made if there is none")
+    option("--out", type=_path, required=True, metavar="DIR", help="folder for the results; made if there is none")
     option("--no-plot", dest="plot", action="store_false", help="no pictures, which take time")
     option("--device", default="cpu", help="torch device, such as cuda (default: cpu)")
     option(
@@ -231,7 +243,8 @@ def _add_files_and_device(parser: argparse.ArgumentParser) -> None:
         type=_jobs,
         default=1,
         metavar="N",
-        help=f"processes that work on a file each, 1 to {MOST_JOBS}; they share torch's threads (default: 1)",
+        help=f"processes that work on a file each, 1 to {MOST_JOBS}; they share torch's threads, and pay for many "
+        "files on a machine with many cores (default: 1)",
     )
     _add_overwrite(parser, "results of another file")
 
@@ -244,7 +257,7 @@ def _add_levels(parser: argparse.ArgumentParser, of: str, note: str, required: b
     """Add the options that say how loud files were."""
     one = parser.add_mutually_exclusive_group(required=required).add_argument
     one("--full-scale-db", type=_sound_level, metavar="DB", help=f"{of}dB SPL of a full-scale sine, 0 to 200{note}")
-    one("--calibration", type=_input, metavar="FILE", help="recording of a calibrator's tone instead, see below")
+    one("--calibration", type=_path, metavar="FILE", help="recording of a calibrator's tone instead, see below")
     parser.add_argument(
         "--calibration-db",
         type=_sound_level,
@@ -320,11 +333,15 @@ def _jobs(text: str) -> int:
     return _count(text, MOST_JOBS)
 
 
-def _input(text: str) -> Path:
+def _path(text: str) -> Path:
     # An empty path is the working folder: a variable that is not set would mean everything in it.
     if not text:
         raise argparse.ArgumentTypeError("a name must not be empty")
     return Path(text)
+
+
+def _input(text: str) -> Path:
+    return _path("/dev/stdin" if text == "-" else text)
 
 
 def _device(text: str) -> torch.device:
@@ -335,5 +352,10 @@ def _device(text: str) -> torch.device:
         # There are devices that hold no data.
         torch.zeros(1, device=device).tolist()
     except Exception as error:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {reason(error)}") from error
+        there = devices()
+        # What torch says of the others is about itself.
+        why = f" ({reason(error)})" if text in (*there, "cuda") and len(there) > 1 else ""
+        raise ArgumentsError(
+            f"argument --device: {text!r} cannot be used{why}; this machine has {', '.join(there)}"
+        ) from error
     return device

@@ -3,14 +3,17 @@
 from .options import MOST_COLUMNS
 
 _NPZ_CONTENTS = """\
-A folder stands for the sound files in it and in all folders below it, by the endings of their names (.wav, .flac,
-.mp3 and whatever else soundfile reads), in sorted order and without what is hidden by a dot. A file given twice is
-analysed once. Sampling rates have to be in the range of --fs. Each sound file NAME.EXT gives NAME.npz and NAME.png.
-Where several are called NAME, it is NAME.EXT.npz and so on, and where several are called NAME.EXT,
-FOLDER-NAME.EXT.npz with as many folders as tell them apart. A result of the same file is replaced; of another one, and
-what does not say of which it is, stays and is an error of the file, unless there is --overwrite. --jobs N works on N
-files at a time, each by a process of its own. A file that was cut off, so that its header says more than there is, is
-analysed with a warning. The .npz file of a filterbank holds, for C sound channels, F filters and M frames:
+A folder stands for the sound files in it and in all folders below it, by the endings of their names (.wav, .flac, .mp3
+and whatever else soundfile reads), in sorted order and without what is hidden by a dot. A file given twice is analysed
+once. - is standard input, and <(...) of a shell is read as well: both by way of a temporary file. Sampling rates have
+to be in the range of --fs. Each sound file NAME.EXT gives NAME.npz and NAME.png. Where several are called NAME, it is
+NAME.EXT.npz and so on, and where several are called NAME.EXT, FOLDER-NAME.EXT.npz with as many folders as tell them
+apart: names depend on what else is given, so give a corpus as its folder. A result of the same file is replaced; of
+another one, and what does not say of which it is, stays and is an error of the file, unless there is --overwrite.
+--jobs N works on N files at a time, each by a process of its own. A file that was cut off, so that its header says more
+than there is, or of a recorder that stopped before it wrote one, is analysed with a warning. Exit status 1: a file
+could not be analysed; 2: the arguments are wrong, whatever the files hold, and none was analysed. The .npz file of a
+filterbank holds, for C sound channels, F filters and M frames:
   fc         (F,)       centre frequencies in Hz
   times      (M,)       middle of each frame in seconds
   frames     (C, F, M)  the cochleagram: per frame the mean of what --detector says, by --compression; of a DRNL from
@@ -24,10 +27,11 @@ analysed with a warning. The .npz file of a filterbank holds, for C sound channe
   fs         ()         sampling rate of the analysis in Hz
   source_fs  ()         sampling rate of the file in Hz
   source, source_path   the sound file as it was given, and its absolute path
+  cut_off    ()         samples that the header of a file promised that was cut off; 0 of a whole one
   filterbank            the name that the option gave
   subject, model        of a DRNL only: the names that the options gave
 
-That of a spectrum or an excitation pattern has times, fs, source_fs, source and source_path likewise, and:
+That of a spectrum or an excitation pattern has times, fs, source_fs, source, source_path and cut_off likewise, and:
   levels (C, N, F), fc (F,)      in dB SPL: of --spectrum multires in bands as wide as the auditory filters (four per
                                  ERB, so they overlap); of --excitation the excitation
   psd (C, N, B), freqs (B,)      of --spectrum multires: power spectral density in Pa^2/Hz, frequencies in Hz
@@ -125,6 +129,7 @@ and long-term loudness in sone and in phon. The .npz file holds, for E ears (1 i
   fs, source_fs      ()           sampling rate of the model and of the file in Hz
   full_scale_pascal  (E,)         pressure in Pa that a sample of 1 was taken for
   source, source_path             the sound file as it was given, and its absolute path
+  cut_off            ()           samples that the header of a file promised that was cut off; 0 of a whole one
   model, field                    what the options gave
 The sound goes through the model piece by piece. What stays in memory is loudness over time: of an hour of two ears,
 with a frame per millisecond, 86 MB, and copies of it as it is written.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, NamedTuple
 
-from .console import CommandError
+from .console import ArgumentsError
 
 SPECTRA = ("multires", "moore2016")
 EXCITATIONS = ("glasberg2002", "moore2016")
@@ -26,6 +26,7 @@ FLOORS = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # positive numbers of single prec
 LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000
 MOST_CHANNELS = 10_000  # more would only take memory: these are 250 per ERB
 MOST_JOBS = 256
+HIGHEST_CENTRE = 8000.0  # of filters in Hz by default, where the rate allows it
 FULL_SCALE_DB = 100.0  # dB SPL of a full-scale sine, of analyses
 CALIBRATOR_DB = 94.0
 LONGEST_HOP = 0.064  # of loudness in seconds, the length of a frame
@@ -98,7 +99,7 @@ def settle(arguments: argparse.Namespace) -> None:
             setattr(arguments, name, own.get(name))
         elif name not in own:
             *most, last = (analysis for analysis, options in _OPTIONS.items() if name in options)
-            raise CommandError(
+            raise ArgumentsError(
                 f"--{name.replace('_', '-')} is for {', '.join(most)} and {last}, not for {arguments.analysis}"
             )
     if calibrated:
@@ -107,38 +108,81 @@ def settle(arguments: argparse.Namespace) -> None:
     if arguments.analysis in FILTERBANKS:
         _settle_filters(arguments)
         if floor_given and arguments.compression == "none":
-            raise CommandError("--floor does nothing without a --compression of db, log or a number")
+            raise ArgumentsError("--floor does nothing without a --compression of db, log or a number")
     elif arguments.hop is not None:
         whole_milliseconds(arguments.hop, arguments.analysis)
+
+
+def settle_loudness(arguments: argparse.Namespace) -> None:
+    """Refuse options of ``tamt loudness`` that do not go together."""
+    check_calibration(arguments)
+    whole_milliseconds(arguments.hop, "tamt loudness")
+
+
+def frequency_range(arguments: argparse.Namespace, fs: float) -> tuple[float, float]:
+    """Lowest and highest centre frequency; an ArgumentsError if they do not suit the sampling rate."""
+    flow, fhigh = arguments.flow, arguments.fhigh
+    if fhigh is None:
+        fhigh = min(HIGHEST_CENTRE, 0.45 * fs)
+        if flow >= fhigh:
+            raise ArgumentsError(
+                f"--flow is {flow:g} Hz, but the highest centre is {fhigh:g} Hz by default at a sampling rate of "
+                f"{fs:.7g} Hz; --fhigh sets another, up to {fs / 2:g} Hz"
+            )
+    elif flow >= fhigh:
+        least = f"{flow:g} Hz{_by_default(arguments, 'flow')}"
+        raise ArgumentsError(f"--fhigh is {fhigh:g} Hz, but has to be greater than --flow, {least}")
+    elif fhigh > fs / 2:
+        raise ArgumentsError(
+            f"--fhigh is {fhigh:g} Hz, but has to be at most {fs / 2:g} Hz, half of a sampling rate of {fs:.7g} Hz"
+        )
+    return flow, fhigh
+
+
+def samples_of(arguments: argparse.Namespace, fs: float) -> tuple[int, int]:
+    """Samples of a hop and of a frame, which are given in seconds; an ArgumentsError for a hop of none."""
+    length = round(arguments.hop * fs)
+    if length < 1:
+        raise ArgumentsError(f"hops of {arguments.hop:g} s (--hop) are shorter than a sample at {fs:g} Hz")
+    return length, length * round(arguments.frame / arguments.hop)
+
+
+def _by_default(arguments: argparse.Namespace, name: str) -> str:
+    """What to say of a value that nobody need have given."""
+    return " by default" if getattr(arguments, name) == _OPTIONS[arguments.analysis][name] else ""
 
 
 def check_calibration(arguments: argparse.Namespace) -> None:
     """Refuse the level of a recording that there is not."""
     if arguments.calibration_db is not None and arguments.calibration is None:
-        raise CommandError("--calibration-db does nothing without --calibration, the recording of a calibrator's tone")
+        raise ArgumentsError(
+            "--calibration-db does nothing without --calibration, the recording of a calibrator's tone"
+        )
 
 
 def whole_milliseconds(hop: float, analysis: str) -> int:
-    """Milliseconds of a hop that was given in seconds; a CommandError if they are not whole ones."""
+    """Milliseconds of a hop that was given in seconds; an ArgumentsError if they are not whole ones."""
     milliseconds = 1000 * hop
     if round(milliseconds) < 1 or abs(milliseconds - round(milliseconds)) > 1e-6:
-        raise CommandError(f"--hop is {milliseconds:g} ms, but has to be whole ones for {analysis}")
+        raise ArgumentsError(
+            f"--hop is {hop:g} s, but has to be a whole number of milliseconds for {analysis}, as 0.001 or 0.002 s"
+        )
     return round(milliseconds)
 
 
 def _settle_filters(arguments: argparse.Namespace) -> None:
     """Refuse options of a filterbank that do not go together, and put in the length of a frame."""
-    if arguments.fhigh is not None and arguments.flow >= arguments.fhigh:
-        raise CommandError(
-            f"--fhigh is {arguments.fhigh:g} Hz, but has to be greater than --flow, {arguments.flow:g} Hz"
-        )
+    fs = HIGHEST_RATE if arguments.fs is None else arguments.fs
+    frequency_range(arguments, fs)
     arguments.frame = arguments.hop if arguments.frame is None else arguments.frame
     hops = arguments.frame / arguments.hop
     if round(hops) < 1 or abs(hops - round(hops)) > 1e-6 * hops:
-        raise CommandError(f"--frame is {arguments.frame:g} s, but has to be a multiple of --hop, {arguments.hop:g} s")
+        hop = f"{arguments.hop:g} s{_by_default(arguments, 'hop')}"
+        raise ArgumentsError(f"--frame is {arguments.frame:g} s, but has to be a multiple of --hop, {hop}")
+    samples_of(arguments, fs)
     known = FILTERBANKS[arguments.analysis].detectors
     if arguments.detector not in known:
-        raise CommandError(
+        raise ArgumentsError(
             f"--detector {arguments.detector} is not for {arguments.analysis}, whose filters have no analytic output: "
             f"{' or '.join(known)}"
         )

@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -53,9 +54,21 @@ SPECTRA = [MULTIRES, MOORE, GLASBERG_EXCITATION, MOORE_EXCITATION]
 
 
 def run(capsys, *arguments):
-    status = cli.main([str(argument) for argument in arguments])
+    try:
+        status = cli.main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        status = end.code
     captured = capsys.readouterr()
     return status, captured.out, captured.err
+
+
+def refusal(capsys, *arguments):
+    """What is said of arguments that are wrong whatever the files hold, below one line of usage."""
+    status, printed, errors = run(capsys, *arguments)
+    usage, problem = errors.splitlines()
+    assert (status, printed) == (2, "")
+    assert usage.startswith(f"usage: tamt {arguments[0]} ")
+    return problem.removeprefix(f"tamt {arguments[0]}: error: ")
 
 
 def noise(seconds, fs, channels=1, seed=0):
@@ -142,7 +155,8 @@ def test_analyze_formats(capsys, tmp_path, out, fs, channels, subtype, extension
     hop = round(0.01 * fs)
     fhigh = min(8000, 0.45 * fs)
     scale = {"detector", "compression", "floor", "hop", "frame_length", "full_scale"}
-    assert set(result) == {"fc", "times", "frames", *scale, "fs", "source_fs", "source", "source_path", "filterbank"}
+    source = {"source", "source_path", "cut_off"}
+    assert set(result) == {"fc", "times", "frames", *scale, "fs", "source_fs", *source, "filterbank"}
     assert [result[name].tolist() for name in ("detector", "compression", "floor")] == ["envelope", "none", 1e-10]
     assert result["full_scale"] == 1
     assert [result[name].tolist() for name in ("fs", "source_fs", "hop", "frame_length")] == [fs, fs, hop, hop]
@@ -200,6 +214,13 @@ def test_analyze_gives_frames_as_the_options_say(
         (["--frame", "0.025"], "--frame is 0.025 s, but has to be a multiple of --hop, 0.01 s"),
         (["--frame", "0.005"], "--frame is 0.005 s, but has to be a multiple of --hop, 0.01 s"),
         (["--hop", "0.02", "--frame", "0.01"], "--frame is 0.01 s, but has to be a multiple of --hop, 0.02 s"),
+        (["--fs", "1000", "--hop", "0.0001"], "hops of 0.0001 s (--hop) are shorter than a sample at 1000 Hz"),
+        (["--fhigh", "70"], "--fhigh is 70 Hz, but has to be greater than --flow, 80 Hz by default"),
+        (["--flow", "500", "--fhigh", "400"], "--fhigh is 400 Hz, but has to be greater than --flow, 500 Hz"),
+        (["--flow", "8000"], "--flow is 8000 Hz, but the highest centre is 8000 Hz by default"),
+        (["--flow", "7500", "--fs", "16000"], "--flow is 7500 Hz, but the highest centre is 7200 Hz by default at a"),
+        (["--fhigh", "9000", "--fs", "16000"], "--fhigh is 9000 Hz, but has to be at most 8000 Hz, half of a"),
+        (["--filterbank", "drnl", "--fs", "16000", "--fhigh", "8000"], "fc must keep the paths' centre frequencies"),
         (["--floor", "1e-6"], "--floor does nothing without a --compression of db, log or a number"),
         (["--floor", "1e-6", "--compression", "none"], "--floor does nothing without a --compression of db, log"),
         *(
@@ -209,9 +230,7 @@ def test_analyze_gives_frames_as_the_options_say(
     ],
 )
 def test_options_of_frames_that_do_not_go_together(capsys, tmp_path, out, options, problem):
-    status, printed, errors = run(capsys, "analyze", tmp_path / "x.wav", "--out", out, *options)
-    assert (status, printed) == (1, "")
-    assert errors.startswith(f"tamt: {problem}")
+    assert refusal(capsys, "analyze", tmp_path / "x.wav", "--out", out, *options).startswith(problem)
     assert not out.exists()
 
 
@@ -274,7 +293,7 @@ def test_analyze_drnl(capsys, tmp_path, out, filterbank, options, subject, model
     status, _, errors = run(capsys, "analyze", path, "--out", out, "--filterbank", filterbank, *options, "--no-plot")
     assert (status, errors) == (0, "")
 
-    result = np.load(out / "sound.npz")
+    result = dict(np.load(out / "sound.npz"))  # all of it, for which no pickles are needed
     assert (result["filterbank"], result["subject"], result["model"]) == (filterbank, subject, model)
     assert result["full_scale"] == pytest.approx(full_scale)
     np.testing.assert_allclose(fc2erb(torch.from_numpy(result["fc"])), np.linspace(fc2erb(250), fc2erb(8000), 50))
@@ -361,9 +380,8 @@ FILTERS = "drnl, fast-drnl and gammatone"
 def test_options_are_refused_where_they_do_nothing(capsys, tmp_path, out, analysis, option, value, having):
     path = tmp_path / "sound.wav"
     soundfile.write(path, noise(0.1, 16000), 16000)
-    status, _, errors = run(capsys, "analyze", path, "--out", out, *analysis, option, value)
-    assert status == 1
-    assert errors == f"tamt: {option} is for {having}, not for {' '.join(analysis) or 'gammatone'}\n"
+    problem = refusal(capsys, "analyze", path, "--out", out, *analysis, option, value)
+    assert problem == f"{option} is for {having}, not for {' '.join(analysis) or 'gammatone'}"
     assert not out.exists()
 
 
@@ -435,7 +453,7 @@ def test_spectra_are_those_of_the_modules(capsys, tmp_path, out, analysis, chann
     result = np.load(out / "sound.npz")
     field = field_of(analysis)
     expected = one_shot(analysis, samples, 80.0, milliseconds=2, field=field)
-    common = {"times", "hop", "full_scale_db", "fs", "source_fs", "source", "source_path"}
+    common = {"times", "hop", "full_scale_db", "fs", "source_fs", "source", "source_path", "cut_off"}
     common |= {"field"} if field else set()
     assert not field or result["field"] == field
     assert set(result) == {*expected, *common, analysis[0].removeprefix("--")}
@@ -597,9 +615,10 @@ def test_spectra_refuse_samples_beyond_single_precision(capsys, tmp_path, out, a
 
 @pytest.mark.parametrize("hop", ["0.0015", "0.0001"])
 def test_moore2016_takes_whole_milliseconds(capsys, out, hop):
-    status, _, errors = run(capsys, "analyze", "x.wav", "--out", out, *MOORE, "--hop", hop)
-    assert status == 1
-    assert f"--hop is {1000 * float(hop):g} ms, but has to be whole ones for --spectrum moore2016" in errors
+    problem = refusal(capsys, "analyze", "x.wav", "--out", out, *MOORE, "--hop", hop)
+    assert problem.startswith(
+        f"--hop is {hop} s, but has to be a whole number of milliseconds for --spectrum moore2016"
+    )
     assert not out.exists()
 
 
@@ -654,6 +673,7 @@ def write_bad_files(folder):
     (folder / "headerless.raw").write_bytes(bytes(100))
     (folder / "folder.wav").mkdir()
     soundfile.write(folder / "empty.wav", np.zeros((0, 1)), 16000)
+    (folder / "zero.wav").touch()
     nan = noise(0.1, 16000, 2)
     nan[700, 1] = np.nan
     soundfile.write(folder / "nan.wav", nan, 16000, subtype="FLOAT")
@@ -670,6 +690,7 @@ def write_bad_files(folder):
         "folder.wav": "there is no sound file in this folder",
         "missing.wav": "there is no such file",
         "empty.wav": "holds 0 samples",
+        "zero.wav": "is empty: a file of 0 bytes",
         "nan.wav": "sample 700 of channel 2 is nan",
         "infinite.wav": "sample 0 of channel 1 is inf",
         "huge.wav": "as large as 1e+30",
@@ -779,7 +800,7 @@ def test_folders_mean_the_sound_files_in_and_below_them(capsys, tmp_path, out):
     assert files_in(out) == ["b.npz", "link.npz", "y.npz", "z.npz"]
     notes = errors.splitlines()
     assert len(notes) == 5
-    assert notes[0].startswith(f"tamt: {tmp_path / 'empty'}: there is no sound file in this folder: .8svx, .aif, ")
+    assert notes[0].startswith(f"tamt: {tmp_path / 'empty'}: there is no sound file in this folder; their names end in")
     left_out = "left out 1 file of .m4a (soundfile does not read it; ffmpeg -i IN.m4a OUT.wav makes it WAV)"
     assert notes[1:3] == [f"tamt: {tmp_path / name}: {left_out}" for name in ("corpus", "same")]
     assert notes[3].startswith(f"tamt: {folder / 'broken.wav'}: cannot be read as sound")
@@ -956,6 +977,10 @@ def test_results_of_another_file_are_kept(capsys, tmp_path, out, monkeypatch):
     assert run(capsys, "analyze", "x.wav", *options)[0] == 1
     assert run(capsys, "analyze", "x.wav", *options, "--overwrite")[0] == 0
     assert np.load(out / "x.npz")["source_path"] == str(second)
+    # One that was moved is another.
+    second.rename(tmp_path / "x.wav")
+    errors = run(capsys, "analyze", tmp_path / "x.wav", *options)[2]
+    assert f"is a result of another file, {second}, which is no longer there; --overwrite" in errors
     # And what does not say whose it is, a picture say, is nobody's to replace.
     for name, content in (("z.png", b"a picture"), ("z.npz", b"no archive")):
         (out / "z.npz").unlink(missing_ok=True)
@@ -1018,27 +1043,31 @@ def test_a_process_that_dies_takes_its_file_alone(capsys, tmp_path, out, monkeyp
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="other systems end a process at once")
-def test_an_interrupt_ends_all_processes_and_leaves_no_drafts(tmp_path, out):
+@pytest.mark.parametrize(
+    ("moment", "drafts"),
+    [
+        # As they import torch, say, before any of their own lines.
+        ("if __name__ != '__main__': print(os.getpid(), flush=True); time.sleep(1); os._exit(0)", 0),
+        ("numpy.savez_compressed = lambda *_, **__: print(os.getpid(), flush=True) or time.sleep(300)", 2),
+    ],
+)
+def test_an_interrupt_ends_all_processes_and_leaves_no_drafts(tmp_path, out, moment, drafts):
+    """Ctrl-C, which every process of the terminal gets."""
     for name in ("a", "b", "c"):
         soundfile.write(tmp_path / f"{name}.wav", noise(0.1, 16000), 16000)
     script = tmp_path / "script.py"
-    script.write_text("""if True:
-        import os, time, numpy
-        from tamt_command import main
-        numpy.savez_compressed = lambda *_, **__: print(os.getpid(), flush=True) or time.sleep(300)
-        if __name__ == "__main__":
-            main()
-    """)
+    main = "from tamt_command import main\nif __name__ == '__main__': main()\n"
+    script.write_text(f"import os, time, numpy\n{moment}\n{main}")
     command = [sys.executable, script, "analyze", tmp_path, "--out", out, "--no-plot", "--channels", "1", "--jobs", "2"]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, env=environment, start_new_session=True) as process:
         workers = [int(process.stdout.readline()) for _ in range(2)]
-        assert len(files_in(out)) == 2
+        assert len(files_in(out)) == drafts
         assert len({process.pid, *workers}) == 3
-        process.send_signal(signal.SIGINT)
-        assert process.communicate() == ("", "")  # of the workers too, which have it open
+        os.killpg(process.pid, signal.SIGINT)
+        # Of the workers too, which have it open.
+        assert process.communicate() == ("", "tamt: interrupted, 0 of 3 files done\n")
     assert process.returncode == -signal.SIGINT
     assert files_in(out) == []
 
@@ -1058,7 +1087,8 @@ def test_a_file_that_was_cut_off_is_analysed_and_said_to_be(capsys, tmp_path, ou
     status, _, errors = run(capsys, "analyze", path, *options)
     cut = "was cut off: 1000 of the 1600 samples that its header says are there, and only these are used"
     assert (status, errors) == (0, f"tamt: {path}: {cut}\n")
-    assert np.load(out / "x.npz")["frames"].shape[-1] == 6
+    result = np.load(out / "x.npz")
+    assert (result["frames"].shape[-1], result["cut_off"]) == (6, 1600)
 
 
 @pytest.mark.parametrize(("kind", "subtype"), [("MP3", "MPEG_LAYER_III"), ("WAV", "IMA_ADPCM")])
@@ -1070,7 +1100,9 @@ def test_of_compressed_sound_that_was_cut_off_the_number_is_rough(capsys, tmp_pa
     said = re.fullmatch(rf"tamt: {path}: was cut off: (\d+) of about (\d+) samples .*\n", errors)
     there, promised = map(int, said.groups())
     assert (status, promised) == (0, pytest.approx(16000, rel=0.1))
-    assert 0 < np.load(out / "x.npz")["frames"].shape[-1] == there // 160 < 90
+    result = np.load(out / "x.npz")
+    assert 0 < result["frames"].shape[-1] == there // 160 < 90
+    assert result["cut_off"] == promised
 
 
 @pytest.mark.parametrize("promised", [0xFFFF_FFFF, 0x7FFF_F000, 0x7FFF_F000 // 6 * 6, 0x7FFF_FFFF, 0x8000_0000])
@@ -1084,6 +1116,62 @@ def test_a_stream_that_did_not_know_its_length_is_read_to_the_end(capsys, tmp_pa
     status, _, errors = run(capsys, "analyze", path, "--out", out, "--channels", 1, "--no-plot")
     assert (status, errors) == (0, "")
     assert np.load(out / "x.npz")["frames"].shape[-1] == 10
+
+
+@pytest.mark.parametrize("riff", [0, 36, 0xFFFF_FFFF])
+@pytest.mark.parametrize("subtype", ["PCM_24", "FLOAT"])
+def test_a_wav_file_that_was_not_closed_is_read_to_the_end(capsys, tmp_path, out, riff, subtype):
+    """Its header says that there is no sound; one with other chunks behind no sound says so rightly."""
+    options = ["--out", out, "--channels", 1, "--no-plot"]
+    samples, frames = noise(0.1, 16000, 2), []
+    for name, x in (("whole", samples), ("x", samples), ("silence", 0 * samples), ("none", samples[:0])):
+        path = tmp_path / f"{name}.wav"
+        soundfile.write(path, x, 16000, subtype=subtype)
+        content = path.read_bytes()
+        if name == "none":
+            path.write_bytes(content + b"LIST\4\0\0\0INFO")
+        elif name != "whole":
+            place = content.index(b"data") + 4
+            header = content[:4] + struct.pack("<I", riff) + content[8:place]
+            path.write_bytes(header + bytes(4) + content[place + 4 :])
+        status, _, errors = run(capsys, "analyze", path, *options)
+        if name == "none":
+            assert (status, errors.partition(", ")[0]) == (1, f"tamt: {path}: holds 0 samples")
+            continue
+        frames.append(np.load(out / f"{name}.npz")["frames"])
+        said = (
+            f"tamt: {path}: was not closed by what wrote it: its header says that it holds no sound, but 1600 samples"
+        )
+        assert (status, errors.startswith(said), errors == "") == (0, name != "whole", name == "whole")
+    np.testing.assert_array_equal(frames[0], frames[1])
+    assert not frames[2].any()
+
+
+def test_of_other_files_that_were_not_closed_the_size_is_said(capsys, tmp_path, out):
+    path = tmp_path / "x.au"
+    soundfile.write(path, noise(1, 16000), 16000, subtype="PCM_16")
+    content = path.read_bytes()
+    path.write_bytes(content[:8] + bytes(4) + content[12:])
+    status, _, errors = run(capsys, "analyze", path, "--out", out, "--no-plot")
+    said = f"tamt: {path}: has {len(content)} bytes, but its header says that there is no sound in them"
+    assert (status, errors.splitlines()[0]) == (1, said)
+    assert "holds 0 samples" in errors
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names there")
+def test_sound_comes_through_pipes(capsys, tmp_path, out):
+    """As through those that a shell makes of <(...); a result says nothing of what it was made of."""
+    path, pipe = tmp_path / "x.wav", tmp_path / "pipe"
+    soundfile.write(path, noise(0.1, 16000), 16000)
+    os.mkfifo(pipe)
+    options = ["--out", out, "--channels", 1, "--no-plot", "--jobs", 2]
+    threading.Thread(target=pipe.write_bytes, args=(path.read_bytes(),), daemon=True).start()
+    status, _, errors = run(capsys, "analyze", path, pipe, *options)
+    assert (status, errors) == (0, "")
+    status, _, errors = run(capsys, "analyze", pipe, *options)  # and nobody has to write to it
+    assert status == 1
+    assert errors.startswith(f"tamt: {pipe}: {out / 'pipe.npz'} is there already, and nothing says that it is a result")
+    np.testing.assert_array_equal(np.load(out / "pipe.npz")["frames"], np.load(out / "x.npz")["frames"])
 
 
 @pytest.mark.parametrize("analysis", [["--filterbank", "drnl", "--channels", "4"], MULTIRES, MOORE])
@@ -1119,27 +1207,48 @@ def test_analyses_are_calibrated_by_a_recording(capsys, tmp_path, out, analysis)
         np.testing.assert_allclose(some, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("options", [["--fhigh", "9000"], ["--fs", "1000", "--flow", "500"]])
-def test_analyze_names_the_range_of_centre_frequencies(capsys, tmp_path, out, options):
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--fhigh", "9000"], "--fhigh is 9000 Hz, but has to be at most 8000 Hz, half of a sampling rate of 16000 Hz"),
+        (
+            ["--flow", "7500"],
+            "--flow is 7500 Hz, but the highest centre is 7200 Hz by default at a sampling rate of 16",
+        ),
+    ],
+)
+def test_centre_frequencies_that_the_rate_of_a_file_does_not_allow(capsys, tmp_path, out, options, problem):
     path = tmp_path / "sound.wav"
     soundfile.write(path, noise(0.1, 16000), 16000)
     status, _, errors = run(capsys, "analyze", path, "--out", out, *options)
-    assert status == 1
-    assert "0 < flow < fhigh <= " in errors
-    assert files_in(out) == []
+    assert (status, files_in(out)) == (1, [])
+    assert errors.startswith(f"tamt: {path}: {problem}")
 
 
-def test_analyze_refuses_a_range_upside_down(capsys, tmp_path, out):
-    status, _, errors = run(capsys, "analyze", "x.wav", "--out", out, "--flow", 500, "--fhigh", 400)
-    assert status == 1
-    assert "--fhigh is 400 Hz, but has to be greater than --flow, 500 Hz" in errors
+def test_out_has_to_be_a_folder_to_write_to(capsys, tmp_path, monkeypatch):
+    """Said once, and not of a folder that nothing would be written to."""
+    soundfile.write(tmp_path / "x.wav", noise(0.1, 16000), 16000)
+    (tmp_path / "file").write_text("in the way")
+    for command in (["demo"], ["analyze", tmp_path / "x.wav", tmp_path / "y.wav"]):
+        problem = refusal(capsys, *command, "--out", tmp_path / "file")
+        assert problem == f"the folder {tmp_path / 'file'} (--out) cannot be made: File exists"
+        assert refusal(capsys, *command, "--out", "") == "argument --out: a name must not be empty"
+    empty, out = tmp_path / "empty", tmp_path / "out"
+    empty.mkdir()
+    assert run(capsys, "analyze", empty, "--out", out)[0] == 1
+    assert not out.exists()
+
+    def read_only(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    problem = refusal(capsys, "analyze", tmp_path / "x.wav", "--out", empty)
+    assert problem == f"the folder {empty} (--out) cannot be written to: Read-only file system"
 
 
-def test_out_has_to_be_a_folder(capsys, tmp_path):
-    (tmp_path / "out").write_text("in the way")
-    status, _, errors = run(capsys, "demo", "--out", tmp_path / "out")
-    assert status == 1
-    assert "cannot be made" in errors
+def test_devices_that_there_are_not(capsys):
+    problem = refusal(capsys, "analyze", "x.wav", "--out", "y", "--device", "tpu")
+    assert problem.startswith("argument --device: 'tpu' cannot be used; this machine has cpu")
 
 
 @pytest.mark.parametrize(
@@ -1205,9 +1314,10 @@ def test_help_and_wrong_arguments_come_without_torch():
     """
     command = [sys.executable, "-c", code, json.dumps([*asked, *wrong, *refused])]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    assert done.stdout.splitlines()[-1] == f"{[0] * len(asked) + [2] * len(wrong) + [1]} set()"
+    assert done.stdout.splitlines()[-1] == f"{[0] * len(asked) + [2] * len([*wrong, *refused])} set()"
     assert f"tamt {tamt.__version__}\n" in done.stdout
     assert done.stderr.endswith("--frame is 0.15 s, but has to be a multiple of --hop, 0.1 s\n")
+    assert done.stderr.count("\n") == 2 * len([*wrong, *refused])
 
 
 def test_choices_are_those_of_the_library():

@@ -21,7 +21,10 @@ MODELS = {"moore2016": Moore2016Loudness, "glasberg2002": Glasberg2002Loudness}
 
 
 def run(capsys, *arguments):
-    status = cli.main(["loudness", *map(str, arguments)])
+    try:
+        status = cli.main(["loudness", *map(str, arguments)])
+    except SystemExit as end:
+        status = end.code
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 
@@ -204,13 +207,13 @@ def test_a_recording_that_is_no_steady_tone_is_doubted(capsys, tmp_path, out):
     ("options", "problem"),
     [
         (["--calibration-db", "94"], "--calibration-db does nothing without --calibration, the recording of a"),
-        (["--hop", "0.0015"], "--hop is 1.5 ms, but has to be whole ones for tamt loudness"),
+        (["--hop", "0.0015"], "--hop is 0.0015 s, but has to be a whole number of milliseconds for tamt l"),
     ],
 )
 def test_options_that_do_not_go_together(capsys, out, options, problem):
     status, printed, errors = run(capsys, "x.wav", "--out", out, "--full-scale-db", 100, *options)
-    assert (status, printed) == (1, "")
-    assert errors.startswith(f"tamt: {problem}")
+    assert (status, printed) == (2, "")
+    assert errors.splitlines()[1].startswith(f"tamt loudness: error: {problem}")
     assert not out.exists()
 
 
@@ -232,8 +235,8 @@ def test_recordings_that_cannot_calibrate(capsys, tmp_path, out, name, problem):
     recording[1, 1] = np.nan
     write(tmp_path / "nan.wav", recording)
     status, _, errors = run(capsys, "x.wav", "--out", out, "--calibration", tmp_path / name)
-    assert status == 1
-    assert errors.startswith(f"tamt: {tmp_path / name} (--calibration): {problem}")
+    assert status == 2
+    assert errors.splitlines()[1].startswith(f"tamt loudness: error: {tmp_path / name} (--calibration): {problem}")
     assert not out.exists()
 
 

@@ -462,6 +462,8 @@ def test_repr() -> None:
         ({"fc": [0.0, 100]}, "fc must lie in (0, fs/2] = (0, 22050] Hz, got 0"),
         ({"fc": [100.0, 22051]}, "fc must lie in (0, fs/2] = (0, 22050] Hz, got 22051"),
         ({"fc": [math.nan]}, "fc must lie in (0, fs/2] = (0, 22050] Hz, got nan"),
+        ({"fc": (-1, 8000)}, "fc must lie in (0, fs/2] = (0, 22050] Hz, got -1"),
+        ({"fc": (100, 22051)}, "fc must lie in (0, fs/2] = (0, 22050] Hz, got 22051"),
         ({"fc": []}, "fc must hold at least one frequency and have shape (F,), got (0,)"),
         ({"fc": (1.0, 2.0, 3.0)}, "fc as a tuple must be (flow, fhigh), got (1.0, 2.0, 3.0)"),
         ({"fc": (1000, 100)}, "fhigh"),

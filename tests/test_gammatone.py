@@ -314,12 +314,15 @@ def test_repr() -> None:
         ),
         ({"fc": (1.0, 2.0, 3.0)}, "fc as a tuple must be (flow, fhigh), got (1.0, 2.0, 3.0)"),
         ({"fc": (1000, 100)}, "flow"),
-        ({"fc": (100, 9000)}, "fc must lie in (0, fs/2] = (0, 8000] Hz, got 8029.16"),
+        *(
+            ({"fc": ends, "n_channels": n}, f"fc must lie in (0, fs/2] = (0, 8000] Hz, got {wrong}")
+            for ends, wrong in (((-1, 8000), -1), ((100, math.nan), "nan"), ((100, 9000), 9000))
+            for n in (None, 40)
+        ),
         *(
             ({"fc": (100, 7000), "n_channels": n}, f"n_channels must be an integer of at least 1, got {n!r}")
             for n in (0, 2.5, "8", True)
         ),
-        ({"fc": (100, 9000), "n_channels": 8}, "fc must lie in (0, fs/2] = (0, 8000] Hz, got 9000"),
         ({"fc": (100, 200, 300), "n_channels": 3}, "fc as a tuple must be (flow, fhigh), got (100, 200, 300)"),
         *(
             ({"fc": fc, "n_channels": 2}, "must not be given with a list of frequencies, got n_channels=2 and fc of")

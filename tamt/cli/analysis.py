@@ -53,6 +53,7 @@ class Analysis(NamedTuple):
     source_fs: int  # sampling rate of the file in Hz
     cochleagram: Cochleagram
     seconds: float  # duration of the sound
+    cut_off: int  # samples that a file that was cut off promised, else 0
 
 
 class Spectra(NamedTuple):
@@ -63,25 +64,6 @@ class Spectra(NamedTuple):
     hop: int  # samples from one frame to the next
     samples: int  # of the sound, at SPECTRUM_FS
     peak: float  # the largest magnitude of a sample of the sound
-
-
-def frequency_range(flow: float, fhigh: float | None, fs: float) -> tuple[float, float]:
-    """Lowest and highest centre frequency; a CommandError if they do not suit the sampling rate."""
-    fhigh = min(8000.0, 0.45 * fs) if fhigh is None else fhigh
-    if not flow < fhigh <= fs / 2:
-        raise CommandError(
-            f"filters from {flow:g} Hz (--flow) to {fhigh:g} Hz (--fhigh) do not suit its sampling rate of {fs:g} Hz, "
-            f"which allows 0 < flow < fhigh <= {fs / 2:g}"
-        )
-    return flow, fhigh
-
-
-def samples_of(hop: float, frame: float, fs: float) -> tuple[int, int]:
-    """Samples of a hop and of a frame, which are given in seconds; a CommandError for a hop of none."""
-    length = round(hop * fs)
-    if length < 1:
-        raise CommandError(f"hops of {hop:g} s (--hop) are shorter than a sample at {fs:g} Hz")
-    return length, length * round(frame / hop)
 
 
 @torch.no_grad()
@@ -96,7 +78,8 @@ def analysis_of(
 
     `design` makes the cochleagram for a file and a sampling rate, and `fs` is the rate to resample to.
     """
-    with opened(path, complain) as sound:
+    with opened(path, complain) as source:
+        sound = source.sound
         fs = sound.samplerate if fs is None else fs
         cochleagram, full_scale = design(sound, fs)
         fc = cochleagram.bank._constant("fc")
@@ -119,17 +102,18 @@ def analysis_of(
             raise CommandError(
                 f"holds {sound.frames} samples, which makes {samples} at {fs:g} Hz; a frame takes {length}"
             )
-        analysis = Analysis(
-            fc=fc.numpy(),
-            times=cochleagram.times(1 + (samples - length) // hop).numpy(),
-            frames=unpacked(frames, sound.channels, len(fc)),
-            low=_of_frames(np.min, unpacked(low, sound.channels), length // hop),
-            high=_of_frames(np.max, unpacked(high, sound.channels), length // hop),
-            fs=fs,
-            source_fs=sound.samplerate,
-            cochleagram=cochleagram,
-            seconds=samples / fs,
-        )
+    analysis = Analysis(
+        fc=fc.numpy(),
+        times=cochleagram.times(1 + (samples - length) // hop).numpy(),
+        frames=unpacked(frames, sound.channels, len(fc)),
+        low=_of_frames(np.min, unpacked(low, sound.channels), length // hop),
+        high=_of_frames(np.max, unpacked(high, sound.channels), length // hop),
+        fs=fs,
+        source_fs=sound.samplerate,
+        cochleagram=cochleagram,
+        seconds=samples / fs,
+        cut_off=source.cut_off,
+    )
     if not np.isfinite(analysis.frames).all():
         peak = max(-analysis.low.min(), analysis.high.max())
         raise CommandError(f"has samples as large as {peak:g}, too large for single precision; full scale is 1")

@@ -17,15 +17,15 @@ from tamt.filterbanks.fast_drnl import FastDRNLFilterbank
 from tamt.filterbanks.gammatone import GammatoneFilterbank
 from tamt.spectra.moore2016 import FS as SPECTRUM_FS
 from tamt.spl import stapes_velocity
-from tamt_command.console import CommandError, require, shown
+from tamt_command.console import ArgumentsError, CommandError, require, shown
 from tamt_command.drafts import replacing
-from tamt_command.options import FILTERBANKS, HEARD
+from tamt_command.options import FILTERBANKS, HEARD, frequency_range, samples_of
 
 from .. import plot
-from .analysis import Design, analysis_of, frequency_range, moore2016, multiresolution, samples_of
+from .analysis import Design, analysis_of, moore2016, multiresolution
 from .batch import each_file
 from .calibration import factor, full_scale_of, scalar
-from .files import made_folder, source_of
+from .files import source_of
 from .sound import opened
 from .work import Done, Work
 
@@ -48,7 +48,8 @@ def analyze_files(arguments: argparse.Namespace) -> int:
     require("soundfile", "soxr", "tqdm", *(["matplotlib"] if arguments.plot else []))
     levels = arguments.calibration is not None or arguments.full_scale_db is not None
     arguments.full_scale = full_scale_of(arguments) if levels else None
-    made_folder(arguments.out)
+    if arguments.analysis in FILTERBANKS and arguments.fs is not None:
+        _bank(arguments, arguments.fs)  # which may be refused, whatever the files are
     status, _ = each_file(arguments, _prepare)
     return status
 
@@ -75,20 +76,12 @@ def _filter_file(
         own = {"subject": arguments.subject, "model": arguments.model}
         title += f" ({arguments.subject}, {arguments.model}), full scale {arguments.full_scale.text}"
         full_scale = np.array([stapes_velocity(level) for level in arguments.full_scale.levels.tolist()])
-    if KINDS[arguments.analysis] is FastDRNLFilterbank:
-        own["ir_length"] = None  # as many as --flow needs
 
     def design(sound: SoundFile, fs: float) -> Design:
         if velocity:
             arguments.full_scale.of(sound)
-        ends = frequency_range(arguments.flow, arguments.fhigh, fs)
-        given = {"n_channels": arguments.channels, "dtype": torch.float32, "device": arguments.device, **own}
-        try:
-            bank = KINDS[arguments.analysis](ends, fs, **given)
-        except ValueError as error:
-            raise CommandError(f"{error}; --fhigh sets the highest") from error
-        hop, frame = samples_of(arguments.hop, arguments.frame, fs)
-        return Design(Cochleagram(bank, hop, frame, **scale), factor(full_scale, arguments.device))
+        cochleagram = Cochleagram(_bank(arguments, fs), *samples_of(arguments, fs), **scale)
+        return Design(cochleagram, factor(full_scale, arguments.device))
 
     analysis = analysis_of(path, design, complain, arguments.fs, arguments.device)
     title += f", {arguments.channels} filters, {analysis.fs:g} Hz{_drawn_channels(len(analysis.frames))}"
@@ -113,7 +106,7 @@ def _filter_file(
         "frame_length": analysis.cochleagram.frame_length,
         "fs": analysis.fs,
         "source_fs": analysis.source_fs,
-        **source_of(path),
+        **source_of(path, analysis.cut_off),
         "filterbank": arguments.analysis,
         "full_scale": scalar(full_scale),
         **own,
@@ -122,11 +115,25 @@ def _filter_file(
     return analysis.seconds, _remark(analysis.source_fs, analysis.fs, arguments)
 
 
+def _bank(arguments: argparse.Namespace, fs: float) -> GammatoneFilterbank | DRNLFilterbank:
+    """The filterbank for a sampling rate; an ArgumentsError if the options do not suit it."""
+    given: dict[str, Any] = {"n_channels": arguments.channels, "dtype": torch.float32, "device": arguments.device}
+    if FILTERBANKS[arguments.analysis].takes_velocity:
+        given |= {"subject": arguments.subject, "model": arguments.model}
+    if KINDS[arguments.analysis] is FastDRNLFilterbank:
+        given["ir_length"] = None  # as many as --flow needs
+    try:
+        return KINDS[arguments.analysis](frequency_range(arguments, fs), fs, **given)
+    except ValueError as error:
+        raise ArgumentsError(f"{error}; --fhigh sets the highest") from error
+
+
 def _spectra_file(
     path: Path, results: list[Path], arguments: argparse.Namespace, complain: Callable[[str], None]
 ) -> tuple[float, str]:
     """Write the spectrum or excitation pattern of a sound file, and give its duration in seconds and a remark."""
-    with opened(path, complain) as sound:
+    with opened(path, complain) as source:
+        sound = source.sound
         moore = "moore2016" in (arguments.spectrum, arguments.excitation)
         found = (moore2016 if moore else multiresolution)(sound, arguments)
         source_fs = sound.samplerate
@@ -152,7 +159,7 @@ def _spectra_file(
         "full_scale_db": scalar(arguments.full_scale.levels),
         "fs": SPECTRUM_FS,
         "source_fs": source_fs,
-        **source_of(path),
+        **source_of(path, source.cut_off),
         kind: arguments.spectrum or arguments.excitation,
         **({"field": arguments.field} if arguments.excitation else {}),
     }

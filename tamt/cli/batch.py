@@ -10,9 +10,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from tamt_command.console import say, shown
+from tamt_command.console import counted, say, shown
+from tamt_command.drafts import told_at_interrupts
 
-from .files import inputs, is_one_file, result_names
+from .files import inputs, is_one_file, made_folder, result_names
 from .jobs import outcomes
 from .work import Done, Work
 
@@ -32,13 +33,22 @@ def each_file(
         for path in [path for path in files if is_one_file(path, arguments.calibration)]:
             files.remove(path)
             notes.append((path, "left out, as it is the recording of --calibration"))
+    if files:
+        made_folder(arguments.out)
     for path, problem in [*problems, *notes]:
         say(f"tamt: {shown(path)}: {problem}", error=True)
     failed, finished = len(problems), []
     tasks = list(zip(files, result_names(files), strict=True))
     with ExitStack() as stack:
-        bar = stack.enter_context(progress(total=len(tasks), unit="file"))
-        found = stack.enter_context(closing(outcomes(prepare, arguments, tasks, bar.update)))
+        bar, ended = stack.enter_context(progress(total=len(tasks), unit="file")), 0
+
+        def count() -> None:
+            nonlocal ended
+            ended += 1
+            bar.update()
+
+        stack.enter_context(told_at_interrupts(lambda: f"{ended} of {counted(len(tasks), 'file')} done"))
+        found = stack.enter_context(closing(outcomes(prepare, arguments, tasks, count)))
         for (path, _), outcome in zip(tasks, found, strict=True):
             for complaint in outcome.complaints:
                 complain(path, complaint)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tamt.spl import calibrate, full_scale_pascal, pascal2spl
-from tamt_command.console import CommandError, counted, say, shown
+from tamt_command.console import ArgumentsError, CommandError, counted, say, shown
 from tamt_command.options import CALIBRATOR_DB
 
 from .sound import opened, resampled
@@ -42,15 +42,15 @@ class FullScale(NamedTuple):
 
 
 def full_scale_of(arguments: argparse.Namespace) -> FullScale:
-    """What the options say of it; what a recording says is printed."""
+    """What the options say of it; what a recording says is printed, and one that says nothing an ArgumentsError."""
     if arguments.calibration is None:
         level = arguments.full_scale_db
         return FullScale(np.array([full_scale_pascal(level)]), np.array([level]), f"{level:g} dB SPL")
     level = CALIBRATOR_DB if arguments.calibration_db is None else arguments.calibration_db
     doubts: list[str] = []
     try:
-        with opened(arguments.calibration, doubts.append) as sound:
-            pieces = list(resampled(sound, sound.samplerate, _BLOCK))
+        with opened(arguments.calibration, doubts.append) as source:
+            pieces = list(resampled(source.sound, source.sound.samplerate, _BLOCK))
         if not pieces:
             raise CommandError("holds no samples")
         recording = torch.from_numpy(np.concatenate(pieces).T.astype(np.float64))
@@ -58,7 +58,7 @@ def full_scale_of(arguments: argparse.Namespace) -> FullScale:
             warnings.simplefilter("always")
             pascal = calibrate(recording, level)[:, 0].numpy()
     except (CommandError, ValueError, OSError) as error:
-        raise CommandError(f"{shown(arguments.calibration)} (--calibration): {error}") from error
+        raise ArgumentsError(f"{shown(arguments.calibration)} (--calibration): {error}") from error
     for doubt in [*doubts, *(str(warning.message) for warning in caught)]:
         say(f"tamt: {shown(arguments.calibration)} (--calibration): {doubt}", error=True)
     levels = np.array([pascal2spl(peak / math.sqrt(2)) for peak in pascal])

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 
-from tamt_command.console import CommandError, counted, shown
+from tamt_command.console import ArgumentsError, CommandError, counted, shown
 
-from .sound import FFMPEG
+from .sound import FFMPEG, is_pipe
 
 # What the files of a format are called, by soundfile's name of the format. MATLAB's are left out, as those that are
 # sound are few, and raw samples, which soundfile cannot read by themselves.
@@ -71,13 +72,15 @@ def inputs(arguments: Sequence[Path]) -> Inputs:
         names = sorted(_visible_files(path, unreadable))
         problems += [(Path(error.filename), str(error.strerror)) for error in unreadable]
         extensions = sound_extensions()
-        found = [name for name in names if name.suffix.lower() in extensions]
+        # A pipe in it would wait for somebody to write.
+        found = [name for name in names if name.suffix.lower() in extensions and not is_pipe(name)]
         files += found
         foreign = Counter(name.suffix.lower() for name in names if name.suffix.lower() in _FOREIGN)
         others = f"{', '.join(sorted(foreign))} (soundfile does not read it; {FFMPEG.format('.m4a')} makes it WAV)"
         if not found and not unreadable:
             there = f", but there is {others}" if foreign else ""
-            problems.append((path, f"there is no sound file in this folder: {', '.join(sorted(extensions))}{there}"))
+            known = ", ".join(sorted(extensions))
+            problems.append((path, f"there is no sound file in this folder{there}; their names end in {known}"))
         elif foreign:
             notes.append((path, f"left out {counted(foreign.total(), 'file')} of {others}"))
     return Inputs(_distinct(files), problems, notes)
@@ -167,9 +170,9 @@ def _shortened(name: str, ending: str, must: bool = False) -> str:
     return name + ending
 
 
-def source_of(path: Path) -> dict[str, str]:
-    """What a result says of the file that it is of: its path as it was given, and where that is."""
-    return {"source": os.fspath(path), "source_path": os.fspath(whereabouts(path))}
+def source_of(path: Path, cut_off: int) -> dict[str, Any]:
+    """What a result says of the file that it is of: its path as given, where that is, and what it lacks."""
+    return {"source": os.fspath(path), "source_path": os.fspath(whereabouts(path)), "cut_off": cut_off}
 
 
 def expect_own(results: Sequence[Path], path: Path) -> None:
@@ -179,6 +182,8 @@ def expect_own(results: Sequence[Path], path: Path) -> None:
         return
     (npz,) = (result for result in results if result.suffix == ".npz")
     try:
+        if is_pipe(path):
+            raise ValueError("sound from a pipe has no name")
         with np.load(npz) as file:
             source = Path(str(file["source_path"]))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError, TypeError) as error:  # an .npy, say
@@ -187,16 +192,22 @@ def expect_own(results: Sequence[Path], path: Path) -> None:
             "replaces it"
         ) from error
     if source != whereabouts(path) and not is_one_file(source, path):
+        gone = "" if os.path.lexists(source) else ", which is no longer there"
         raise CommandError(
-            f"{shown(npz)} is a result of another file, {shown(source)}; --overwrite replaces it, and another --out "
-            "keeps both"
+            f"{shown(npz)} is a result of another file, {shown(source)}{gone}; --overwrite replaces it, and another "
+            "--out keeps both"
         )
 
 
 def made_folder(path: Path) -> Path:
-    """Make a folder if there is none; a CommandError if that cannot be."""
+    """Make a folder for results if there is none; an ArgumentsError if that cannot be, or nothing be written to it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CommandError(f"the folder {shown(path)} cannot be made: {error.strerror}") from error
+        raise ArgumentsError(f"the folder {shown(path)} (--out) cannot be made: {error.strerror}") from error
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ArgumentsError(f"the folder {shown(path)} (--out) cannot be written to: {error.strerror}") from error
     return path

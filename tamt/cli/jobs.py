@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 from tamt_command.console import CommandError, reason
 from tamt_command.drafts import no_drafts_left_by_signals, remove_drafts
 
+from .sound import is_pipe
 from .work import Outcome, Work, attempt
 
 _PATIENCE = 10.0  # seconds that a process has to clear up
@@ -32,7 +34,8 @@ def outcomes(
     prepare: Prepare, arguments: argparse.Namespace, tasks: Sequence[Task], finished: Callable[[], Any]
 ) -> Generator[Outcome, None, None]:
     """What came of each file, in the order of the files; ``finished`` is called as each is done with, in any order."""
-    if min(arguments.jobs, len(tasks)) > 1:
+    # Other processes have no standard input, nor pipes of the shell.
+    if min(arguments.jobs, len(tasks)) > 1 and not any(is_pipe(path) for path, _ in tasks):
         yield from _of_processes(prepare, arguments, tasks, finished)
     elif tasks:
         work = prepare(arguments)
@@ -113,6 +116,8 @@ def _interrupts_held_back() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    # It would let interrupts through as it starts, and with them to the first process.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

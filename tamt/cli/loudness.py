@@ -27,7 +27,7 @@ from .. import plot
 from .analysis import packed, unpacked
 from .batch import each_file, progress
 from .calibration import full_scale_of
-from .files import made_folder, source_of
+from .files import source_of
 from .sound import blocks, opened, resampled
 from .work import Done, Work
 
@@ -54,14 +54,13 @@ class _Loudness(NamedTuple):
     samples: int  # at the rate of the model
     source_fs: int
     peak: float  # the largest magnitude of the sound in Pa
+    cut_off: int  # samples that a file that was cut off promised, else 0
 
 
 def loudness_of_files(arguments: argparse.Namespace) -> int:
     """Find the loudness of every file, say what came of it, and give the exit status: 1 if one could not be had."""
     require("soundfile", "soxr", "tqdm", *(["matplotlib"] if arguments.plot else []))
-    whole_milliseconds(arguments.hop, "tamt loudness")
     arguments.full_scale = full_scale_of(arguments)
-    made_folder(arguments.out)
     status, finished = each_file(arguments, _prepare)
     if finished:
         say(_table([(shown(path), done.summary) for path, done in finished], arguments.model))
@@ -93,7 +92,8 @@ def _loudness_of(
     complain: Callable[[str], None],
 ) -> _Loudness:
     """Take the loudness of a sound file, which is read block by block."""
-    with opened(path, complain) as sound:
+    with opened(path, complain) as source:
+        sound = source.sound
         chosen = _chosen_channels(sound, arguments)
         factors = np.broadcast_to(arguments.full_scale.of(sound).pascal, sound.channels)[chosen]
         scale = torch.tensor(factors[:, None], dtype=model.dtype, device=arguments.device)
@@ -126,7 +126,7 @@ def _loudness_of(
     arrays = {name: unpacked(values, *shapes[name]) for name, values in curves.items()}
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise CommandError(f"has a peak of {peak:.3g} Pa, too large for single precision")
-    return _Loudness(arrays, *columns.means(), factors, samples, source_fs, peak)
+    return _Loudness(arrays, *columns.means(), factors, samples, source_fs, peak, source.cut_off)
 
 
 def _chosen_channels(sound: SoundFile, arguments: argparse.Namespace) -> list[int]:
@@ -198,7 +198,7 @@ def _write(
         "fs": model.fs,
         "source_fs": found.source_fs,
         "full_scale_pascal": found.pascal,
-        **source_of(path),
+        **source_of(path, found.cut_off),
         "model": arguments.model,
         "field": arguments.field,
     }

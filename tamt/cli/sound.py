@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import mimetypes
 import os
 import re
+import shutil
+import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -40,6 +45,7 @@ _BYTES = {
     "FLOAT": 4,
     "DOUBLE": 8,
 }
+_MOST_WITHOUT_SOUND = 10_000  # bytes of a file that need no word
 # The length of an MP3 file may be an estimate.
 _ESTIMATED = 0.99
 
@@ -49,19 +55,78 @@ def native(path: Path) -> str | bytes:
     return os.fsencode(path) if os.name == "posix" else os.fspath(path)
 
 
+def is_pipe(path: Path) -> bool:
+    """Whether it is a pipe, as standard input and what a shell makes of ``<(...)`` may be."""
+    with suppress(OSError):
+        return path.is_fifo()
+    return False
+
+
+@dataclass
+class Source:
+    """A sound file that is open."""
+
+    sound: SoundFile
+    cut_off: int = 0  # samples that one that was cut off promised; of some formats known when it has been read
+
+
 @contextmanager
-def opened(path: Path, complain: Callable[[str], None]) -> Iterator[SoundFile]:
+def opened(path: Path, complain: Callable[[str], None]) -> Iterator[Source]:
     """Open a sound file; a CommandError says what is wrong with it, a complaint that it was cut off."""
     import soundfile
 
+    with ExitStack() as stack:
+        file = stack.enter_context(_seekable(path))
+        source = Source(stack.enter_context(_sound(path, file)))
+        if source.sound.frames == 0 and (place := _unfinished(file)):
+            source.sound = stack.enter_context(_sound(path, _Unending(file, place)))
+            complain(
+                f"was not closed by what wrote it: its header says that it holds no sound, but {source.sound.frames} "
+                "samples are behind it, and these are used"
+            )
+        elif source.sound.frames == 0 and (size := file.seek(0, os.SEEK_END)) > _MOST_WITHOUT_SOUND:
+            complain(f"has {size} bytes, but its header says that there is no sound in them")
+        sound = source.sound
+        if not LOWEST_RATE <= sound.samplerate <= HIGHEST_RATE:
+            raise CommandError(
+                f"has a sampling rate of {sound.samplerate} Hz; it has to be from {LOWEST_RATE} to {HIGHEST_RATE} Hz"
+            )
+        promised, about = _promised(sound)
+        if promised > sound.frames:
+            source.cut_off = promised
+            complain(_cut_off(sound.frames, promised, about))
+        try:
+            yield source
+            if promised <= sound.frames and sound.tell() < _ESTIMATED * sound.frames:
+                source.cut_off = sound.frames
+                complain(_cut_off(sound.tell(), sound.frames, "about "))
+        except soundfile.SoundFileError as error:
+            raise _unreadable(path, error) from error
+
+
+@contextmanager
+def _seekable(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, or a copy of what comes through a pipe, as headers are not read in one go."""
     if not path.exists():
         raise CommandError("there is no such file")
-    if not path.is_file():
-        raise CommandError("is not a file")
-    # libsndfile would not say that it is the permission that lacks.
-    path.open("rb").close()
+    pipe = is_pipe(path)
+    if not (pipe or path.is_file()):
+        raise CommandError("is neither a file nor a pipe")
+    with path.open("rb") as given, TemporaryFile() if pipe else nullcontext(given) as file:
+        if pipe:
+            shutil.copyfileobj(given, file)
+        if not file.seek(0, os.SEEK_END):
+            raise CommandError(f"is empty: {'nothing came through the pipe' if pipe else 'a file of 0 bytes'}")
+        file.seek(0)
+        yield file
+
+
+def _sound(path: Path, file: BinaryIO | _Unending) -> SoundFile:
+    import soundfile
+
     try:
-        sound = soundfile.SoundFile(native(path))
+        # By its name where it has one, which tells of formats without a mark of their own.
+        return soundfile.SoundFile(file if is_pipe(path) or isinstance(file, _Unending) else native(path))
     except TypeError as error:
         raise CommandError(
             "cannot be read as sound: raw samples without a header, which would say what they are; "
@@ -69,20 +134,49 @@ def opened(path: Path, complain: Callable[[str], None]) -> Iterator[SoundFile]:
         ) from error
     except soundfile.SoundFileError as error:
         raise _unreadable(path, error) from error
-    with sound:
-        if not LOWEST_RATE <= sound.samplerate <= HIGHEST_RATE:
-            raise CommandError(
-                f"has a sampling rate of {sound.samplerate} Hz; it has to be from {LOWEST_RATE} to {HIGHEST_RATE} Hz"
-            )
-        promised, about = _promised(sound)
-        if promised > sound.frames:
-            complain(_cut_off(sound.frames, promised, about))
-        try:
-            yield sound
-            if promised <= sound.frames and sound.tell() < _ESTIMATED * sound.frames:
-                complain(_cut_off(sound.tell(), sound.frames, "about "))
-        except soundfile.SoundFileError as error:
-            raise _unreadable(path, error) from error
+
+
+def _unfinished(file: BinaryIO) -> int:
+    """Where a WAV header says that there are 0 bytes of sound although there are more, as before a recorder ends; or 0.
+
+    Behind an empty sound there may be other chunks, to the end of the file.
+    """
+    size, place, empty = file.seek(0, os.SEEK_END), 12, 0
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return 0
+    while place + 8 <= size:
+        file.seek(place)
+        name, length = struct.unpack("<4sI", file.read(8))
+        if empty and not all(32 <= character < 127 for character in name):
+            return empty
+        if name == b"data" and length == 0:
+            empty = place + 4
+        place += 8 + length + length % 2
+    return empty if empty and place not in (size, size + 1) else 0
+
+
+class _Unending(io.RawIOBase):
+    """A WAV file whose header says that its sound goes on to the end."""
+
+    def __init__(self, file: BinaryIO, place: int) -> None:
+        self.file, self.place = file, place
+        file.seek(0)
+
+    def readinto(self, buffer: Any) -> int:
+        start = self.file.tell()
+        content = bytearray(self.file.read(len(buffer)))
+        for index in range(max(self.place, start), min(self.place + 4, start + len(content))):
+            content[index - start] = 0xFF
+        buffer[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
 
 
 def _promised(sound: SoundFile) -> tuple[int, str]:
