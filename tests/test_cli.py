@@ -155,7 +155,7 @@ def test_analyze_formats(capsys, tmp_path, out, fs, channels, subtype, extension
     hop = round(0.01 * fs)
     fhigh = min(8000, 0.45 * fs)
     scale = {"detector", "compression", "floor", "hop", "frame_length", "full_scale"}
-    source = {"source", "source_path", "cut_off"}
+    source = {"source", "source_path", "cut_off", "results"}
     assert set(result) == {"fc", "times", "frames", *scale, "fs", "source_fs", *source, "filterbank"}
     assert [result[name].tolist() for name in ("detector", "compression", "floor")] == ["envelope", "none", 1e-10]
     assert result["full_scale"] == 1
@@ -453,7 +453,7 @@ def test_spectra_are_those_of_the_modules(capsys, tmp_path, out, analysis, chann
     result = np.load(out / "sound.npz")
     field = field_of(analysis)
     expected = one_shot(analysis, samples, 80.0, milliseconds=2, field=field)
-    common = {"times", "hop", "full_scale_db", "fs", "source_fs", "source", "source_path", "cut_off"}
+    common = {"times", "hop", "full_scale_db", "fs", "source_fs", "source", "source_path", "cut_off", "results"}
     common |= {"field"} if field else set()
     assert not field or result["field"] == field
     assert set(result) == {*expected, *common, analysis[0].removeprefix("--")}
@@ -990,6 +990,23 @@ def test_results_of_another_file_are_kept(capsys, tmp_path, out, monkeypatch):
         assert (status, (out / name).read_bytes()) == (1, content)
         assert f"{out / name} is there already, and nothing says that it is a result of this file; --over" in errors
         (out / name).unlink()
+
+
+def test_what_no_run_has_written_is_kept(capsys, tmp_path, out):
+    """Beside a result of the same file; a picture of an earlier run is the file's own, whatever runs came between."""
+    soundfile.write(tmp_path / "x.wav", noise(0.1, 16000), 16000)
+    options = [tmp_path / "x.wav", "--out", out]
+    assert run(capsys, "analyze", *options, "--channels", 1, "--no-plot")[0] == 0
+    for name, command in (("x.png", ["analyze", *options]), ("x.csv", ["loudness", *options, "--full-scale-db", 94])):
+        (out / name).write_text("mine")
+        status, _, errors = run(capsys, *command)
+        assert status == 1
+        assert f"{out / name} is there already, and not by {out / 'x.npz'}; --overwrite replaces it" in errors
+        assert (out / name).read_text() == "mine"
+        (out / name).unlink()
+    for pictures in ([], ["--no-plot"], []):
+        assert run(capsys, "analyze", *options, "--channels", 1, *pictures)[0] == 0
+        assert np.load(out / "x.npz")["results"].tolist() == ["x.npz", "x.png"]
 
 
 def test_several_processes_do_what_one_does(capsys, tmp_path, out):

@@ -106,7 +106,7 @@ def _filter_file(
         "frame_length": analysis.cochleagram.frame_length,
         "fs": analysis.fs,
         "source_fs": analysis.source_fs,
-        **source_of(path, analysis.cut_off),
+        **source_of(path, results, analysis.cut_off),
         "filterbank": arguments.analysis,
         "full_scale": scalar(full_scale),
         **own,
@@ -159,7 +159,7 @@ def _spectra_file(
         "full_scale_db": scalar(arguments.full_scale.levels),
         "fs": SPECTRUM_FS,
         "source_fs": source_fs,
-        **source_of(path, source.cut_off),
+        **source_of(path, results, source.cut_off),
         kind: arguments.spectrum or arguments.excitation,
         **({"field": arguments.field} if arguments.excitation else {}),
     }

@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 import unicodedata
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -170,33 +171,66 @@ def _shortened(name: str, ending: str, must: bool = False) -> str:
     return name + ending
 
 
-def source_of(path: Path, cut_off: int) -> dict[str, Any]:
-    """What a result says of the file that it is of: its path as given, where that is, and what it lacks."""
-    return {"source": os.fspath(path), "source_path": os.fspath(whereabouts(path)), "cut_off": cut_off}
+def source_of(path: Path, results: Sequence[Path], cut_off: int) -> dict[str, Any]:
+    """What results say of the file that they are of: its path as given, where that is, and what it lacks.
+
+    And which files are its results: those too that an earlier run made and this one does not, a picture say.
+    """
+    names = {result.name for result in results}
+    with suppress(*_UNKNOWN):
+        source, earlier = _written(_archive(results))
+        if _is_source(source, path):
+            names |= {name for name in earlier if os.path.lexists(results[0].with_name(name))}
+    return {
+        "source": os.fspath(path),
+        "source_path": os.fspath(whereabouts(path)),
+        "cut_off": cut_off,
+        "results": sorted(names),
+    }
 
 
 def expect_own(results: Sequence[Path], path: Path) -> None:
-    """A CommandError if results, an .npz file among them, would take the place of those of another sound file."""
-    there = [result for result in results if os.path.lexists(result)]
+    """A CommandError if results, an .npz file among them, would take the place of what is not of this sound file."""
+    there, npz = [result for result in results if os.path.lexists(result)], _archive(results)
     if not there:
         return
-    (npz,) = (result for result in results if result.suffix == ".npz")
     try:
         if is_pipe(path):
             raise ValueError("sound from a pipe has no name")
-        with np.load(npz) as file:
-            source = Path(str(file["source_path"]))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError, TypeError) as error:  # an .npy, say
+        source, own = _written(npz)
+    except _UNKNOWN as error:
         raise CommandError(
             f"{shown(there[0])} is there already, and nothing says that it is a result of this file; --overwrite "
             "replaces it"
         ) from error
-    if source != whereabouts(path) and not is_one_file(source, path):
+    if not _is_source(source, path):
         gone = "" if os.path.lexists(source) else ", which is no longer there"
         raise CommandError(
             f"{shown(npz)} is a result of another file, {shown(source)}{gone}; --overwrite replaces it, and another "
             "--out keeps both"
         )
+    for result in there:
+        if result.name not in own:
+            raise CommandError(f"{shown(result)} is there already, and not by {shown(npz)}; --overwrite replaces it")
+
+
+# What comes of asking a file whose results it is with, that is no .npz, damaged, or from somewhere else.
+_UNKNOWN = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, AttributeError, TypeError)
+
+
+def _archive(results: Sequence[Path]) -> Path:
+    (npz,) = (result for result in results if result.suffix == ".npz")
+    return npz
+
+
+def _written(npz: Path) -> tuple[Path, set[str]]:
+    """The sound file that an .npz file is of, and the names of all its results."""
+    with np.load(npz) as file:
+        return Path(str(file["source_path"])), set(file["results"].tolist())
+
+
+def _is_source(source: Path, path: Path) -> bool:
+    return source == whereabouts(path) or is_one_file(source, path)
 
 
 def made_folder(path: Path) -> Path:

@@ -198,7 +198,7 @@ def _write(
         "fs": model.fs,
         "source_fs": found.source_fs,
         "full_scale_pascal": found.pascal,
-        **source_of(path, found.cut_off),
+        **source_of(path, results, found.cut_off),
         "model": arguments.model,
         "field": arguments.field,
     }
