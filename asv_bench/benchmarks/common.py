@@ -40,9 +40,11 @@ def best_times(*functions: Callable[[], object], device: str = "cpu", rounds: in
     return [min(column) for column in zip(*samples, strict=True)]
 
 
-def ratio_of_times(one: Callable[[], object], other: Callable[[], object], device: str = "cpu") -> float:
+def ratio_of_times(
+    one: Callable[[], object], other: Callable[[], object], device: str = "cpu", rounds: int = 9
+) -> float:
     """Time of ``other`` over that of ``one``. A peer comes first: asv takes whatever has grown for a regression."""
-    first, second = best_times(one, other, device=device)
+    first, second = best_times(one, other, device=device, rounds=rounds)
     return second / first
 
 
@@ -203,11 +205,11 @@ def peak(call: str, unit: str) -> Callable[..., float]:
     return measure
 
 
-def over(peer: str, call: str = "forward") -> Callable[..., float]:
+def over(peer: str, call: str = "forward", rounds: int = 9) -> Callable[..., float]:
     """The time of a method of a :class:`Load` over that of another one."""
 
     def measure(self: Load, *_: object) -> float:
-        return ratio_of_times(getattr(self, peer), getattr(self, call), self.device)
+        return ratio_of_times(getattr(self, peer), getattr(self, call), self.device, rounds)
 
     measure.unit = "x"
     return measure
