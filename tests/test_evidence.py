@@ -20,7 +20,7 @@ import torch
 
 import tamt
 from asv_bench import growth, published
-from asv_bench.benchmarks import cochleagram
+from asv_bench.benchmarks import cochleagram, gammatone
 from asv_bench.benchmarks.common import DTYPES, by_sosfilt, gammatone_biquads, scipy_cascade
 from asv_bench.comparison import excitation, filters, measure, peers
 from asv_bench.cpu import beyond_limits, figures
@@ -317,6 +317,19 @@ def test_the_readme_has_figures_of_the_result_files() -> None:
     ):  # fmt: skip
         line = next(line for line in text.splitlines() if line.startswith("|") and said in line)
         assert f"| {tables.seconds(pages.figure(RESULTS['cpu'], benchmark, *parameters))}" in line
+
+
+def test_the_readme_has_the_ratios_to_scipy() -> None:
+    section = (ROOT / "README.md").read_text().split("| 30 channels at 16 kHz |")[1].split("\n\n")[0]
+    lines = [line.split("|")[1:-1] for line in section.splitlines() if "faster than" in line or "AVX2" in line]
+    one, ten = gammatone.CPU_LOADS
+    rows = [("cpu", one, "sosfilt"), ("cpu-avx2", one, "sosfilt"), ("cpu", one, "lfilter")]
+    rows += [("cpu", ten, "sosfilt"), ("cpu-avx2", ten, "sosfilt")]
+    for (_, *cells), (result, load, peer) in zip(lines, rows, strict=True):
+        for cell, dtype in zip(cells, DTYPES, strict=True):
+            over = pages.figure(RESULTS[result], f"gammatone.GammatoneAgainstScipy.track_time_over_{peer}", load, dtype)
+            assert over is not None
+            assert float(cell) == pytest.approx(1 / over, rel=0.04)
 
 
 def test_no_figure_of_a_gpu_without_its_result_file() -> None:
