@@ -260,7 +260,7 @@ _MODULES = (
         ("poles", "gains"),
         filterbank_growth(100, 7000, 16000, 1.0, reasons={("length", "time"): PAGES, ("batch", "time"): PAGES}),
         small={"fc": FEW},
-        variants={"poly": {"implementation": "poly", "n": 2}},
+        variants={"poly": {"implementation": "poly"}},
         limits=(
             Limit(
                 "gammatone, 2 x 1 s x 30, float32: time over scipy.signal.sosfilt",
