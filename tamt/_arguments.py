@@ -93,9 +93,8 @@ def centre_frequencies(fc: Any, fs: float, between: Callable[[float, float], Ten
         if len(fc) != 2:
             raise ValueError(f"fc as a tuple must be (flow, fhigh), got {fc}; give frequencies as a list or a tensor")
         # By the numbers that were given, of which what lies between them follows.
-        for end in fc:
-            if isinstance(end, numbers.Real):
-                _expect_below_nyquist(torch.tensor([float(end)], dtype=torch.float64, device="cpu"), fs)
+        ends = [float(end) for end in fc if isinstance(end, numbers.Real)]
+        _expect_below_nyquist(torch.tensor(ends, dtype=torch.float64, device="cpu"), fs)
         centre = between(*fc)
     else:
         given = fc.detach() if isinstance(fc, Tensor) else fc

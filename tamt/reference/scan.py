@@ -40,10 +40,16 @@ def definition(ends: Tensor, state: Tensor, transition: Tensor) -> tuple[Tensor,
     last : Tensor (F, B, N)
         ``s_K``.
     """
+    states = _visited(ends, state, transition)
+    return torch.stack(states[:-1], 2) if states[1:] else ends, states[-1]
+
+
+def _visited(ends: Tensor, state: Tensor, transition: Tensor) -> list[Tensor]:
+    """``s_0 .. s_K``."""
     states = [state]
     for end in ends.unbind(2):
         states.append(torch.baddbmm(end, states[-1], transition.mT))
-    return torch.stack(states[:-1], 2) if states[1:] else ends, states[-1]
+    return states
 
 
 class Groups(NamedTuple):
@@ -136,10 +142,7 @@ def _starts(ends: Tensor, state: Tensor, tree: Tree, channels: slice, height: in
     """The states before the steps at a height of the tree."""
     filters, batch, count, size = ends.shape
     if count <= STEPS:
-        step, states = tree.transition_at(height)[channels].mT, [state]
-        for end in ends.unbind(2)[:-1]:
-            states.append(torch.baddbmm(end, states[-1], step))
-        return torch.stack(states, 2)
+        return torch.stack(_visited(ends[:, :, :-1], state, tree.transition_at(height)[channels]), 2)
     groups = tree.at(height, count).of(channels)
     n_groups = -(-count // groups.size)
     if n_groups == 1:
