@@ -267,6 +267,8 @@ def test_channels() -> None:
     steps = tamt.fc2erb(filters.fc).diff()
     assert_close(steps, steps.mean().expand(49), 1e-9)
     assert filters.fc[[0, -1]].tolist() == [250, 8000]
+    # Of a list the default says nothing, in its place before other arguments.
+    assert DRNLFilterbank([500.0, 1000.0], FS, 50, "HIx").subject == "HIx"
     assert DRNLFilterbank((250, 8000), FS, n_channels=1).fc.tolist() == [250]
     assert DRNLFilterbank([250.0, 300], FS).num_channels == 2
     fast = FastDRNLFilterbank((250, 8000), FS, learnable=True)

@@ -75,9 +75,9 @@ class DRNLFilterbank(Learnable):
         ``fc2erb``.
     fs : float
         Sampling rate in Hz.
-    n_channels : int, optional
-        Number of channels between the ends of a tuple, both among them, by default 50; of a list of frequencies it is
-        an error.
+    n_channels : int
+        Number of channels between the ends of a tuple, both among them. Beside a list of frequencies any other than the
+        default is an error.
     subject : {'NH', 'HIx'}
         Normal hearing, or hearing impaired without the active mechanism: there ``a`` is 0, so that the nonlinear path
         is silent.
@@ -172,7 +172,7 @@ class DRNLFilterbank(Learnable):
         self,
         fc: Tensor | np.ndarray | Sequence[float] | tuple[float, float],
         fs: float,
-        n_channels: int | None = None,
+        n_channels: int = CHANNELS,
         subject: str = "NH",
         model: str = "paulick2024",
         learnable: Form = False,
@@ -182,7 +182,7 @@ class DRNLFilterbank(Learnable):
     ) -> None:
         super().__init__(learnable, device, dtype)
         check_sampling_rate(fs)
-        check_channels(n_channels, fc)
+        check_channels(n_channels, fc, CHANNELS)
         if subject not in SUBJECTS:
             raise ValueError(f"subject must be one of {SUBJECTS}, got {subject!r}")
         if model not in MODELS:
@@ -191,8 +191,7 @@ class DRNLFilterbank(Learnable):
         self.subject = subject
         self.model = model
         with DESIGN:
-            count = CHANNELS if n_channels is None else int(n_channels)
-            centre = centre_frequencies(fc, fs, partial(erb_spaced, count=count))
+            centre = centre_frequencies(fc, fs, partial(erb_spaced, count=int(n_channels)))
             tensors = _parameters(centre, subject)
         for name in ("CF_lin", "CF_nlin"):
             wrong = tensors[name] >= fs / 2

@@ -13,7 +13,7 @@ from torch import Tensor
 from tamt._arguments import check_count
 from tamt._learnable import Form
 from tamt.design.drnl import AMPLIFIED, TAIL, ir_length_for, tail_of_gammatone
-from tamt.filterbanks.drnl import FILTERS, MODELS, STICK, DRNLFilterbank
+from tamt.filterbanks.drnl import CHANNELS, FILTERS, MODELS, STICK, DRNLFilterbank
 from tamt.ops.fft_drnl import fft_drnl, filter_spectra
 from tamt.ops.fft_drnl_frames import fft_drnl_frames
 
@@ -92,7 +92,7 @@ class FastDRNLFilterbank(DRNLFilterbank):
         self,
         fc: Tensor | np.ndarray | Sequence[float] | tuple[float, float],
         fs: float,
-        n_channels: int | None = None,
+        n_channels: int = CHANNELS,
         subject: str = "NH",
         model: str = "paulick2024",
         learnable: Form = False,
