@@ -30,7 +30,7 @@ def check_count(name: str, value: int, least: int = 1) -> None:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
-def check_channels(n_channels: int | None, fc: Any, default: int | None = None) -> None:
+def check_channels(n_channels: Any, fc: Any, default: int | None = None) -> None:
     """A number of channels between the ends of a tuple, or beside anything the default, or a ValueError."""
     if n_channels == default:
         return
