@@ -13,6 +13,7 @@ from tamt.scales import erb2fc, erbrate2f, f2erbrate, fc2erb
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -96,9 +97,14 @@ def draw_curves(axes: Axes, x: NDArray, levels: NDArray, low: float, linewidth: 
         axes.plot(x, np.maximum(curve, low - 100), color=colour, linewidth=linewidth, marker=dot, markersize=4)[0]
         for curve, colour in zip(levels, colours, strict=True)
     ]
-    axes.grid(color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
+    add_grid(axes)
     return lines
+
+
+def add_grid(axes: Axes, which: Literal["both", "x"] = "both") -> None:
+    """Lines below what is drawn."""
+    axes.grid(axis=which, color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
 
 
 def line_colours(count: int) -> NDArray:
@@ -106,6 +112,13 @@ def line_colours(count: int) -> NDArray:
     import matplotlib
 
     return matplotlib.colormaps["plasma"](np.linspace(0.0, 0.85, count))
+
+
+def colour_bar(figure: Figure, mappable: ScalarMappable, panels: NDArray | list[Axes], label: str) -> None:
+    """The scale of an image's or dots' colours, to the right of panels."""
+    rows = len(panels)
+    bar = figure.colorbar(mappable, ax=panels, label=label, pad=0.012, aspect=24 * rows)
+    bar.outline.set_visible(False)
 
 
 def colour_scale(axes: Axes, count: int, rows: NDArray, names: list[str], label: str) -> None:
@@ -299,9 +312,20 @@ def as_array(values: ArrayLike) -> NDArray:
     return tensor.resolve_conj().resolve_neg().numpy()
 
 
+def as_numbers(values: ArrayLike) -> NDArray[np.float64]:
+    """:func:`as_array` in double precision."""
+    return np.asarray(as_array(values), dtype=np.float64)
+
+
+def in_order(rows: NDArray, columns: NDArray, *tables: NDArray) -> tuple[NDArray, ...]:
+    """Rows (N,) and columns (K,) of tables (N, K) in rising order, and the tables in theirs."""
+    across, along = (values.argsort(kind="stable") for values in (rows, columns))
+    return rows[across], columns[along], *(table[across][:, along] for table in tables)
+
+
 def frequencies_of(name: str, values: ArrayLike) -> NDArray:
     """Frequencies (K,) of an axis, or a ValueError where they are none."""
-    hertz = np.asarray(as_array(values), dtype=np.float64)
+    hertz = as_numbers(values)
     expect_shape(name, hertz, (hertz.size,))
     wrong = hertz[~(np.isfinite(hertz) & (hertz >= 0))]
     if len(wrong):
@@ -313,7 +337,7 @@ def frequencies_of(name: str, values: ArrayLike) -> NDArray:
 
 def times_of(name: str, values: ArrayLike) -> NDArray:
     """Times (M,) of frames, or a ValueError where they do not rise."""
-    seconds = np.asarray(as_array(values), dtype=np.float64)
+    seconds = as_numbers(values)
     expect_shape(name, seconds, (seconds.size,))
     if not (np.isfinite(seconds).all() and (np.diff(seconds) >= 0).all()):
         raise ValueError(f"{name} must hold finite times in seconds in rising order")
@@ -322,7 +346,7 @@ def times_of(name: str, values: ArrayLike) -> NDArray:
 
 def levels_of(name: str, values: ArrayLike) -> NDArray:
     """Levels (L,) in dB of what goes in, or a ValueError where there is none."""
-    given = np.asarray(as_array(values), dtype=np.float64)
+    given = as_numbers(values)
     expect_shape(name, given, (given.size,))
     if not np.isfinite(given).all():
         raise ValueError(f"{name} has to be finite; silence has no level")
@@ -331,10 +355,10 @@ def levels_of(name: str, values: ArrayLike) -> NDArray:
 
 def panels_of(name: str, values: ArrayLike) -> NDArray:
     """Values of channels (C, ., .), also of one without that dimension."""
-    array = as_array(values)
+    array = as_numbers(values)
     if array.ndim not in (2, 3):
         raise ValueError(f"{name} has the shape {array.shape}, but has to have 2 dimensions, or 3 for several channels")
-    return np.asarray(array[None] if array.ndim == 2 else array, dtype=np.float64)
+    return array[None] if array.ndim == 2 else array
 
 
 def expect_some(name: str, values: NDArray) -> None:

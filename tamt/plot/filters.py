@@ -12,6 +12,7 @@ from tamt.spl import STAPES_LEVEL
 from ._drawing import (
     MOST_NAMED,
     as_array,
+    as_numbers,
     colour_scale,
     draw_curves,
     erb_axis,
@@ -21,6 +22,7 @@ from ._drawing import (
     expect_some,
     frequencies_of,
     heading,
+    in_order,
     kilohertz,
     level_names,
     levels_of,
@@ -108,8 +110,7 @@ def filter_responses(
     with np.errstate(divide="ignore"):
         levels = [20 * np.log10(np.abs(gain).astype(np.float64)) for gain in sets]
     expect_some("response", np.concatenate(levels))
-    along, across = hertz.argsort(kind="stable"), centres.argsort(kind="stable")
-    hertz, levels = hertz[along], [level[across][:, along] for level in levels]
+    _, hertz, *levels = in_order(centres, hertz, *levels)
     low, high = _decibel_limits(np.concatenate(levels), dynamic_range)
     with styled():
         figure = Figure(figsize=(9, 0.6 + 3.6 * len(sets)), dpi=150, layout="constrained")
@@ -173,13 +174,12 @@ def io_functions(
     """
     from matplotlib.figure import Figure
 
-    given, curves = _tone_levels(levels), np.asarray(as_array(output), dtype=np.float64)
+    given, curves = _tone_levels(levels), as_numbers(output)
     if np.ndim(as_array(fc)) == 0 and curves.ndim == 1:
         curves = curves[None]
     centres = frequencies_of("fc", np.atleast_1d(as_array(fc)))
     expect_shape("output", curves, (len(centres), len(given)))
-    along, across = given.argsort(), centres.argsort(kind="stable")
-    given, centres, curves = given[along], centres[across], curves[across][:, along]
+    centres, given, curves = in_order(centres, given, curves)
     if not (len(given) > 1 and (np.diff(given) > 0).all()):
         raise ValueError("levels has to hold at least two levels, each once")
     curves = np.where(np.isfinite(curves), curves, np.nan)
@@ -274,14 +274,13 @@ def tuning_curves(
     from matplotlib.figure import Figure
 
     given, hertz = _tone_levels(levels), frequencies_of("frequencies", frequencies)
-    curves, centre = np.asarray(as_array(output), dtype=np.float64), np.asarray(as_array(fc), dtype=np.float64)
+    curves, centre = as_numbers(output), as_numbers(fc)
     expect_shape("fc", centre, ())
     expect_shape("output", curves, (len(given), len(hertz)))
     expect_one_of("quantity", quantity, ("gain", "output"))
     offset, of_tones, of_output = _unit(unit)
     expect_some("output", curves)
-    along, across = hertz.argsort(kind="stable"), given.argsort(kind="stable")
-    given, hertz, curves = given[across], hertz[along], curves[across][:, along]
+    given, hertz, curves = in_order(given, hertz, curves)
     curves = curves - given[:, None] if quantity == "gain" else curves + offset
     low, high = _decibel_limits(curves, dynamic_range)
     with styled():

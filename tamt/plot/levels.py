@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from ._drawing import (
-    GRID,
     INK,
     MOST_NAMED,
     WAVE,
+    add_grid,
     as_array,
+    as_numbers,
+    colour_bar,
     colour_scale,
     draw_curves,
     draw_image,
@@ -27,6 +29,7 @@ from ._drawing import (
     expect_some,
     frequencies_of,
     highest_of,
+    in_order,
     level_names,
     levels_of,
     name_panel,
@@ -113,12 +116,11 @@ def excitation_patterns(
     from matplotlib.figure import Figure
 
     given, centres = levels_of("levels", levels), frequencies_of("fc", fc)
-    curves = np.asarray(as_array(excitation), dtype=np.float64)
+    curves = as_numbers(excitation)
     expect_shape("excitation", curves, (len(given), len(centres)))
     expect_one_of("scale", scale, ("Hz", "Cam"))
     expect_some("excitation", curves)
-    along, across = centres.argsort(kind="stable"), given.argsort(kind="stable")
-    given, centres, curves = given[across], centres[along], curves[across][:, along]
+    given, centres, curves = in_order(given, centres, curves)
     peaks = peaks_of(curves)
     top = peaks.max() if len(peaks) else 0.0
     if dynamic_range is None:
@@ -377,8 +379,7 @@ def components(
             # Labels from 50 Hz on: one at 20 Hz would touch the next.
             erb_axis(over_time, "y", 50, highest)
             over_time.set_ylim(lowest, highest)
-            frame.grid(axis="x", color=GRID, linewidth=0.7)
-            frame.set_axisbelow(True)
+            add_grid(frame, "x")
             if count > 1:
                 over_time.set_title(("left ear", "right ear")[channel] if count == 2 else f"channel {channel + 1}")
         edges = edges_of(middles)
@@ -387,8 +388,7 @@ def components(
             over_time.set_xlim(edges[0], edges[-1])
         when = "".join(f" at {second:.3f} s" for second in middles[loudest])
         frame.set(xlabel=f"Level{when}\n(dB SPL)", xlim=(top - 1.1 * dynamic_range, top + 5))
-        bar = figure.colorbar(dots, ax=grid, label="Level (dB SPL)", pad=0.012, aspect=24 * count)
-        bar.outline.set_visible(False)
+        colour_bar(figure, dots, grid, "Level (dB SPL)")
         set_title(figure, title)
     return figure
 
@@ -470,8 +470,7 @@ def _draw_levels(
             if count > 1:
                 name_panel(axes, f"channel {channel + 1}")
         panels[-1].set_xlabel("Time (s)")
-        bar = figure.colorbar(image, ax=panels, label=drawable(label), pad=0.012, aspect=24 * count)
-        bar.outline.set_visible(False)
+        colour_bar(figure, image, panels, drawable(label))
         figure.align_ylabels()
         set_title(figure, title)
     return figure

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._drawing import (
-    GRID,
     WAVE,
+    add_grid,
     as_array,
+    as_numbers,
+    colour_bar,
     draw_image,
     edges_of,
     erb_edges,
@@ -94,7 +96,7 @@ def loudness(
     middles = seconds if specific_times is None else times_of("specific_times", specific_times)
     ears, image, centres = 0, np.zeros(0), np.zeros(0)
     if specific is not None and fc is not None:
-        image, centres = np.asarray(as_array(specific), dtype=np.float64), frequencies_of("fc", fc)
+        image, centres = as_numbers(specific), frequencies_of("fc", fc)
         image = image[None] if image.ndim == 2 else image
         ears = min(len(image), 2)
         expect_shape("specific", image, (ears, len(middles), len(centres)))
@@ -111,8 +113,7 @@ def loudness(
         for name, height, colour in zip(drawn, heights, ("#9db4d6", WAVE), strict=True):
             over_time.plot(seconds, height, color=colour, linewidth=1.3, label=name, marker="." * (len(seconds) == 1))
         over_time.set(ylim=(0.0, 1.08 * highest_of(heights, 0.0) or 1.0), ylabel="Loudness (sone)")
-        over_time.grid(color=GRID, linewidth=0.7)
-        over_time.set_axisbelow(True)
+        add_grid(over_time)
         over_time.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.0, frameon=False, ncols=2)
         for ear, axes in enumerate(images):
             mesh = draw_image(axes, edges, erb_edges(centres), image[ear], (0.0, highest_of(image, 0.0) or 1.0))
@@ -122,8 +123,7 @@ def loudness(
         if len(edges) > 1:
             panels[-1].set_xlim(edges[0], edges[-1])
         if ears:
-            bar = figure.colorbar(mesh, ax=images, label="Specific loudness (sone/Cam)", pad=0.012, aspect=24 * ears)
-            bar.outline.set_visible(False)
+            colour_bar(figure, mesh, images, "Specific loudness (sone/Cam)")
         figure.align_ylabels()
         set_title(figure, title)
     return figure
