@@ -26,7 +26,7 @@ def print_info(arguments: argparse.Namespace) -> int:
     from tamt.ops import backend
 
     say(f"{'torch':<12}{torch.__version__}")  # with the build, of which the package's metadata need not tell
-    for package in ("triton", "numpy", "scipy", "soundfile", "soxr", "matplotlib"):
+    for package in ("triton", "numpy", "soundfile", "soxr", "matplotlib"):
         say(f"{package:<12}{_installed(package) or 'not installed'}")
     served = {"triton": "Triton kernels", "reference": "reference (plain torch)"}
     say("")

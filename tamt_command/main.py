@@ -7,7 +7,7 @@ import importlib
 import math
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .console import ArgumentsError, CommandError, OutputError, reason, say, shown
 from .drafts import no_drafts_left_by_signals
@@ -102,18 +102,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tamt {version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    demo = commands.add_parser(
+    demo = _add_command(
+        commands,
         "demo",
+        "tamt.cli.demo:run_demo",
+        " [options]",
         help="filter a synthetic vowel sequence and draw pictures of it",
         description="Synthesise a sequence of vowels, write it as a WAV file, filter it and draw pictures of it.",
     )
     demo.add_argument("--out", type=_path, default=Path("tamt-demo"), metavar="DIR", help="folder (default: tamt-demo)")
     _add_overwrite(demo, "pictures and a sound that are there already, and not this demonstration's")
-    demo.short = " [options]"
-    demo.set_defaults(command="tamt.cli.demo:run_demo", refuse=demo.error)
 
-    analyze = commands.add_parser(
+    analyze = _add_command(
+        commands,
         "analyze",
+        "tamt.cli.analyze:analyze_files",
+        " FILES --out DIR [options]",
         help="write cochleagrams of sound files as numbers and pictures",
         description="Take the cochleagrams of sound files, or their spectra or excitation patterns, and write them as\n"
         "numbers and as a picture.",
@@ -121,7 +125,6 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_files_and_device(analyze)
-    analyze.short = " FILES --out DIR [options]"
     option = analyze.add_argument
     # No default here: argparse would then let it pass beside one of the others.
     kind = analyze.add_mutually_exclusive_group().add_argument
@@ -189,10 +192,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="P",
         help="of a compression: the least mean that it knows, greater than 0 (default: 1e-10)",
     )
-    analyze.set_defaults(command="tamt.cli.analyze:analyze_files", settle=settle, refuse=analyze.error)
+    analyze.set_defaults(settle=settle)
 
-    loudness = commands.add_parser(
+    loudness = _add_command(
+        commands,
         "loudness",
+        "tamt.cli.loudness:loudness_of_files",
+        " FILES --out DIR (--full-scale-db DB | --calibration FILE) [options]",
         help="write the loudness of sound files over time, in sone and phon",
         description="Find short-term and long-term loudness of sound files by a model of hearing, and write them as\n"
         "numbers and as a picture.",
@@ -200,7 +206,6 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_files_and_device(loudness)
-    loudness.short = " FILES --out DIR (--full-scale-db DB | --calibration FILE) [options]"
     option = loudness.add_argument
     _add_levels(loudness, "", "", required=True)
     option("--model", choices=LOUDNESS_MODELS, default="moore2016", help="see below (default: moore2016)")
@@ -214,13 +219,26 @@ def _parser() -> argparse.ArgumentParser:
         help=f"seconds from one frame to the next, whole milliseconds up to {LONGEST_HOP:g} (default: 0.001, as the "
         "models have it; 0.01 has a tenth of the frames)",
     )
-    loudness.set_defaults(command="tamt.cli.loudness:loudness_of_files", settle=settle_loudness, refuse=loudness.error)
+    loudness.set_defaults(settle=settle_loudness)
 
-    info = commands.add_parser(
-        "info", help="print versions and devices", description="Print versions, devices and the backend of each device."
+    _add_command(
+        commands,
+        "info",
+        "tamt_command.info:print_info",
+        "",
+        help="print versions and devices",
+        description="Print versions, devices and the backend of each device.",
     )
-    info.short = ""
-    info.set_defaults(command="tamt_command.info:print_info", refuse=info.error)
+    return parser
+
+
+def _add_command(
+    commands: argparse._SubParsersAction[_Parser], name: str, function: str, short: str, **texts: Any
+) -> _Parser:
+    """Add a command that calls a function, by ``"module:name"``; ``short`` is its usage in an error."""
+    parser = commands.add_parser(name, **texts)
+    parser.short = short
+    parser.set_defaults(command=function, refuse=parser.error)
     return parser
 
 
@@ -266,11 +284,16 @@ def _add_levels(parser: argparse.ArgumentParser, of: str, note: str, required: b
     )
 
 
-def _positive(text: str) -> float:
+def _number(text: str) -> float:
+    """Not a number, which is in no range, for what is none."""
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        value = math.nan
+        return math.nan
+
+
+def _positive(text: str) -> float:
+    value = _number(text)
     if not 0.0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} has to be a finite number greater than 0")
     return value
@@ -297,10 +320,7 @@ def _hop_of_loudness(text: str) -> float:
 def _compression(text: str) -> str | float:
     if text in ("none", "db", "log"):
         return text
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _number(text)
     if not 0.0 < value < 1.0:
         raise argparse.ArgumentTypeError(f"{text!r} has to be none, db, log or a number greater than 0 and less than 1")
     return value
@@ -314,10 +334,7 @@ def _floor(text: str) -> float:
 
 
 def _sound_level(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _number(text)
     if not 0.0 <= value <= 200.0:
         raise argparse.ArgumentTypeError(f"{text!r} has to be a level from 0 to 200 dB SPL")
     return value

@@ -27,11 +27,13 @@ filterbank holds, for C sound channels, F filters and M frames:
   fs         ()         sampling rate of the analysis in Hz
   source_fs  ()         sampling rate of the file in Hz
   source, source_path   the sound file as it was given, and its absolute path
+  results               the names of the files that hold its results
   cut_off    ()         samples that the header of a file promised that was cut off; 0 of a whole one
   filterbank            the name that the option gave
   subject, model        of a DRNL only: the names that the options gave
 
-That of a spectrum or an excitation pattern has times, fs, source_fs, source, source_path and cut_off likewise, and:
+That of a spectrum or an excitation pattern has times, fs, source_fs, source, source_path, results and cut_off
+likewise, and:
   levels (C, N, F), fc (F,)      in dB SPL: of --spectrum multires in bands as wide as the auditory filters (four per
                                  ERB, so they overlap); of --excitation the excitation
   psd (C, N, B), freqs (B,)      of --spectrum multires: power spectral density in Pa^2/Hz, frequencies in Hz
@@ -129,6 +131,7 @@ and long-term loudness in sone and in phon. The .npz file holds, for E ears (1 i
   fs, source_fs      ()           sampling rate of the model and of the file in Hz
   full_scale_pascal  (E,)         pressure in Pa that a sample of 1 was taken for
   source, source_path             the sound file as it was given, and its absolute path
+  results                         the names of the files that hold its results
   cut_off            ()           samples that the header of a file promised that was cut off; 0 of a whole one
   model, field                    what the options gave
 The sound goes through the model piece by piece. What stays in memory is loudness over time: of an hour of two ears,
