@@ -30,15 +30,16 @@ def test_a_run_on_the_cpu(tmp_path: Path) -> None:
         script,
         "asv_bench/cpu.py",
         "--only",
-        "GammatoneAgainstScipy",
+        "LowBiquads",
     ]
     run = subprocess.run([*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     result = json.loads(out.read_text())
     assert {"date", "commit", "torch", "name", "device", "results"} <= set(result)
-    rows = {tuple(row["parameters"]): row for row in result["results"]}
-    assert set(rows) == set(product(["2 x 1 s x 30", "1 x 10 s x 30"], ["float32", "float64"]))
-    assert all(row["value"] > 0 and row["unit"] == "x" for row in rows.values())
+    rows = {(row["benchmark"], *row["parameters"]): row for row in result["results"]}
+    units = {"time_forward": "s", "time_training_step": "s", "track_error": "of the channel's peak"}
+    assert set(rows) == set(product((f"iir.LowBiquads.{name}" for name in units), ["cpu"], ["float32", "float64"]))
+    assert all(row["value"] > 0 and row["unit"] == units[name.split(".")[-1]] for (name, *_), row in rows.items())
 
 
 def test_a_wrong_result_is_not_measured() -> None:

@@ -499,14 +499,15 @@ def varying(case: Case) -> tuple[tuple[Tensor, ...], list[tuple[Tensor, ...]]]:
 def compilations() -> Iterator[Any]:
     """Every run compiles every module, which learns if it can, up to Inductor, which takes ten seconds to a minute.
 
-    Of the two with the largest graphs, up to the graph alone: other modules trace the same operators and gradients.
+    Of Moore2016Loudness, whose graph is large, up to the graph alone, and MultiResolutionFFT, whose graph is the
+    largest, not at all: other modules trace the same operators and gradients.
     What Inductor makes of a module is run by the guide to compilation and the gallery.
     """
     for name, case, learnable in combinations():
-        large = case.module.name in ("MultiResolutionFFT", "Moore2016Loudness")
+        large = case.module.name == "Moore2016Loudness"
         for backend in ("eager", "aot_eager", "inductor") if large else ("aot_eager", "inductor"):
             whole = learnable == case.forms[:2][-1]
-            first = backend == ("eager" if large else "aot_eager")
+            first = backend == ("eager" if large else "aot_eager") and case.module.name != "MultiResolutionFFT"
             quick = whole and not case.options and not case.module.compiled_with and first
             yield pytest.param(
                 case, learnable, backend, marks=() if quick else pytest.mark.slow, id=f"{name}-{backend}"
