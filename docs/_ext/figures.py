@@ -84,6 +84,7 @@ def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
         light = Path(path)
         for mode, file in (("light", light), ("dark", light.with_stem(f"{light.stem}_dark"))):
             if mode == "dark":
+                figure.set_layout_engine("none")  # what there is stays where it is
                 darken(figure)
             figure.savefig(file, facecolor=PAGE if mode == "dark" else "white")
             lines += [
@@ -106,8 +107,7 @@ def described(figure: Figure) -> str:
 
 
 def darken(figure: Figure) -> None:
-    """Give a figure the colours of a dark page: black becomes white, and what is dark light."""
-    figure.canvas.draw()  # ticks exist from here on
+    """Give a figure that has been drawn the colours of a dark page: black becomes white, and what is dark light."""
     # A box behind a text is not among what findobj finds.
     boxes = [text.get_bbox_patch() for text in figure.findobj(Text) if isinstance(text, Text)]
     for artist in [*figure.findobj(Artist), *(box for box in boxes if box is not None)]:
