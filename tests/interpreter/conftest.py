@@ -42,11 +42,12 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _watched() -> Iterator[None]:
+def watch() -> Iterator[Any]:
+    """The nets of :mod:`interpreter.nets`, over every launch."""
     if not INTERPRETED:
         yield
         return
     from interpreter.nets import watched
 
-    with watched():
-        yield
+    with watched() as watch:
+        yield watch

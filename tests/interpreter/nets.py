@@ -3,14 +3,15 @@
 Inside :func:`watched` the programs of a launch run in a random order, and new memory holds a NaN that marks it. A
 launch ends with an AssertionError where a program loads or stores what another one stores, where it loads or stores
 again what it has stored with no barrier between, where one store has two values for an element, and where it loads
-what nobody has written. Atomic operations are not looked at.
+what nobody has written; it stops where one reaches beyond its operands' memory. Atomic operations are not looked at.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -20,13 +21,17 @@ from torch import Tensor
 from triton.runtime import interpreter
 
 UNWRITTEN = {4: 0x7FD5AA55, 8: 0x7FFD5AA5AA55A55A}  # by size: bits of a NaN that no operation makes
+MANY = 1 << 26  # numbers
 INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
 def marked(t: Tensor) -> Tensor:
-    """``t`` filled with what marks memory as not written, if its numbers are floating or complex."""
+    """``t`` filled with what marks memory as not written, if its numbers are floating or complex.
+
+    Not if it has very many: of such a tensor the system has given no memory yet.
+    """
     parts = torch.view_as_real(t) if t.is_complex() else t
-    if parts.dtype in INTEGERS:
+    if parts.dtype in INTEGERS and parts.numel() < MANY:
         parts.view(INTEGERS[parts.dtype]).fill_(UNWRITTEN[parts.element_size()])
     return t
 
@@ -43,44 +48,53 @@ class Watch:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.begin("")
+        self.few: int | None = None  # the first and the last so many programs of a launch are all that run
 
-    def begin(self, kernel: str) -> None:
-        """A launch."""
+    def begin(self, kernel: str, grid: tuple[int, ...], operands: Iterable[Any]) -> int:
+        """A launch, of so many programs."""
         self.kernel = kernel
-        self.order: list[tuple[int, int, int]] = []
+        self.grid = (*grid, 1, 1)[:3]
+        count = math.prod(grid)
+        every = self.few is None or count <= 2 * self.few
+        self.order = [*range(count)] if every else [*range(self.few), *range(count - self.few, count)]
+        self.random.shuffle(self.order)
+        memory = [t.untyped_storage() for t in operands if isinstance(t, Tensor)]
+        known = sorted({(m.data_ptr(), m.data_ptr() + m.nbytes()) for m in memory})
+        self.starts, self.ends = np.array([(0, 0), *known], dtype=np.uint64).T
         self.programs: list[int] = []  # of each epoch
         self.loads: list[Access] = []
         self.stores: list[Access] = []
         self.earlier: list[int] = []  # stores before each load
         self.problems: set[str] = set()
+        return len(self.order)
 
-    def shuffle(self, *grid: int) -> None:
-        """Chooses the order of the programs."""
-        self.order = list(np.ndindex(*grid))
-        self.random.shuffle(self.order)
-        self.grid = grid
-
-    def program(self, *place: int) -> tuple[int, int, int]:
-        """Which program runs when it would be this one's turn."""
-        turn = int(np.ravel_multi_index(place, self.grid))
-        self.programs.append(turn)
-        return self.order[turn]
+    def program(self) -> Iterable[int]:
+        """The next one's place in the grid."""
+        self.programs.append(self.order.pop())
+        return map(int, np.unravel_index(self.programs[-1], self.grid))
 
     def barrier(self) -> None:
         self.programs.append(self.programs[-1])
 
-    def load(self, pointers: Any, mask: Any, loaded: Any) -> None:
-        m = np.broadcast_to(mask.data, pointers.data.shape)
-        self.loads.append(Access(pointers.data[m], len(self.programs) - 1))
+    def access(self, pointers: Any, mask: Any) -> Access:
+        """What an operation is about to load or store, which must be in the memory of an operand."""
+        addresses = pointers.data[np.broadcast_to(mask.data, pointers.data.shape)]
+        inside = addresses < self.ends[np.searchsorted(self.starts, addresses, "right") - 1]
+        assert inside.all(), f"{self.kernel}: a program reaches beyond its operands"
+        return Access(addresses, len(self.programs) - 1)
+
+    def load(self, pointers: Any, mask: Any) -> None:
+        self.loads.append(self.access(pointers, mask))
         self.earlier.append(len(self.stores))
-        values = np.ascontiguousarray(loaded.data)[m]
+
+    def loaded(self, mask: Any, loaded: Any) -> None:
+        """What it has loaded."""
+        values = np.ascontiguousarray(loaded.data)[np.broadcast_to(mask.data, loaded.data.shape)]
         if values.dtype.kind == "f" and (values.view(f"u{values.itemsize}") == UNWRITTEN[values.itemsize]).any():
             self.problems.add("a program loads what nobody has written")
 
     def store(self, pointers: Any, mask: Any) -> None:
-        m = np.broadcast_to(mask.data, pointers.data.shape)
-        self.stores.append(Access(pointers.data[m], len(self.programs) - 1))
+        self.stores.append(self.access(pointers, mask))
 
     def end(self) -> None:
         """An AssertionError where something was wrong."""
@@ -128,7 +142,7 @@ def flattened(accesses: list[Access]) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 @contextlib.contextmanager
-def watched(seed: int = 0) -> Iterator[None]:
+def watched(seed: int = 0) -> Iterator[Watch]:
     """Inside, launches are as told at the top of this file."""
     watch = Watch(seed)
     builder, executor = interpreter.InterpreterBuilder, interpreter.GridExecutor
@@ -137,17 +151,15 @@ def watched(seed: int = 0) -> Iterator[None]:
     new_empty, empty, empty_like = Tensor.new_empty, torch.empty, torch.empty_like
 
     def launched(self: Any, *args: Any, **options: Any) -> None:
-        watch.begin(self.fn.__name__)
+        count = watch.begin(self.fn.__name__, self.grid, (*args, *options.values()))
+        self.grid = (count,)
         call(self, *args, **options)
         watch.end()
 
-    def with_dim(self: Any, *grid: int) -> None:
-        dim(self, *grid)
-        watch.shuffle(*grid)
-
     def with_load(self: Any, pointers: Any, mask: Any, other: Any, *options: Any) -> Any:
+        watch.load(pointers, mask)
         loaded = load(self, pointers, mask, other, *options)
-        watch.load(pointers, mask, loaded)
+        watch.loaded(mask, loaded)
         return loaded
 
     def with_store(self: Any, pointers: Any, value: Any, mask: Any, *options: Any) -> Any:
@@ -158,8 +170,8 @@ def watched(seed: int = 0) -> Iterator[None]:
         for owner, name, instead in (
             (executor, "__call__", launched),
             (builder, "create_barrier", lambda self, *a: watch.barrier() or barrier(self, *a)),
-            (builder, "set_grid_dim", with_dim),
-            (builder, "set_grid_idx", lambda self, *place: idx(self, *watch.program(*place))),
+            (builder, "set_grid_dim", lambda self, *grid: dim(self, *watch.grid)),
+            (builder, "set_grid_idx", lambda self, *place: idx(self, *watch.program())),
             (builder, "create_masked_load", with_load),
             (builder, "create_masked_store", with_store),
             (Tensor, "new_empty", lambda *a, **k: marked(new_empty(*a, **k))),
@@ -167,4 +179,4 @@ def watched(seed: int = 0) -> Iterator[None]:
             (torch, "empty_like", lambda *a, **k: marked(empty_like(*a, **k))),
         ):
             stack.enter_context(patch.object(owner, name, instead))
-        yield
+        yield watch

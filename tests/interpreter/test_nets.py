@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-triton = pytest.importorskip("triton")
-tl = pytest.importorskip("triton.language")
+pytest.importorskip("triton")
 
+import triton
+import triton.language as tl
+from triton.runtime.errors import InterpreterError
+
+from interpreter.nets import Watch
 
 WIDTH = 4
 
@@ -75,6 +79,13 @@ def test_a_program_that_loads_what_another_stores(step: int) -> None:
         copy[(3,)](memory, memory[step:], step, WIDTH, WIDTH=WIDTH)
 
 
+def test_memory_that_is_no_operand() -> None:
+    given, out = torch.zeros(8), torch.zeros(8)
+    for operands, steps in (((given, out), (WIDTH, 100)), ((given, out), (-1, WIDTH)), ((given, out[1:]), (0, WIDTH))):
+        with pytest.raises(InterpreterError, match="copy: a program reaches beyond its operands"):
+            copy[(2,)](*operands, *steps, WIDTH=WIDTH)
+
+
 def test_memory_that_nobody_has_written() -> None:
     for dtype in (torch.float32, torch.float64):
         for new in (torch.zeros(0).new_empty(8, dtype=dtype), torch.empty_like(torch.zeros(8, dtype=dtype))):
@@ -105,3 +116,10 @@ def test_programs_run_in_another_order() -> None:
         enumerate_turns[(9,)](turns, out)
     assert sorted(out.tolist()) == list(range(9))
     assert out.tolist() != list(range(9))
+
+
+def test_the_first_and_the_last_programs(watch: Watch) -> None:
+    out = torch.zeros(9 * WIDTH)
+    watch.few = 2
+    copy[(9,)](torch.ones(WIDTH), out, 0, WIDTH, WIDTH=WIDTH)
+    assert out.view(9, WIDTH).any(1).nonzero().flatten().tolist() == [0, 1, 7, 8]
