@@ -25,17 +25,6 @@ MANY = 1 << 26  # numbers
 INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
-def marked(t: Tensor) -> Tensor:
-    """``t`` filled with what marks memory as not written, if its numbers are floating or complex.
-
-    Not if it has very many: of such a tensor the system has given no memory yet.
-    """
-    parts = torch.view_as_real(t) if t.is_complex() else t
-    if parts.dtype in INTEGERS and parts.numel() < MANY:
-        parts.view(INTEGERS[parts.dtype]).fill_(UNWRITTEN[parts.element_size()])
-    return t
-
-
 class Access(NamedTuple):
     """Elements that a program loads or stores at once."""
 
@@ -48,7 +37,19 @@ class Watch:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.few: int | None = None  # the first and the last so many programs of a launch are all that run
+        # The first and the last so many programs of a launch are all that run; what others leave unwritten is 0.
+        self.few: int | None = None
+
+    def marked(self, t: Tensor) -> Tensor:
+        """``t`` filled with what marks memory as not written, if its numbers are floating or complex.
+
+        Not if it has very many: of such a tensor the system has given no memory yet.
+        """
+        parts = torch.view_as_real(t) if t.is_complex() else t
+        if parts.dtype in INTEGERS and parts.numel() < MANY:
+            bits = UNWRITTEN[parts.element_size()] if self.few is None else 0
+            parts.view(INTEGERS[parts.dtype]).fill_(bits)
+        return t
 
     def begin(self, kernel: str, grid: tuple[int, ...], operands: Iterable[Any]) -> int:
         """A launch, of so many programs."""
@@ -174,9 +175,9 @@ def watched(seed: int = 0) -> Iterator[Watch]:
             (builder, "set_grid_idx", lambda self, *place: idx(self, *watch.program())),
             (builder, "create_masked_load", with_load),
             (builder, "create_masked_store", with_store),
-            (Tensor, "new_empty", lambda *a, **k: marked(new_empty(*a, **k))),
-            (torch, "empty", lambda *a, **k: marked(empty(*a, **k))),
-            (torch, "empty_like", lambda *a, **k: marked(empty_like(*a, **k))),
+            (Tensor, "new_empty", lambda *a, **k: watch.marked(new_empty(*a, **k))),
+            (torch, "empty", lambda *a, **k: watch.marked(empty(*a, **k))),
+            (torch, "empty_like", lambda *a, **k: watch.marked(empty_like(*a, **k))),
         ):
             stack.enter_context(patch.object(owner, name, instead))
         yield watch

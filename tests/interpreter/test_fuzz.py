@@ -10,6 +10,8 @@ import inspect
 import math
 import pkgutil
 import random
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
@@ -39,8 +41,8 @@ class Case(NamedTuple):
     """Operands in float64, parameters by name, and what launchers take beside these, or read from their modules."""
 
     operands: tuple[Tensor, ...]
-    parameters: dict[str, Any] = {}
-    options: dict[str, Any] = {}
+    parameters: Mapping[str, Any] = MappingProxyType({})
+    options: Mapping[str, Any] = MappingProxyType({})
     settings: tuple[tuple[Any, str, Any], ...] = ()
 
 
@@ -214,7 +216,7 @@ def strided(draw: random.Random, t: Tensor) -> Tensor:
     return room.copy_(t)
 
 
-def compare(one: Operator, given: list[Any], wide: list[Any], options: dict[str, Any], tolerance: float) -> None:
+def compare(one: Operator, given: list[Any], wide: list[Any], options: Mapping[str, Any], tolerance: float) -> None:
     """What a launcher gives against what plain torch does in float64."""
     file, name = one.launcher.split(":")
     launcher = getattr(importlib.import_module(f"tamt.triton_kernels.{file}"), name)
@@ -226,7 +228,7 @@ def compare(one: Operator, given: list[Any], wide: list[Any], options: dict[str,
         assert actual.is_contiguous(), result
         if actual.numel():
             assert actual.isfinite().all(), result
-            # Coefficients, one column each, differ in size by orders; of other results rows are held against the loudest.
+            # Coefficients, a column each, differ in size by orders; rows of other results are held against the loudest.
             columns = result in ("grad_coef", "grad_stick", "grad_slopes")
             error, size = ((t.t() if columns and t.dim() == 2 else t).norm(dim=-1) for t in (actual - wanted, wanted))
             judge(error, tolerance * (size if columns and wanted.dim() == 2 else size.amax()) + 1e-30)
@@ -256,13 +258,12 @@ def check(name: str, seed: int) -> None:
         known = operands | {key: vary(key, t.to(dtype)) for key, t in results.items()}
         given = []
         for kind, key in back.signature.arguments:
-            if kind == "Tensor":
-                weight = (
-                    known[key] if key in known else strided(draw, torch.randn_like(differentiable.pop(0)).to(dtype))
-                )
-                given.append(weight)
-            else:
+            if kind != "Tensor":
                 given.append(case.parameters[key] if key in case.parameters else draw.random() < 0.8)
+            elif key in known:
+                given.append(known[key])
+            else:
+                given.append(strided(draw, torch.randn_like(differentiable.pop(0)).to(dtype)))
         exact = [t.double() if isinstance(t, Tensor) else t for t in given]
         compare(back, given, exact, case.options, tolerance)
 
