@@ -58,7 +58,7 @@ LENGTHS = (0, 1, 7, 15, 16, 17, 31, 32, 48, 63, 64, 65, 80, 127, 128, 130, 192, 
 
 
 def tiling(draw: random.Random) -> Tiling:
-    return Tiling(draw.choice([32, 64, 128]), draw.choice([2, 4]), draw.randint(1, 4), draw.choice([0, 0, 32]))
+    return Tiling(draw.choice([64, 64, 128]), draw.choice([2, 4]), draw.randint(1, 4), draw.choice([0, 0, 32]))
 
 
 def filters(draw: random.Random, shared: bool = False) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
