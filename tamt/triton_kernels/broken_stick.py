@@ -40,13 +40,15 @@ def load_stick(p_stick, o_f):
 @triton.jit(do_not_specialize=["F"])
 def broken_stick_kernel(p_v, p_stick, p_w, T, F, TILE: tl.constexpr):
     """v (B, F, T), stick (F, 3) -> w (B, F, T), TILE samples of one row per program."""
-    n_tiles = (T + TILE - 1) // TILE
+    n_tiles = (T - 1) // TILE + 1
     row = tl.program_id(0) // n_tiles
-    o_row = row.to(tl.int64)
-    o_t = (tl.program_id(0) % n_tiles) * TILE + tl.arange(0, TILE)
+    o_tile = (tl.program_id(0) % n_tiles) * TILE
+    o_row = row.to(tl.int64) * T
+    o_t = o_tile + tl.arange(0, TILE)
+    m_t = tl.arange(0, TILE) < T - o_tile  # o_t may be beyond 2^31
     b_a, b_b, b_c = load_stick(p_stick, row % F)
-    b_v = tl.load(p_v + o_row * T + o_t, mask=o_t < T, other=0.0)
-    tl.store(p_w + o_row * T + o_t, b_v * broken_stick_gain(b_v, b_a, b_b, b_c), mask=o_t < T)
+    b_v = tl.load(p_v + o_row + o_t, mask=m_t, other=0.0)
+    tl.store(p_w + o_row + o_t, b_v * broken_stick_gain(b_v, b_a, b_b, b_c), mask=m_t)
 
 
 @triton.jit(do_not_specialize=["B", "F"])
@@ -66,23 +68,25 @@ def broken_stick_backward_kernel(
     the linear branch's ``g v`` (of a), the power law's ``g v |v|^(c-1)`` (of b) and ``g v b |v|^(c-1) log |v|`` (of c).
     The linear branch includes the knee and 0.
     """
-    n_chunks = (T + CHUNK - 1) // CHUNK
+    n_chunks = (T - 1) // CHUNK + 1
     row = tl.program_id(0) // n_chunks
     chunk = tl.program_id(0) % n_chunks
-    o_row = row.to(tl.int64)
+    o_chunk = chunk * CHUNK
+    o_first = row.to(tl.int64) * T + o_chunk
+    length = tl.minimum(T - o_chunk, CHUNK)  # the end of a chunk may be beyond 2^31
     b_a, b_b, b_c = load_stick(p_stick, row % F)
     b_sum_a = tl.zeros([TILE], p_v.dtype.element_ty)
     b_sum_b = tl.zeros([TILE], p_v.dtype.element_ty)
     b_sum_c = tl.zeros([TILE], p_v.dtype.element_ty)
-    for first in range(chunk * CHUNK, tl.minimum(T, (chunk + 1) * CHUNK), TILE):
+    for first in range(0, length, TILE):
         o_t = first + tl.arange(0, TILE)
-        b_v = tl.load(p_v + o_row * T + o_t, mask=o_t < T, other=0.0)
-        b_g = tl.load(p_grad + o_row * T + o_t, mask=o_t < T, other=0.0)
+        b_v = tl.load(p_v + o_first + o_t, mask=o_t < length, other=0.0)
+        b_g = tl.load(p_grad + o_first + o_t, mask=o_t < length, other=0.0)
         b_log = log2_magnitude(b_v)
         b_power = tl.exp2((b_c - 1.0) * b_log)
         m_linear = b_b * b_power >= b_a
         b_power = tl.where(m_linear, 0.0, b_power)  # where it may be infinite
-        tl.store(p_grad_v + o_row * T + o_t, b_g * tl.where(m_linear, b_a, b_c * b_b * b_power), mask=o_t < T)
+        tl.store(p_grad_v + o_first + o_t, b_g * tl.where(m_linear, b_a, b_c * b_b * b_power), mask=o_t < length)
         b_weight = b_g * b_v
         b_sum_a += tl.where(m_linear, b_weight, 0.0)
         b_sum_b += b_weight * b_power

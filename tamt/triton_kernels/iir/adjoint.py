@@ -129,7 +129,7 @@ def adjoint_tile(
     o_super = (((o_f * B + o_b) * n_super + o_j) * NP)[:, None] + o_n[None, :]
     o_state = ((o_b * F + o_f) * N)[:, None] + o_n[None, :]
     m_last = (m_row & (o_j == n_super - 1))[:, None] & (o_n < N)[None, :]
-    last_length = n_samples - (n_super - 1) * S
+    last_length = (n_samples - (n_super - 1).to(tl.int64) * S).to(tl.int32)
 
     if TASK == "ends":
         b_s = ()

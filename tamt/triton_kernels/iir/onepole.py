@@ -87,7 +87,7 @@ def iir_onepole_gradient_kernel(
         b_gim += tl.load(p_row + F, mask=m_row, other=0.0).to(tl.float64)
         b_re += ORDER * tl.load(p_row + 2 * F, mask=m_row, other=0.0).to(tl.float64)
         b_im += ORDER * tl.load(p_row + 3 * F, mask=m_row, other=0.0).to(tl.float64)
-    begin = tl.maximum(n_super - 1, 0) * S
+    begin = tl.maximum(n_super - 1, 0).to(T.dtype) * S
     for first in range(0, B, R):
         o_b = (first + o_r).to(tl.int64)
         m_b = o_b < B

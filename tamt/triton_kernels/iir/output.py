@@ -46,7 +46,7 @@ def locate(n_samples, n_super, F, S: tl.constexpr, R: tl.constexpr):
     tile = rest % n_tiles
     o_tile = tile.to(tl.int64) * (R * S)
     length = tl.minimum(n_samples - o_tile, R * S).to(tl.int32)
-    end = tl.where(tile == n_tiles - 1, n_samples - (n_super - 1) * S, 0)
+    end = tl.where(tile == n_tiles - 1, n_samples - (n_super - 1).to(tl.int64) * S, 0).to(tl.int32)
     return (tl.program_id(0) % F).to(tl.int64), (rest // n_tiles).to(tl.int64), tile * R, o_tile, length, end
 
 
@@ -286,12 +286,12 @@ def iir_forward_tail_kernel(
     F = signals * fan
     o_q = tl.program_id(0) * R + tl.arange(0, R)
     o_b = (o_q // F).to(tl.int64)
-    o_f = o_q % F
+    o_f = (o_q % F).to(tl.int64)
     o_n = tl.arange(0, NP)
     m_q = o_q < B * F
     o_state = (o_q.to(tl.int64) * N)[:, None] + o_n[None, :]
     m_state = m_q[:, None] & (o_n < N)[None, :]
-    p_xrow = p_x + o_b * x_stride_b + (o_f // fan).to(tl.int64) * x_stride_s + (T - length)
+    p_xrow = p_x + o_b * x_stride_b + o_f // fan * x_stride_s + (T - length)
     p_yrow = p_y + o_q.to(tl.int64) * T + (T - length)
     b_s = load_states(p_state + o_state, m_state, R, N, NP)
     for i in range(0, length):

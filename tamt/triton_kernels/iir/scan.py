@@ -92,17 +92,17 @@ def iir_scan_kernel(
     REVERSE: blocks and chunks count from the end of the row. Only the last chunk may be short of blocks; the state that
     leaves it is wrong then, and not used.
     """
-    f = tl.program_id(0) % F
+    f = (tl.program_id(0) % F).to(tl.int64)
     o_q = (tl.program_id(0) // F) * R + tl.arange(0, R)
     o_n = tl.arange(0, NP)
     m_q = o_q < B * n_chunks
     o_b = (o_q // n_chunks).to(tl.int64)
     o_first = (o_q % n_chunks) * chunk
-    o_channel = f.to(tl.int64) * B
+    o_channel = f * B
     # The matrix is transposed, so that the products of a sum are the first axis, which lies within lanes: no shuffles.
     b_at = tl.load(p_transition + f * (NP * NP) + o_n[:, None] * a_stride_in + o_n[None, :] * a_stride_out)
     if START:
-        o_start = f.to(tl.int64) * start_stride_f + o_q.to(tl.int64) * start_stride_r
+        o_start = f * start_stride_f + o_q.to(tl.int64) * start_stride_r
         b_s = tl.load(p_start + o_start[:, None] + o_n[None, :], mask=m_q[:, None] & (o_n < N)[None, :], other=0.0).to(
             tl.float64
         )

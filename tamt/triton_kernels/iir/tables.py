@@ -108,7 +108,7 @@ def iir_design_kernel(
     ``steps`` is a multiple of COLUMNS, or 0 (short signals need the table alone); transition is then the identity.
     LANES > N: lane l < N starts from unit state l, lane N gets the impulse.
     """
-    f = tl.program_id(0)
+    f = tl.program_id(0).to(tl.int64)
     p_row = p_coef + f * P
     o_table = f * WIDTH
     b_c = ()
@@ -176,7 +176,7 @@ def iir_power_kernel(p_in, p_out, NP: tl.constexpr, SQUARINGS: tl.constexpr):
     """out = in^(2^SQUARINGS) for the matrix (NP, NP), float64, of channel ``program_id(0)``: one level's transition
     from that of the level below. Powers of stable filters fade to zero, as they should."""
     o_row = tl.arange(0, NP)
-    o_tile = tl.program_id(0) * (NP * NP) + o_row[:, None] * NP + o_row[None, :]
+    o_tile = tl.program_id(0).to(tl.int64) * (NP * NP) + o_row[:, None] * NP + o_row[None, :]
     b_a = tl.load(p_in + o_tile)
     for _ in tl.static_range(SQUARINGS):
         b_a = times(b_a, b_a)
