@@ -353,7 +353,7 @@ def onepole_backward(
     left = x.shape[1] - length
     tiling = slices.tiling._replace(superblock=slices.superblock)
     system = system_of(x, coef, "onepole", order, tiling)
-    grad_sums = grad_means * ((2 if detector == "power" else 1) / hop)
+    grad_sums = (grad_means * ((2 if detector == "power" else 1) / hop)).contiguous()
     grad_x = x.new_empty(x.shape if need_x else 0)
     grad_state, grad_coef = torch.empty_like(state), torch.zeros_like(coef) if need_coef else coef.new_empty(0)
     size = x.element_size()

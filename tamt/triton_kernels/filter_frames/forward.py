@@ -359,7 +359,8 @@ def filter_frames(
                 chunk = x[part, None, start : start + samples]
                 found = means[part, :, start // hop : (start + samples) // hop]
                 one_part(run_of(chunk, now, system, tiling), found, final[part], hop, detector)
-                now = final[part].clone()  # programs of the next part read it while others write the new one
+                if start + samples < hops * hop:
+                    now = final[part].clone()  # programs of the next part read it while others write the new one
     return means, final
 
 

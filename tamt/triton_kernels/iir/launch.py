@@ -134,13 +134,14 @@ def describe(coef: torch.Tensor, kind: str, order: int, steps: int, response: bo
     return System(table, transition, product, constants)
 
 
-def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoint=False):
+def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoint=False, reverse=None):
     """States entering each of n blocks of B rows, from what the blocks add by their end: ``s[j + 1] = A s[j] + e[j]``.
 
     ends (F, B n, NP), transition (F, NP, NP); start holds the state entering block 0 of each row, (f, b, n < N) at the
-    strides (start_strides, 1), or is None for zeros. With ``adjoint`` blocks count from the end of the row and A is
-    transposed.
+    strides (start_strides, 1), or is None for zeros. With ``adjoint`` A is transposed, and blocks count from the end of
+    the row if ``reverse`` does not say otherwise.
     """
+    reverse = adjoint if reverse is None else reverse
     F, _, NP = ends.shape
     chunk = n if n <= tiling.top else tiling.chunk
     n_chunks = triton.cdiv(n, chunk)
@@ -153,7 +154,7 @@ def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoin
         "N": constants["N"],
         "NP": NP,
         "R": lanes,
-        "REVERSE": adjoint,
+        "REVERSE": reverse,
         "num_warps": 4 if NP > 8 else 2,
         **LAUNCH,
     }
@@ -176,9 +177,7 @@ def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoin
             p_in=transition, p_out=power, NP=NP, SQUARINGS=chunk.bit_length() - 1, num_warps=4, **LAUNCH
         )
         # Chunks are already counted from the end, so the levels above run forward, with the transposed A still.
-        if adjoint:
-            power = power.transpose(1, 2).contiguous()
-        start = scan(leaving, power, start, start_strides, n_chunks, B, constants, tiling)
+        start = scan(leaving, power, start, start_strides, n_chunks, B, constants, tiling, adjoint, reverse=False)
         start_strides = (B * n_chunks * NP, NP)
     states = torch.empty_like(ends)
     iir_scan_kernel[grid](
