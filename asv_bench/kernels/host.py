@@ -4,8 +4,9 @@
 
 On ``meta`` tensors, which :func:`standing_in_for_cuda` sends to the launchers as on CUDA. A launch goes the way of a
 real one, ``kernel[grid](...)`` and triton's binding of arguments, up to the compiled launcher, which is left out with
-its call of the driver, 3 to 5 us. Operations of torch are dispatched and make their results' sizes, in C++ or in Python,
-but launch nothing: theirs is another time than on a GPU. So counts are exact, and times are those of this machine.
+its call of the driver, 3 to 5 us. Operations of torch are dispatched and make results of their sizes, in C++ or in
+Python, but launch nothing: theirs is another time than on a GPU. So counts are exact, and times are those of this
+machine.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from triton.runtime.jit import JITFunction
 
 import tamt
 from asv_bench.kernels.machine_code import standing_in
-from asv_bench.registry import evenly
 from asv_bench.operations import OPERATIONS, Operation, operations
+from asv_bench.registry import evenly
 from tamt.ops._operator import as_tuple, operators
 
 Call = Callable[[], Any]

@@ -6,10 +6,10 @@ gives and stores sums where hops end, in the two ways of :mod:`tamt.triton_kerne
 superblocks, and superblocks count from the start of the signal: so hops may be longer than a chunk, as a hop's sums of
 superblocks are added up after the last chunk.
 
-Per output sample w is written and read, 8 bytes of float32, where :mod:`tamt.triton_kernels.drnl` moves 12; the states of
-superblocks come on top. A chunk has 7 launches, some 0.15 ms of the host, and its scans take 0.1 ms, however small it
-is; an H200 takes 8 ps a sample beside: 0.26 ms in 128 MiB, but 0.05 ms in the 24 MiB that would fit the L2 cache, which
-is no gain, as the kernels are bound by their arithmetic.
+Per output sample w is written and read, 8 bytes of float32, where :mod:`tamt.triton_kernels.drnl` moves 12; the states
+of superblocks come on top. A chunk has 7 launches, some 0.15 ms of the host, and its scans take 0.1 ms, however small
+it is. An H200 takes 8 ps a sample beside: 0.26 ms in 128 MiB, but 0.05 ms in the 24 MiB that would fit the L2 cache,
+which is no gain, as the kernels are bound by their arithmetic.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import triton.language as tl
 
 from tamt.shared.iir import KINDS
 
-from ._common import LAUNCH, lanes_per_warp, on_device_of
+from ._common import LAUNCH, cdiv, lanes_per_warp, on_device_of
 from .drnl import STEP, back_sample, bent, last_samples, launch_sizes, load_paths, path_operands, paths
 from .filter_frames import (
     close_apart,
@@ -303,7 +303,7 @@ def some_rows(
     B, F, n_hops = means.shape
     hop, detector, S = filters.hop, filters.detector, filters.tiling.superblock
     n_samples = x.shape[1] // TRIP * TRIP
-    n_super = triton.cdiv(n_samples, S)
+    n_super = cdiv(n_samples, S)
     even = ends_together(hop, S)
     closing = means if not even or hop <= S else means.new_empty(B, F, n_super)
     rest = means.new_empty(B, F, 0 if even else n_super)
@@ -320,7 +320,7 @@ def some_rows(
         end = x[:, None, n_samples:]
         end = end if end.stride(-1) == 1 else end.contiguous()
         last_samples(end, y, tail, filters.systems, filters.stick, states, finals)
-        drnl_frames_tail_kernel[(triton.cdiv(B * F, lanes),)](
+        drnl_frames_tail_kernel[(cdiv(B * F, lanes),)](
             p_y=y,
             p_means=means,
             n_samples=n_samples,

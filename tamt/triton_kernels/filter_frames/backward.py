@@ -16,9 +16,11 @@ import triton.language as tl
 from tamt.shared.hops import GPU_CHUNK, Chunks, Sizes, States, in_chunks_backward, pull_back_, pull_back_parts
 from tamt.triton_kernels._common import (
     LAUNCH,
+    cdiv,
     join_columns,
     lanes_per_warp,
     load_columns,
+    next_power_of_2,
     on_amd,
     on_device_of,
     select,
@@ -269,9 +271,9 @@ def pull_sums_back(
     B, F, _ = state.shape
     warps = 2  # as there
     lanes = warps * lanes_per_warp()
-    BF = min(8, triton.next_power_of_2(F))
-    groups = triton.cdiv(F, BF)
-    tiles = triton.cdiv(n_super, lanes // BF)
+    BF = min(8, next_power_of_2(F))
+    groups = cdiv(F, BF)
+    tiles = cdiv(n_super, lanes // BF)
     n_programs = groups * B * tiles
     room = lanes * tiling.superblock * (2 if detector == "envelope" else 1)
     programs = max(1, min(n_programs, memory // (room * x.element_size())))
@@ -389,7 +391,7 @@ def onepole_backward(
                 grad_x[part, length:] = of_x
         for time in reversed(times):
             run = run_of(x[part, None, time], before.pop(), system, tiling)
-            hops = slice(time.start // hop, triton.cdiv(time.stop, hop))
+            hops = slice(time.start // hop, cdiv(time.stop, hop))
             pulled = pull_sums_back(
                 grad_sums[part, :, hops], after, run, hop, detector, need_x, need_coef, slices.memory
             )

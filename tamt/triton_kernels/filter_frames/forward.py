@@ -21,7 +21,7 @@ import torch
 import triton
 import triton.language as tl
 
-from tamt.triton_kernels._common import LAUNCH, lanes_per_warp, on_amd, on_device_of
+from tamt.triton_kernels._common import LAUNCH, cdiv, lanes_per_warp, on_amd, on_device_of
 from tamt.triton_kernels.iir.launch import (
     DEFAULT,
     TRIP,
@@ -379,7 +379,7 @@ def run_of(x, state, system, tiling: Tiling) -> Run:
         state,
         state,
         n_samples,
-        triton.cdiv(n_samples, tiling.superblock),
+        cdiv(n_samples, tiling.superblock),
         system,
         tiling,
     )
@@ -409,7 +409,7 @@ def one_part(run: Run, means: torch.Tensor, final: torch.Tensor, hop: int, detec
     }
     if run.n_samples:
         step = step_of(run.system)
-        filter_frames_kernel[(F * B * triton.cdiv(run.n_super, lanes),)](
+        filter_frames_kernel[(F * B * cdiv(run.n_super, lanes),)](
             p_x=run.x,
             p_table=run.system.table,
             p_state=run.state,
@@ -427,7 +427,7 @@ def one_part(run: Run, means: torch.Tensor, final: torch.Tensor, hop: int, detec
         )
     length = run.x.shape[-1] - run.n_samples
     if length:
-        filter_frames_tail_kernel[(triton.cdiv(B * F, lanes),)](
+        filter_frames_tail_kernel[(cdiv(B * F, lanes),)](
             p_x=run.x,
             p_table=run.system.table,
             p_state=final if run.n_samples else run.state,
@@ -455,11 +455,11 @@ def finish(
     """
     B, F, n_hops = means.shape
     if not ends_together(hop, superblock):
-        filter_frames_rest_kernel[(B * F * triton.cdiv(n_hops, HOPS),)](
+        filter_frames_rest_kernel[(B * F * cdiv(n_hops, HOPS),)](
             p_means=means,
             p_rest=rest,
             n_samples=n_samples,
-            n_super=triton.cdiv(n_samples, superblock),
+            n_super=cdiv(n_samples, superblock),
             n_hops=n_hops,
             hop=hop,
             M=means.stride(1),
