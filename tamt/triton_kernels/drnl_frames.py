@@ -252,11 +252,12 @@ def drnl_frames(
     hop: int,
     detector: str,
     tiling: Tiling | None = None,
-    most: int = CHUNK,
+    most: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Means (B, F, T // hop), and states of the linear, front and back cascades after the last whole hop.
 
-    Operands as for :func:`tamt.triton_kernels.drnl.drnl`. Of w there are ``most`` bytes at a time.
+    Operands as for :func:`tamt.triton_kernels.drnl.drnl`. Of w there are ``most`` bytes at a time, :data:`CHUNK` if not
+    given.
     """
     B, F, _ = state_front.shape
     hops = x.shape[1] // hop
@@ -267,6 +268,7 @@ def drnl_frames(
         linear_final, front_final, back_final = (s.clone(memory_format=torch.contiguous_format) for s in states)
         return means, linear_final, front_final, back_final
     tiling = tiling_for(hop) if tiling is None else tiling
+    most = CHUNK if most is None else most
     finals, spare = (tuple(torch.empty_like(state) for state in states) for _ in range(2))
     with on_device_of(x):
         x = x[:, :length]

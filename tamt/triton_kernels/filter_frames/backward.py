@@ -486,12 +486,13 @@ def filter_frames_backward(
     detector: str,
     need_x: bool,
     need_coef: bool,
-    slices: Slices = SLICES,
+    slices: Slices | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of x, of state and of coef, from those of the means (B, F, M) and of the final state (B, F, N).
 
     Those of x and of coef are empty where they are not needed.
     """
+    slices = SLICES if slices is None else slices
     length = grad_means.shape[2] * hop
     with on_device_of(x):
         # In float64 it spills on AMD, and LLVM does not compile that of envelopes of more sections for sm_100.

@@ -334,11 +334,12 @@ def filter_frames(
     hop: int,
     detector: str,
     tiling: Tiling | None = None,
-    most: int = STATES,
+    most: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Means (B, F, T // hop) and state after the last whole hop (B, F, N) of F filters.
 
-    x (B, T); coef (F, P); state (B, F, N) before the first sample. The states of superblocks take ``most`` bytes.
+    x (B, T); coef (F, P); state (B, F, N) before the first sample. The states of superblocks take ``most`` bytes,
+    :data:`STATES` if not given.
     """
     B, F, _ = state.shape
     hops = x.shape[1] // hop
@@ -346,6 +347,7 @@ def filter_frames(
     if means.numel() == 0:
         return means, state.clone(memory_format=torch.contiguous_format)
     tiling = tiling_for(hop) if tiling is None else tiling
+    most = STATES if most is None else most
     final = torch.empty_like(state, memory_format=torch.contiguous_format)
     with on_device_of(x):
         x, state = x[:, : hops * hop], state.contiguous()
