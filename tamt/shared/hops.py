@@ -8,8 +8,8 @@ An output is made in chunks of time, from the filters' states at their starts: f
 backward from the last to the first, where every chunk is made again. So memory beyond operands and results grows with
 the length only by the states at the chunks' starts.
 
-On a GPU a chunk has to be long beside its launches. That of DRNL's backward pass has some 120 of them, 1.5 ms of the
-host, and is expected to take an H200 40 ps a sample: as long with 2^25 samples, 128 MiB of each signal between the
+On a GPU a chunk has to be long beside its launches. That of DRNL's backward pass has some 170 of them, 2 ms of the
+host, and is expected to take an H200 40 ps a sample: 1.3 ms with 2^25 samples, 128 MiB of each signal between the
 filters. Whole rows are taken together while they fit, as the states at their starts are known.
 """
 
