@@ -6,7 +6,6 @@ said here is what an operator was registered with: its passes, their launchers a
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -61,9 +60,7 @@ class Operation:
     def one_pass(self, direction: str) -> Pass:
         """Launcher and reference; imports triton."""
         registered = operators[self._operators[direction]]
-        module, function = registered.launcher.split(":")
-        launcher = getattr(importlib.import_module(f"tamt.triton_kernels.{module}"), function)
-        return Pass(launcher, registered.forward)
+        return Pass(registered.launched_function, registered.forward)
 
     def given(self, grads: list[Tensor], outputs: list[Tensor], operands: Operands) -> Operands:
         """What the backward pass takes, every gradient of it being needed."""

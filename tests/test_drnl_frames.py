@@ -152,12 +152,13 @@ def test_memory_does_not_grow_with_the_length(case: Case, monkeypatch: pytest.Mo
     assert largest[1] <= min(1.1 * largest[0], 3 * length * 8 / 2)
 
 
-def test_chunks_on_a_device_fill_its_warps() -> None:
+def test_chunks_on_a_device_are_whole_rows_or_fill_its_warps() -> None:
     sizes = hops.chunk_sizes(torch.empty(0, device="meta"))
-    for batch, channels, length in ((32, 50, 176400), (1, 50, 176400), (400, 50, 3000), (2, 10000, 20000)):
+    for batch, channels, length in ((32, 50, 176400), (1, 50, 1764000), (400, 50, 3000), (2, 10000, 20000)):
         chunks = hops.Chunks(batch, channels, length, sizes)
         times, rows = ([part.stop - part.start for part in parts] for parts in (chunks.times(), chunks.rows()))
         assert (sum(times), sum(rows)) == (length, batch)
+        assert max(rows) == 1 or times == [length]
         assert all(n % 8192 == 0 for n in times[:-1])
         assert channels * max(rows) * max(times) <= max(hops.GPU_CHUNK, 8192 * channels)
 

@@ -1,4 +1,4 @@
-"""Every kernel at its reference load, compiled for four GPUs without one: resources, code, bytes moved and their time.
+"""Every kernel at its reference load, compiled for four GPUs without one: resources, code, bytes moved, launches.
 
 ``python -m asv_bench.kernels.census --out FILE [--only NAME]``
 """
@@ -17,6 +17,7 @@ from typing import Any
 import triton
 
 from asv_bench.environment import origin, write
+from asv_bench.kernels.host import launch_rows, report
 from asv_bench.kernels.machine_code import TARGETS, Code, Launch, compiled, intercepted
 from asv_bench.kernels.traffic import size_in_bytes, traffic
 from asv_bench.operations import OPERATIONS, passes, tensors
@@ -99,9 +100,12 @@ def main() -> None:
         "triton": triton.__version__,
         "assumed bandwidth, bytes/s": BANDWIDTH,
         "operations": [row for name in names for row in operation_rows(name)],
+        "launches": [row for name in names for row in launch_rows(name)],
         "kernels": [row for rows in kernels for row in rows],
     }
     write(result, arguments.out)
+    for line in report(arguments.only):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def compiling(target: str, observe: Callable[[Launch, Any], None] = lambda launc
         observe(launch, kernel)
         return kernel
 
-    with intercepted(compile_only), _standing_in(target):
+    with intercepted(compile_only), standing_in(target):
         yield
 
 
@@ -176,13 +176,13 @@ def counted(target: str) -> Iterator[Counter[str]]:
     with (
         intercepted(lambda launch, run: run(warmup=True)),
         patch.object(JITFunction, "_do_compile", note),
-        _standing_in(target, first_device=2000),  # where none of those that `compiled` made are found
+        standing_in(target, first_device=2000),  # where none of those that `compiled` made are found
     ):
         yield counts
 
 
 @contextlib.contextmanager
-def _standing_in(target: str, first_device: int = 1000) -> Iterator[None]:
+def standing_in(target: str, first_device: int = 1000) -> Iterator[None]:
     """Inside, torch and triton take the target for their device."""
     hip = "6" if TARGETS[target].backend == "hip" else None
     before = vars(driver).copy()  # triton's own reset looks for a device

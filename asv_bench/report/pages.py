@@ -103,6 +103,7 @@ def performance(results: Results) -> dict[str, Callable[[], str]]:
         "reasons": lambda: reasons(results["growth-cpu"]),
         "roofline": lambda: roofline(results["kernels"], results.get("device")),
         "registers": lambda: registers(results["kernels"]),
+        "launches": lambda: launches(results["kernels"]),
         "kernels-origin": lambda: (
             f"triton {results['kernels']['triton']}, {results['kernels']['date'][:10]}, "
             f"commit {results['kernels']['commit']}"
@@ -306,6 +307,18 @@ def roofline(kernels: Results, device: Results | None) -> str:
             ]
         )
     return table(("operation", "kernel", "programs", "moves", "floor", "measured"), rows)
+
+
+def launches(kernels: Results) -> str:
+    """How much each pass of an operation launches: kernels + operations of torch."""
+    rows = [
+        [
+            f"{row['operation']}, {row['direction']}",
+            *(f"{row[load]['kernels']} + {row[load]['torch']}" for load in ("reference", "small")),
+        ]
+        for row in kernels["launches"]
+    ]
+    return table(("operation", "reference load", "small load"), rows)
 
 
 def kernel_key(row: dict[str, Any]) -> str:

@@ -234,6 +234,11 @@ class Operator:
         """The operator itself."""
         return getattr(torch.ops.tamt, self.signature.name).default
 
+    @functools.cached_property
+    def on_cuda(self) -> Callable[..., Any]:
+        """What a CUDA device has for the operator."""
+        return _out_of_sight(_own_precision(self.computed if self.launcher is None else self.launch))
+
     def call_below(self, *args: Any) -> Any:
         """The operator, without a record for derivatives."""
         with torch._C._AutoDispatchBelowAutograd():
@@ -259,7 +264,7 @@ class Operator:
 
         library.impl(name, _out_of_sight(_own_precision(self.computed)), "CompositeExplicitAutograd")
         if self.launcher is not None:
-            library.impl(name, _out_of_sight(_own_precision(self.launch)), "CUDA")
+            library.impl(name, self.on_cuda, "CUDA")
         torch.library.register_fake(operator, self.fake, lib=library)
         library.impl(name, _out_of_sight(autograd), "Autograd")
         library.impl(name, _out_of_sight(lambda *args: differentiable.apply(*args)), "FuncTorchDynamicLayerFrontMode")
@@ -276,8 +281,15 @@ class Operator:
         """The results by Triton kernels where :func:`backend` says so."""
         if backend("cuda") == "reference" or args[0].dtype not in self.launched:
             return self.computed(*args)
+        if self.check is not None:
+            self.check(*args)
+        return self.launched_function(*args)
+
+    @functools.cached_property
+    def launched_function(self) -> Callable[..., Any]:
+        """The Triton launcher; imports triton."""
         module, function = self.launcher.split(":")  # type: ignore[union-attr]
-        return getattr(importlib.import_module(f"tamt.triton_kernels.{module}"), function)(*args)
+        return getattr(importlib.import_module(f"tamt.triton_kernels.{module}"), function)
 
     def fake(self, *args: Any) -> Any:
         """Results without data."""

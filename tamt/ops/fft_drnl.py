@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from tamt._memo import Store, bits, readable
-from tamt.design.drnl import drnl_sections
 from tamt.ops._checks import as_rows, check_same_kind, check_value, with_lead
 from tamt.ops._register import Backward, backward_of, register
+from tamt.ops.drnl_sections import drnl_sections
 from tamt.ops.iir import modal_cascade
 from tamt.reference import fft_drnl as reference
 from tamt.shared.overlap_save import fft_length

@@ -95,8 +95,8 @@ def _definition(
 
 def _sizes(x: Tensor, spectra: Tensor, past_x: Tensor) -> Sizes:
     """Chunks of as many samples as whole transforms have new ones."""
-    new = 2 * (spectra.shape[2] - 1) - past_x.shape[1]
-    return chunk_sizes(x)._replace(unit=new, least=new)
+    new, sizes = 2 * (spectra.shape[2] - 1) - past_x.shape[1], chunk_sizes(x)
+    return sizes._replace(unit=new, least=sizes.least and new)
 
 
 def _run(spectra: Tensor, stick: Tensor, chunk: Tensor, states: States) -> tuple[Tensor, States]:

@@ -7,6 +7,10 @@ as two channels side by side, the mean of their powers.
 An output is made in chunks of time, from the filters' states at their starts: forward from the first to the last;
 backward from the last to the first, where every chunk is made again. So memory beyond operands and results grows with
 the length only by the states at the chunks' starts.
+
+On a GPU a chunk has to be long beside its launches. That of DRNL's backward pass has some 170 of them, 2 ms of the
+host, and is expected to take an H200 40 ps a sample: 1.3 ms with 2^25 samples, 128 MiB of each signal between the
+filters. Whole rows are taken together while they fit, as the states at their starts are known.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from tamt.shared.iir import analytic_rows, analytic_rows_vjp, analytic_states, a
 
 DETECTORS = ("envelope", "power", "halfwave")
 CHUNK = 1 << 21  # output samples in work together on a CPU
-GPU_CHUNK = 1 << 22  # and elsewhere
+GPU_CHUNK = 1 << 25  # and elsewhere
 GPU_PIECE = 8192  # samples of a row there: with fewer, lanes of the recursions' warps would have no superblock
 
 States = tuple[Tensor, ...]
@@ -101,12 +105,12 @@ class Sizes(NamedTuple):
 
     samples: int  # of output in work together
     unit: int = 64  # pieces of time are multiples of it, but for the last
-    least: int = 1024  # samples of a piece: rather fewer rows at a time
+    least: int | None = 1024  # samples of a piece: rather fewer rows at a time; None is all that the rows have
 
 
 def chunk_sizes(x: Tensor) -> Sizes:
     """How to cut a walk on the device of a signal; pieces of time are those for recursive filters."""
-    return Sizes(CHUNK) if x.device.type == "cpu" else Sizes(GPU_CHUNK, GPU_PIECE, GPU_PIECE)
+    return Sizes(CHUNK) if x.device.type == "cpu" else Sizes(GPU_CHUNK, GPU_PIECE, None)
 
 
 class Chunks:
@@ -114,7 +118,8 @@ class Chunks:
 
     def __init__(self, batch: int, channels: int, length: int, sizes: Sizes) -> None:
         self.batch, self.length = batch, length
-        self.together = max(1, sizes.samples // max(1, channels * min(length, sizes.least)))
+        least = length if sizes.least is None else min(length, sizes.least)
+        self.together = max(1, sizes.samples // max(1, channels * least))
         width = max(1, channels * min(batch, self.together))
         self.step = max(1, sizes.samples // width // sizes.unit) * sizes.unit
 

@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ._common import LAUNCH, on_device_of
+from ._common import LAUNCH, next_power_of_2, on_device_of
 
 LEVEL = 10 * 0.30102999566398120  # of 10 log10 I over log2 I
 WARPS = {torch.float32: 1, torch.float64: 2}  # of a row of up to 1024 components; one has no barriers
@@ -103,7 +103,7 @@ def _options(intensity: torch.Tensor, limited: bool) -> dict:
     return {
         "LIMITED": limited,
         "BITS": 8 * intensity.element_size(),
-        "BF": max(32, triton.next_power_of_2(columns)),
+        "BF": max(32, next_power_of_2(columns)),
         "num_warps": WARPS[intensity.dtype] if columns <= 1024 else 8,
         **LAUNCH,
     }

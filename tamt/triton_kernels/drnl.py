@@ -21,7 +21,7 @@ import triton.language as tl
 
 from tamt.shared.iir import KINDS
 
-from ._common import LAUNCH, lanes_per_warp, on_amd, on_device_of
+from ._common import LAUNCH, cdiv, lanes_per_warp, on_amd, on_device_of
 from .broken_stick import broken_stick_gain, load_stick
 from .iir.launch import DEFAULT, Run, System, Tiling, aligned, begin, enter, scanned, uses_product
 from .iir.output import (
@@ -351,7 +351,7 @@ def launch_sizes(run: Run, back: Run) -> tuple[tuple[int], dict[str, Any]]:
     """Grid and arguments of the kernels that take a signal and, of all channels, what is in the signal of ``back``."""
     B, F, T = back.x.shape
     lanes = lanes_per_warp()
-    return (F * B * triton.cdiv(run.n_super, lanes),), {
+    return (F * B * cdiv(run.n_super, lanes),), {
         "T": T,
         "n_samples": run.n_samples,
         "n_super": run.n_super,
@@ -424,7 +424,7 @@ def last_samples(
     B, F, T = y.shape
     lanes = lanes_per_warp()
     linear, front, back = systems
-    drnl_tail_kernel[(triton.cdiv(B * F, lanes),)](
+    drnl_tail_kernel[(cdiv(B * F, lanes),)](
         p_x=x,
         p_linear=linear.table,
         p_front=front.table,

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from tamt.design.poles import MIN_DECAY
 
-from ._common import LAUNCH, on_device_of
+from ._common import LAUNCH, cdiv, on_device_of
 from ._math import angle_of, exp_minus_one, log_one_plus
 
 LANES = 32  # channels of a program
@@ -118,7 +118,7 @@ def drnl_sections(*given) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     counts = (gammatones_lin + lowpasses_lin, gammatones_nlin, gammatones_nlin + lowpasses_nlin)
     linear, front, back = (like.new_empty(F, count, 6) for count in counts)
     with on_device_of(like):
-        drnl_sections_kernel[(triton.cdiv(F, LANES),)](
+        drnl_sections_kernel[(cdiv(F, LANES),)](
             *(parameter.contiguous() for parameter in parameters),
             linear,
             front,

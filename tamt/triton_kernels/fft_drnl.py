@@ -31,7 +31,7 @@ from tamt.shared.overlap_save import (
     next_past,
     split_bad,
 )
-from tamt.triton_kernels._common import LAUNCH, on_device_of
+from tamt.triton_kernels._common import LAUNCH, cdiv, next_power_of_2, on_device_of
 from tamt.triton_kernels.broken_stick import broken_stick_gain, load_stick, log2_magnitude
 from tamt.triton_kernels.filter_frames import detect, divisor, mean_of
 
@@ -404,7 +404,7 @@ def product(a: Tensor, h: Tensor, conjugate: bool) -> Tensor:
     """Spectra (R, G, C or 1, K) times those of the channels (C, K)."""
     out = a.new_empty(*a.shape[:2], *h.shape)
     channels, bins = h.shape
-    fft_drnl_product_kernel[(a.shape[0] * a.shape[1] * channels * triton.cdiv(bins, BINS),)](
+    fft_drnl_product_kernel[(a.shape[0] * a.shape[1] * channels * cdiv(bins, BINS),)](
         torch.view_as_real(a),
         torch.view_as_real(h),
         torch.view_as_real(out),
@@ -425,7 +425,7 @@ def windows(v: Tensor, stick: Tensor, past: Tensor, first: int, count: int, widt
     memory = past.shape[2]
     out = v.new_empty(rows, count, channels, width)
     if width:
-        fft_drnl_windows_kernel[(rows * count * channels * triton.cdiv(width, BLOCK),)](
+        fft_drnl_windows_kernel[(rows * count * channels * cdiv(width, BLOCK),)](
             v,
             stick,
             past,
@@ -452,7 +452,7 @@ def overlap_add(blocks: Tensor, carry: Tensor, out: Tensor, first: int, n: int) 
     rows, n_blocks, channels, size = blocks.shape
     memory, width = carry.shape[2], out.shape[2]
     if width:
-        fft_drnl_overlap_add_kernel[(rows * channels * triton.cdiv(width, BLOCK),)](
+        fft_drnl_overlap_add_kernel[(rows * channels * cdiv(width, BLOCK),)](
             blocks,
             carry,
             out,
@@ -468,7 +468,7 @@ def overlap_add(blocks: Tensor, carry: Tensor, out: Tensor, first: int, n: int) 
             carry.stride(1),
             out.stride(0),
             out.stride(1),
-            OVERLAPS=triton.cdiv(size, size - memory),
+            OVERLAPS=cdiv(size, size - memory),
             BLOCK=BLOCK,
             **LAUNCH,
         )
@@ -489,7 +489,7 @@ def fft_drnl(
     def put(blocks: Tensor, bad: Tensor, group: Group, part: slice) -> None:
         rows, count, channels, size = blocks.shape
         memory, target = past_x.shape[1], y[group.rows, part, group.start : group.end]
-        fft_drnl_valid_kernel[(rows * count * channels * triton.cdiv(size - memory, BLOCK),)](
+        fft_drnl_valid_kernel[(rows * count * channels * cdiv(size - memory, BLOCK),)](
             blocks,
             bad,
             target,
@@ -515,13 +515,13 @@ def fft_drnl_frames(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Means (B, F, T // hop) of what the detector gives for the output, and the state after the last whole hop."""
     means = x.new_empty(x.shape[0], spectra.shape[1], x.shape[1] // hop)
-    together = min(BLOCK, triton.next_power_of_2(hop))
+    together = min(BLOCK, next_power_of_2(hop))
 
     def put(blocks: Tensor, bad: Tensor, group: Group, part: slice) -> None:
         rows, count, channels, size = blocks.shape
         memory, target, first = past_x.shape[1], means[group.rows, part], group.start // hop
-        n_hops = triton.cdiv(group.end, hop) - first
-        fft_drnl_hops_kernel[(rows * channels * triton.cdiv(n_hops, BLOCK // together),)](
+        n_hops = cdiv(group.end, hop) - first
+        fft_drnl_hops_kernel[(rows * channels * cdiv(n_hops, BLOCK // together),)](
             blocks,
             bad,
             target,
@@ -578,7 +578,7 @@ def filtered(
                 history.copy_(windows(v, stick[part], history, n - memory, 1, memory, n)[:, 0])
                 del v
                 pairs, channels = spectrum.shape[0] * count, spectrum.shape[2]
-                fft_drnl_mix_kernel[(pairs * channels * triton.cdiv(bins, BINS),)](
+                fft_drnl_mix_kernel[(pairs * channels * cdiv(bins, BINS),)](
                     torch.view_as_real(shared),
                     torch.view_as_real(linear[part]),
                     torch.view_as_real(spectrum),
@@ -609,7 +609,7 @@ def fft_drnl_backward(
     linear, front, back = complex_spectra(spectra)
     grad_y, stick = grad_y.contiguous(), stick.contiguous()
     size, memory, bins = 2 * (spectra.shape[2] - 1), past_x.shape[1], spectra.shape[2]
-    hop, tiles = size - memory, triton.cdiv(size, BLOCK)
+    hop, tiles = size - memory, cdiv(size, BLOCK)
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
     grad_stick = torch.zeros_like(stick)
     carry_x = grad_last_x.clone(memory_format=torch.contiguous_format)
@@ -657,7 +657,7 @@ def fft_drnl_backward(
                     size,
                     carry.stride(0),
                     carry.stride(1),
-                    OVERLAPS=triton.cdiv(size, hop),
+                    OVERLAPS=cdiv(size, hop),
                     BLOCK=BLOCK,
                     **LAUNCH,
                 )
@@ -666,7 +666,7 @@ def fft_drnl_backward(
                 overlap_add(blocks, carry, before, -memory, n)
                 carry.copy_(before)
                 if need_x:
-                    fft_drnl_adjoint_mix_kernel[(rows * count * triton.cdiv(bins, BINS),)](
+                    fft_drnl_adjoint_mix_kernel[(rows * count * cdiv(bins, BINS),)](
                         torch.view_as_real(torch.fft.rfft(v)),
                         torch.view_as_real(front[part]),
                         torch.view_as_real(from_y),

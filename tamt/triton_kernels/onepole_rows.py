@@ -9,7 +9,7 @@ import triton.language as tl
 
 from tamt.design.poles import MIN_DECAY
 
-from ._common import LAUNCH, on_device_of
+from ._common import LAUNCH, cdiv, on_device_of
 from ._math import angle_of, log_one_plus
 
 LANES = 64  # channels of a program
@@ -102,7 +102,7 @@ def onepole_rows(poles: torch.Tensor, gains: torch.Tensor, design: torch.Tensor)
     rows = torch.empty_like(design, memory_format=torch.contiguous_format)
     F = design.shape[0]
     with on_device_of(poles):
-        onepole_rows_kernel[(triton.cdiv(F, LANES),)](
+        onepole_rows_kernel[(cdiv(F, LANES),)](
             poles.contiguous(), gains.contiguous(), design.contiguous(), rows, F, **_options(poles)
         )
     return rows
@@ -115,7 +115,7 @@ def onepole_rows_backward(
     of_poles, of_gains = (torch.empty_like(poles, memory_format=torch.contiguous_format) for _ in range(2))
     F = design.shape[0]
     with on_device_of(poles):
-        onepole_rows_backward_kernel[(triton.cdiv(F, LANES),)](
+        onepole_rows_backward_kernel[(cdiv(F, LANES),)](
             grad.contiguous(),
             poles.contiguous(),
             rows.contiguous(),

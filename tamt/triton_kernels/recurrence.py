@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ._common import LAUNCH, lanes_per_warp, on_device_of
+from ._common import LAUNCH, cdiv, lanes_per_warp, on_device_of
 
 STEPS = 32  # frames of a group
 BACK_STEPS = 16  # of three signals
@@ -206,7 +206,7 @@ def attack_release(
     lanes, last = _side_by_side(x), state.new_empty(state.shape)
     y = lanes.new_empty(lanes.shape)
     with on_device_of(x):
-        attack_release_kernel[(triton.cdiv(state.numel(), lanes_per_warp()),)](
+        attack_release_kernel[(cdiv(state.numel(), lanes_per_warp()),)](
             lanes, attack, release, state.contiguous(), y, last, **_options(lanes, STEPS)
         )
     return _as_given(y, x.shape), last
@@ -233,7 +233,7 @@ def attack_release_backward(
     of_x, of_state = lanes.new_empty(lanes.shape if need_x else 0), state.new_empty(state.shape if need_x else 0)
     part = x.new_empty(2, state.numel() if need_attack else 0)
     with on_device_of(x):
-        attack_release_backward_kernel[(triton.cdiv(state.numel(), lanes_per_warp()),)](
+        attack_release_backward_kernel[(cdiv(state.numel(), lanes_per_warp()),)](
             _side_by_side(grad_y),
             grad_last.contiguous(),
             lanes,

@@ -12,7 +12,7 @@ import triton.language as tl
 from tamt import scales
 from tamt.shared import roex as shared
 
-from ._common import LAUNCH, on_device_of
+from ._common import LAUNCH, cdiv, on_device_of
 
 LN2 = tl.constexpr(0.6931471805599453)
 LOG2E = tl.constexpr(1.4426950408889634)
@@ -296,7 +296,7 @@ def power_per_erb(f: torch.Tensor, intensity: torch.Tensor, ratio: float) -> tor
     if power.numel():
         BI, BJ = _tile(f, *LEVEL_TILE)
         with on_device_of(f):
-            roex_level_kernel[(R * triton.cdiv(C, BI),)](
+            roex_level_kernel[(R * cdiv(C, BI),)](
                 f.contiguous(),
                 intensity.contiguous(),
                 power,
@@ -320,7 +320,7 @@ def power_per_erb_backward(
     if f.numel():
         BI, BJ = _tile(f, *LEVEL_BACKWARD_TILE)
         with on_device_of(f):
-            roex_level_backward_kernel[(R * triton.cdiv(C, BI),)](
+            roex_level_backward_kernel[(R * cdiv(C, BI),)](
                 grad.contiguous(),
                 f.contiguous(),
                 intensity.contiguous(),
@@ -350,7 +350,7 @@ def excitation(
     if power.numel():
         BN, BJ = _tile(f, 32, 64)
         with on_device_of(f):
-            roex_excitation_kernel[(R * triton.cdiv(N, BN),)](
+            roex_excitation_kernel[(R * cdiv(N, BN),)](
                 f.contiguous(),
                 intensity.contiguous(),
                 steepness.contiguous(),
@@ -383,7 +383,7 @@ def excitation_backward(
     if f.numel():
         BI, BN = _tile(f, 32, 32)
         with on_device_of(f):
-            roex_excitation_backward_kernel[(R * triton.cdiv(C, BI),)](
+            roex_excitation_backward_kernel[(R * cdiv(C, BI),)](
                 grad.contiguous(),
                 f.contiguous(),
                 intensity.contiguous(),

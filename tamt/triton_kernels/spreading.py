@@ -14,7 +14,7 @@ import triton.language as tl
 
 from tamt.shared.spreading import BITS_PER_DB, LIMITS, MIN_SLOPE, neighbours
 
-from ._common import LAUNCH, on_device_of
+from ._common import LAUNCH, cdiv, on_device_of
 
 ROWS = 8
 TILE = 256
@@ -208,7 +208,7 @@ def spreading(levels: torch.Tensor, slopes: torch.Tensor, erb_step: float) -> to
     out = levels.new_empty(levels.shape)
     if R:
         with on_device_of(levels):
-            spreading_kernel[(triton.cdiv(R, ROWS),)](
+            spreading_kernel[(cdiv(R, ROWS),)](
                 levels.contiguous(),
                 levels.amax(1),
                 slopes.contiguous(),
@@ -233,7 +233,7 @@ def spreading_backward(
     grad_levels = levels.new_empty(levels.shape)
     if R == 0:
         return grad_levels, torch.zeros_like(slopes, memory_format=torch.contiguous_format)
-    n_programs = triton.cdiv(R, ROWS)
+    n_programs = cdiv(R, ROWS)
     part = levels.new_empty(n_programs, 4)
     with on_device_of(levels):
         spreading_backward_kernel[(n_programs,)](

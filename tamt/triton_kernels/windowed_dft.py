@@ -20,7 +20,7 @@ import triton.language as tl
 
 from tamt.shared import windowed_dft as layouts
 
-from ._common import LAUNCH, dot_precision, on_device_of, product
+from ._common import LAUNCH, cdiv, dot_precision, on_device_of, product
 
 PARTS = 1 << 26  # numbers of z at a time, no more than 32 bits count: fewer leave much of a large GPU idle
 PART_PITCH = 8  # rows of z start at multiples of twice as many numbers, so that they are loaded in vectors
@@ -196,7 +196,7 @@ def adjoint_table(table: torch.Tensor, band: layouts.Band, hop: int) -> torch.Te
 
 def part_pitch(band: layouts.Band) -> int:
     """Numbers from the real to the imaginary part of a frame's z."""
-    return triton.cdiv(band.n_bins, PART_PITCH) * PART_PITCH
+    return cdiv(band.n_bins, PART_PITCH) * PART_PITCH
 
 
 def tile(n_bins: int) -> dict:
@@ -228,7 +228,7 @@ def windowed_dft(
     with on_device_of(x):
         for band in bands:
             shape = tile(band.n_bins)
-            grid = (R * triton.cdiv(S, shape["BM"]) * triton.cdiv(band.n_bins, shape["BN"]),)
+            grid = (R * cdiv(S, shape["BM"]) * cdiv(band.n_bins, shape["BN"]),)
             windowed_dft_kernel[grid](
                 x[:, size // 2 :],
                 tables[band.offset :],
@@ -271,14 +271,14 @@ def windowed_dft_backward(
     with on_device_of(x):
         for band in layouts.layout(lengths, first, last):
             table, pitch, shape = tables[band.offset :], part_pitch(band), tile(band.n_bins)
-            shifts = triton.cdiv(2 * band.half, hop)
+            shifts = cdiv(2 * band.half, hop)
             table_of_z = adjoint_table(table, band, hop) if need_x else table
             for r, s in layouts.slices(grad.shape[0], grad.shape[1], pitch, PARTS):
                 R, S = r.stop - r.start, s.stop - s.start
-                tiles = R * triton.cdiv(S, shape["BM"])
+                tiles = R * cdiv(S, shape["BM"])
                 z = x.new_empty(R * S * 2 * pitch if need_x else 0)
                 part = x.new_empty(tiles if need_weight else 0, band.n_bins)
-                windowed_dft_scale_kernel[(tiles * triton.cdiv(pitch, shape["BN"]),)](
+                windowed_dft_scale_kernel[(tiles * cdiv(pitch, shape["BN"]),)](
                     x[r, s.start * hop + size // 2 :],
                     table,
                     weight[band.weights],
@@ -304,8 +304,8 @@ def windowed_dft_backward(
                     grad_weight[band.weights] += part.sum(0)
                 if need_x:
                     target = grad_x[r, s.start * hop + size // 2 - band.half :]
-                    tiles = R * triton.cdiv(S + shifts - 1, BLOCKS)
-                    windowed_dft_adjoint_kernel[(tiles * triton.cdiv(hop, PHASES),)](
+                    tiles = R * cdiv(S + shifts - 1, BLOCKS)
+                    windowed_dft_adjoint_kernel[(tiles * cdiv(hop, PHASES),)](
                         z,
                         table_of_z,
                         target,

@@ -86,6 +86,38 @@ BUDGETS = {
 }
 
 
+class Launches(NamedTuple):
+    """Kernels of tamt, exactly so many, and the most operations of torch: at the reference load, and at a small one."""
+
+    forward: tuple[int, int]
+    backward: tuple[int, int]
+    small_forward: tuple[int, int]
+    small_backward: tuple[int, int]
+
+
+LAUNCHES = {
+    "gammatone": Launches((7, 0), (13, 1), (2, 0), (7, 1)),
+    "cochleagram": Launches((19, 0), (133, 46), (4, 0), (13, 6)),
+    "cochleagram of envelopes": Launches((33, 0), (276, 377), (6, 0), (26, 37)),
+    "allpole": Launches((7, 0), (16, 30), (2, 0), (9, 13)),
+    "biquads": Launches((7, 0), (16, 30), (2, 0), (9, 13)),
+    "modal": Launches((7, 0), (16, 30), (2, 0), (9, 13)),
+    "modal per channel": Launches((7, 0), (16, 29), (2, 0), (9, 12)),
+    "broken stick": Launches((1, 0), (1, 1), (1, 0), (1, 1)),
+    "drnl": Launches((19, 0), (57, 91), (10, 0), (31, 40)),
+    "drnl cochleagram": Launches((81, 0), (781, 1130), (13, 0), (44, 110)),
+    "fft drnl": Launches((80, 167), (128, 243), (5, 47), (8, 18)),
+    "fft drnl cochleagram": Launches((80, 167), (273, 1015), (5, 47), (13, 75)),
+    "windowed dft": Launches((6, 0), (26, 77), (6, 0), (12, 56)),
+    "compaction to 960": Launches((1, 0), (1, 0), (1, 0), (1, 0)),
+    "compaction to 400": Launches((1, 0), (1, 0), (1, 0), (1, 0)),
+    "spreading": Launches((1, 1), (1, 4), (1, 1), (1, 4)),
+    "attack and release": Launches((1, 0), (1, 2), (1, 0), (1, 2)),
+    "roex level": Launches((1, 0), (1, 0), (1, 0), (1, 0)),
+    "roex excitation": Launches((1, 0), (1, 0), (1, 0), (1, 0)),
+}
+
+
 class Widths(NamedTuple):
     """The least accesses of 128 bits where 16 divides the length."""
 

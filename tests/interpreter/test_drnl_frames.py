@@ -84,7 +84,7 @@ def test_default_tiling() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hop", "superblock"), [(160, 160), (16, 128), (320, 320), (512, 128), (16000, 128), (441, 128), (1, 128)]
+    ("hop", "superblock"), [(160, 320), (16, 256), (320, 320), (512, 256), (16000, 320), (441, 256), (1, 256)]
 )
 def test_superblocks_fit_hops(hop: int, superblock: int) -> None:
     assert engine.tiling_for(hop).superblock == superblock
@@ -92,7 +92,7 @@ def test_superblocks_fit_hops(hop: int, superblock: int) -> None:
 
 
 def test_chunks_are_scanned_in_one_go_where_they_can_be() -> None:
-    """Of 50 channels, 24 MiB; and of so many that not even one row's superblocks fit."""
+    """Of 50 channels, 24 MiB in superblocks of 128; and of so many that not even one row's superblocks fit."""
     tiling, most = Tiling(superblock=128), 24 << 20
     assert engine.rows_together(32, 176400, 200, tiling, most) == 15
     assert engine.samples_together(15, 200, tiling, most) == 64 * 128

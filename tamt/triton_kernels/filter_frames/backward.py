@@ -16,9 +16,11 @@ import triton.language as tl
 from tamt.shared.hops import GPU_CHUNK, Chunks, Sizes, States, in_chunks_backward, pull_back_, pull_back_parts
 from tamt.triton_kernels._common import (
     LAUNCH,
+    cdiv,
     join_columns,
     lanes_per_warp,
     load_columns,
+    next_power_of_2,
     on_amd,
     on_device_of,
     select,
@@ -269,9 +271,9 @@ def pull_sums_back(
     B, F, _ = state.shape
     warps = 2  # as there
     lanes = warps * lanes_per_warp()
-    BF = min(8, triton.next_power_of_2(F))
-    groups = triton.cdiv(F, BF)
-    tiles = triton.cdiv(n_super, lanes // BF)
+    BF = min(8, next_power_of_2(F))
+    groups = cdiv(F, BF)
+    tiles = cdiv(n_super, lanes // BF)
     n_programs = groups * B * tiles
     room = lanes * tiling.superblock * (2 if detector == "envelope" else 1)
     programs = max(1, min(n_programs, memory // (room * x.element_size())))
@@ -353,7 +355,7 @@ def onepole_backward(
     left = x.shape[1] - length
     tiling = slices.tiling._replace(superblock=slices.superblock)
     system = system_of(x, coef, "onepole", order, tiling)
-    grad_sums = grad_means * ((2 if detector == "power" else 1) / hop)
+    grad_sums = (grad_means * ((2 if detector == "power" else 1) / hop)).contiguous()
     grad_x = x.new_empty(x.shape if need_x else 0)
     grad_state, grad_coef = torch.empty_like(state), torch.zeros_like(coef) if need_coef else coef.new_empty(0)
     size = x.element_size()
@@ -389,7 +391,7 @@ def onepole_backward(
                 grad_x[part, length:] = of_x
         for time in reversed(times):
             run = run_of(x[part, None, time], before.pop(), system, tiling)
-            hops = slice(time.start // hop, triton.cdiv(time.stop, hop))
+            hops = slice(time.start // hop, cdiv(time.stop, hop))
             pulled = pull_sums_back(
                 grad_sums[part, :, hops], after, run, hop, detector, need_x, need_coef, slices.memory
             )
@@ -484,12 +486,13 @@ def filter_frames_backward(
     detector: str,
     need_x: bool,
     need_coef: bool,
-    slices: Slices = SLICES,
+    slices: Slices | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of x, of state and of coef, from those of the means (B, F, M) and of the final state (B, F, N).
 
     Those of x and of coef are empty where they are not needed.
     """
+    slices = SLICES if slices is None else slices
     length = grad_means.shape[2] * hop
     with on_device_of(x):
         # In float64 it spills on AMD, and LLVM does not compile that of envelopes of more sections for sm_100.

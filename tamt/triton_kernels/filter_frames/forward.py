@@ -21,7 +21,7 @@ import torch
 import triton
 import triton.language as tl
 
-from tamt.triton_kernels._common import LAUNCH, lanes_per_warp, on_amd, on_device_of
+from tamt.triton_kernels._common import LAUNCH, cdiv, lanes_per_warp, on_amd, on_device_of
 from tamt.triton_kernels.iir.launch import (
     DEFAULT,
     TRIP,
@@ -334,11 +334,12 @@ def filter_frames(
     hop: int,
     detector: str,
     tiling: Tiling | None = None,
-    most: int = STATES,
+    most: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Means (B, F, T // hop) and state after the last whole hop (B, F, N) of F filters.
 
-    x (B, T); coef (F, P); state (B, F, N) before the first sample. The states of superblocks take ``most`` bytes.
+    x (B, T); coef (F, P); state (B, F, N) before the first sample. The states of superblocks take ``most`` bytes,
+    :data:`STATES` if not given.
     """
     B, F, _ = state.shape
     hops = x.shape[1] // hop
@@ -346,6 +347,7 @@ def filter_frames(
     if means.numel() == 0:
         return means, state.clone(memory_format=torch.contiguous_format)
     tiling = tiling_for(hop) if tiling is None else tiling
+    most = STATES if most is None else most
     final = torch.empty_like(state, memory_format=torch.contiguous_format)
     with on_device_of(x):
         x, state = x[:, : hops * hop], state.contiguous()
@@ -359,7 +361,8 @@ def filter_frames(
                 chunk = x[part, None, start : start + samples]
                 found = means[part, :, start // hop : (start + samples) // hop]
                 one_part(run_of(chunk, now, system, tiling), found, final[part], hop, detector)
-                now = final[part].clone()  # programs of the next part read it while others write the new one
+                if start + samples < hops * hop:
+                    now = final[part].clone()  # programs of the next part read it while others write the new one
     return means, final
 
 
@@ -378,7 +381,7 @@ def run_of(x, state, system, tiling: Tiling) -> Run:
         state,
         state,
         n_samples,
-        triton.cdiv(n_samples, tiling.superblock),
+        cdiv(n_samples, tiling.superblock),
         system,
         tiling,
     )
@@ -408,7 +411,7 @@ def one_part(run: Run, means: torch.Tensor, final: torch.Tensor, hop: int, detec
     }
     if run.n_samples:
         step = step_of(run.system)
-        filter_frames_kernel[(F * B * triton.cdiv(run.n_super, lanes),)](
+        filter_frames_kernel[(F * B * cdiv(run.n_super, lanes),)](
             p_x=run.x,
             p_table=run.system.table,
             p_state=run.state,
@@ -426,7 +429,7 @@ def one_part(run: Run, means: torch.Tensor, final: torch.Tensor, hop: int, detec
         )
     length = run.x.shape[-1] - run.n_samples
     if length:
-        filter_frames_tail_kernel[(triton.cdiv(B * F, lanes),)](
+        filter_frames_tail_kernel[(cdiv(B * F, lanes),)](
             p_x=run.x,
             p_table=run.system.table,
             p_state=final if run.n_samples else run.state,
@@ -454,11 +457,11 @@ def finish(
     """
     B, F, n_hops = means.shape
     if not ends_together(hop, superblock):
-        filter_frames_rest_kernel[(B * F * triton.cdiv(n_hops, HOPS),)](
+        filter_frames_rest_kernel[(B * F * cdiv(n_hops, HOPS),)](
             p_means=means,
             p_rest=rest,
             n_samples=n_samples,
-            n_super=triton.cdiv(n_samples, superblock),
+            n_super=cdiv(n_samples, superblock),
             n_hops=n_hops,
             hop=hop,
             M=means.stride(1),

@@ -21,7 +21,6 @@ The kinds of filter and their states are described in :mod:`tamt.triton_kernels.
 from typing import Any, NamedTuple
 
 import torch
-import triton
 
 from tamt.design.rows import KERNEL_ORDER
 from tamt.shared.iir import BLOCK as BORDER
@@ -34,7 +33,15 @@ from tamt.shared.iir_gradients import (
     fanned,
     outer,
 )
-from tamt.triton_kernels._common import LAUNCH, dot_precision, lanes_per_warp, on_amd, on_device_of
+from tamt.triton_kernels._common import (
+    LAUNCH,
+    cdiv,
+    dot_precision,
+    lanes_per_warp,
+    next_power_of_2,
+    on_amd,
+    on_device_of,
+)
 
 from .adjoint import iir_adjoint_kernel, iir_adjoint_tail_kernel
 from .blocks import iir_blocks_vjp_kernel
@@ -93,7 +100,7 @@ def aligned(x: torch.Tensor, channels: int) -> torch.Tensor:
         return x if x.stride(-1) == 1 else x.contiguous()
     if x.stride(-1) == 1 and x.stride(0) % TRIP == 0 and (signals == 1 or x.stride(1) % TRIP == 0):
         return x
-    return x.new_empty(B, signals, triton.cdiv(T, TRIP) * TRIP)[..., :T].copy_(x)
+    return x.new_empty(B, signals, cdiv(T, TRIP) * TRIP)[..., :T].copy_(x)
 
 
 def uses_product(x: torch.Tensor) -> bool:
@@ -108,7 +115,7 @@ def describe(coef: torch.Tensor, kind: str, order: int, steps: int, response: bo
     """
     F, P = coef.shape
     N = n_states(kind, order)
-    NP = triton.next_power_of_2(N)
+    NP = next_power_of_2(N)
     poles = 16 if kind in ("onepole", "allpole") and coef.dtype == torch.float32 else 1
     width = {"biquad": P, "modal": 5 * order}.get(kind, P - 3 + 2 * poles)
     table = coef.new_empty(F, width)
@@ -123,7 +130,7 @@ def describe(coef: torch.Tensor, kind: str, order: int, steps: int, response: bo
         F=F,
         steps=steps,
         P=P,
-        LANES=triton.next_power_of_2(N + 1),
+        LANES=next_power_of_2(N + 1),
         COLUMNS=32 if steps % 32 == 0 else 1,
         RESPONSE=response,
         LEVELS=levels,
@@ -134,18 +141,19 @@ def describe(coef: torch.Tensor, kind: str, order: int, steps: int, response: bo
     return System(table, transition, product, constants)
 
 
-def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoint=False):
+def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoint=False, reverse=None):
     """States entering each of n blocks of B rows, from what the blocks add by their end: ``s[j + 1] = A s[j] + e[j]``.
 
     ends (F, B n, NP), transition (F, NP, NP); start holds the state entering block 0 of each row, (f, b, n < N) at the
-    strides (start_strides, 1), or is None for zeros. With ``adjoint`` blocks count from the end of the row and A is
-    transposed.
+    strides (start_strides, 1), or is None for zeros. With ``adjoint`` A is transposed, and blocks count from the end of
+    the row if ``reverse`` does not say otherwise.
     """
+    reverse = adjoint if reverse is None else reverse
     F, _, NP = ends.shape
     chunk = n if n <= tiling.top else tiling.chunk
-    n_chunks = triton.cdiv(n, chunk)
+    n_chunks = cdiv(n, chunk)
     lanes = 8
-    grid = (F * triton.cdiv(B * n_chunks, lanes),)
+    grid = (F * cdiv(B * n_chunks, lanes),)
     sizes = {"n": n, "B": B, "F": F, "n_chunks": n_chunks, "chunk": chunk}
     options = {
         "a_stride_out": 1 if adjoint else NP,
@@ -153,7 +161,7 @@ def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoin
         "N": constants["N"],
         "NP": NP,
         "R": lanes,
-        "REVERSE": adjoint,
+        "REVERSE": reverse,
         "num_warps": 4 if NP > 8 else 2,
         **LAUNCH,
     }
@@ -176,9 +184,7 @@ def scan(ends, transition, start, start_strides, n, B, constants, tiling, adjoin
             p_in=transition, p_out=power, NP=NP, SQUARINGS=chunk.bit_length() - 1, num_warps=4, **LAUNCH
         )
         # Chunks are already counted from the end, so the levels above run forward, with the transposed A still.
-        if adjoint:
-            power = power.transpose(1, 2).contiguous()
-        start = scan(leaving, power, start, start_strides, n_chunks, B, constants, tiling)
+        start = scan(leaving, power, start, start_strides, n_chunks, B, constants, tiling, adjoint, reverse=False)
         start_strides = (B * n_chunks * NP, NP)
     states = torch.empty_like(ends)
     iir_scan_kernel[grid](
@@ -243,7 +249,7 @@ def recur(task: str, run: Run, out: torch.Tensor, final: torch.Tensor) -> None:
     """Launches :func:`iir_forward_kernel` for one of its tasks."""
     B, F, _ = run.state.shape
     lanes = lanes_per_warp()
-    iir_forward_kernel[(F * B * triton.cdiv(run.n_super, lanes),)](
+    iir_forward_kernel[(F * B * cdiv(run.n_super, lanes),)](
         p_x=run.x,
         p_table=run.system.table,
         p_state=run.state,
@@ -267,7 +273,7 @@ def recur_tail(run: Run, state: torch.Tensor, y: torch.Tensor, final: torch.Tens
     """Launches :func:`iir_forward_tail_kernel` for the samples after the whole trips, from the state before them."""
     B, F, _ = state.shape
     lanes = lanes_per_warp()
-    iir_forward_tail_kernel[(triton.cdiv(B * F, lanes),)](
+    iir_forward_tail_kernel[(cdiv(B * F, lanes),)](
         p_x=run.x,
         p_table=run.system.table,
         p_state=state,
@@ -285,7 +291,7 @@ def recur_tail(run: Run, state: torch.Tensor, y: torch.Tensor, final: torch.Tens
 def begin(x, coef, state, kind, order, tiling, response) -> Run:
     """Stage 1: the design, and the signal cut into superblocks. With ``response`` ready for :func:`enter`'s product."""
     n_samples = x.shape[-1] // TRIP * TRIP
-    n_super = triton.cdiv(n_samples, tiling.superblock)
+    n_super = cdiv(n_samples, tiling.superblock)
     x = aligned(x, state.shape[1])
     state = state.contiguous()
     steps = tiling.superblock if n_super > 1 else 0
@@ -301,7 +307,7 @@ def enter(run: Run) -> Run:
     NP = run.system.constants["NP"]
     ends = run.x.new_empty(F, B * run.n_super, NP)
     if run.system.response.numel():
-        tiles = triton.cdiv(run.n_super, END_ROWS) * triton.cdiv(F * NP, END_COLUMNS)
+        tiles = cdiv(run.n_super, END_ROWS) * cdiv(F * NP, END_COLUMNS)
         iir_end_state_kernel[(B * tiles,)](
             p_x=run.x,
             p_response=run.system.response,
@@ -342,7 +348,7 @@ def short(x, coef, state, kind, order, y, final, tiling) -> Run:
     levels = tiling.short.bit_length() - 1
     system = describe(coef, kind, order, tiling.short, False, levels)
     buffers = state.new_empty(B, F, 2, system.constants["N"], tiling.short, dtype=torch.float64)
-    run = Run(x, state, state, n_samples, triton.cdiv(n_samples, tiling.short), system, tiling)
+    run = Run(x, state, state, n_samples, cdiv(n_samples, tiling.short), system, tiling)
     iir_short_kernel[(B * F,)](
         p_x=x,
         p_table=system.table,
@@ -416,10 +422,10 @@ def pull_back(gy, gfinal, run: Run, need_x: bool, borders: bool, sums: bool) -> 
     lanes = warps * lanes_per_warp()
     signals = x.shape[1]
     # Lanes of one program that share a superblock of a signal add up what they find.
-    BF = min(8, triton.next_power_of_2(F // signals))
-    groups = triton.cdiv(F // signals, BF)
-    tiles = triton.cdiv(n_super, lanes // BF)
-    tail_tiles = triton.cdiv(B, lanes // BF) if n_samples < T else 0
+    BF = min(8, next_power_of_2(F // signals))
+    groups = cdiv(F // signals, BF)
+    tiles = cdiv(n_super, lanes // BF)
+    tail_tiles = cdiv(B, lanes // BF) if n_samples < T else 0
     gstate = torch.empty_like(state)
     border = x.new_empty(F, B * (T // BORDER) if borders else 0, NP)
     first = x.new_empty(B if sums else 0, F, 2)
@@ -534,7 +540,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
     L = BORDER
     NP = system.constants["NP"]
     n_blocks = T // L
-    n_borders = triton.cdiv(n_samples, L)
+    n_borders = cdiv(n_samples, L)
     states = x.new_empty(F, B * n_borders, NP)
     cut = torch.empty_like(state)
     if n_samples:
@@ -551,7 +557,7 @@ def block_gradients(gy, gfinal, run: Run, coef, kind, order, border) -> Blocks:
     elif n_blocks:
         BQ = GRADIENT_BQ if T % TRIP == 0 else GRADIENT_BQ // 2  # rows that load word by word spill on sm_80
         ND = max(16, NP)
-        splits = max(1, min(GRADIENT_PROGRAMS // F, triton.cdiv(B * n_blocks, BQ)))
+        splits = max(1, min(GRADIENT_PROGRAMS // F, cdiv(B * n_blocks, BQ)))
         part = x.new_empty(splits, F, (L + ND) ** 2)
         iir_gradient_kernel[(F * splits,)](
             p_gy=gy,
@@ -590,10 +596,10 @@ def coefficient_gradient(coef, grad: Blocks, kind: str, order: int) -> torch.Ten
     """Gradient of coef (F, P) from those of its block matrices."""
     F, P = coef.shape
     N = n_states(kind, order)
-    lanes = triton.next_power_of_2(N + 1)
+    lanes = next_power_of_2(N + 1)
     columns = max(1, 32 * VJP_WARPS // lanes)
     out = coef.new_empty(F, P)
-    iir_blocks_vjp_kernel[(F * triton.cdiv(P, columns),)](
+    iir_blocks_vjp_kernel[(F * cdiv(P, columns),)](
         p_coef=coef.contiguous(),
         p_impulse=grad.impulse,
         p_output=grad.output,
