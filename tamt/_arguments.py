@@ -23,7 +23,7 @@ def check_sampling_rate(fs: float) -> None:
 def check_count(name: str, value: int, least: int = 1) -> None:
     """An integer of at least ``least``, or a ValueError."""
     try:
-        whole = not isinstance(value, bool | str) and int(value) == value
+        whole = not isinstance(value, (bool, str)) and int(value) == value
     except (TypeError, ValueError, OverflowError):
         whole = False
     if not (whole and least <= value < 1 << 63):
@@ -126,9 +126,10 @@ def as_signal(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def check_state(state: tuple[Tensor, ...], count: int) -> tuple[Tensor, ...]:
     """The state of a stream, ``count`` tensors, or a TypeError."""
-    if not (isinstance(state, tuple | list) and len(state) == count):
+    # Pairs of types, not unions, wherever torch.compile comes by: that of torch 2.8 does not know unions.
+    if not (isinstance(state, (tuple, list)) and len(state) == count):
         wanted = "one tensor" if count == 1 else f"{count} tensors"
-        given = f" of {len(state)}" if isinstance(state, tuple | list) else ""
+        given = f" of {len(state)}" if isinstance(state, (tuple, list)) else ""
         raise TypeError(f"state must be a tuple of {wanted}, as stream returns it, got {type(state).__name__}{given}")
     for i, part in enumerate(state):
         if not isinstance(part, Tensor):

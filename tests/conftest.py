@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +32,10 @@ hypothesis.settings.load_profile("repeatable")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give the run what its workers, and what they start, inherit: a cache of Inductor's, and one thread each."""
+    if INTERPRETED and importlib.util.find_spec("triton"):
+        from asv_bench.kernels import interpreter
+
+        interpreter.prepare()
     if WORKER:
         return
     cache = tempfile.TemporaryDirectory(prefix="tamt-inductor-", ignore_cleanup_errors=True)

@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 import torch
 import triton
+from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
@@ -168,14 +169,14 @@ def counted(target: str) -> Iterator[Counter[str]]:
     seen: set[tuple[str, str]] = set()
     counts: Counter[str] = Counter()
 
-    def note(self: JITFunction, key: str, *rest: Any) -> None:
-        name = self.fn.__name__
-        counts[name] += (name, key) not in seen
-        seen.add((name, key))
+    def note(*, key: str, fn: Any, **rest: Any) -> bool:
+        counts[fn.name] += (fn.name, key) not in seen
+        seen.add((fn.name, key))
+        return True  # Triton leaves it at that
 
     with (
         intercepted(lambda launch, run: run(warmup=True)),
-        patch.object(JITFunction, "_do_compile", note),
+        patch.object(knobs.runtime, "jit_cache_hook", note),
         standing_in(target, first_device=2000),  # where none of those that `compiled` made are found
     ):
         yield counts

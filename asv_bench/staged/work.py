@@ -66,6 +66,10 @@ def main() -> None:
     parser.add_argument("items", nargs="+")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # of the peers
+    if arguments.rehearse:
+        from asv_bench.kernels import interpreter
+
+        interpreter.prepare()
     device, rows = Device(arguments.rehearse), Rows(arguments.out, arguments.stage)
     speed = bandwidth(device, arguments.out) if arguments.stage else 0.0
 

@@ -108,7 +108,7 @@ class Cochleagram(nn.Module):
         floor: float = 1e-10,
     ) -> None:
         super().__init__()
-        if not isinstance(bank, GammatoneFilterbank | DRNLFilterbank):
+        if not isinstance(bank, (GammatoneFilterbank, DRNLFilterbank)):
             raise TypeError(
                 f"bank must be a GammatoneFilterbank, DRNLFilterbank or FastDRNLFilterbank, got {type(bank).__name__}"
             )

@@ -100,9 +100,9 @@ class AttackRelease(Learnable):
     ) -> None:
         super().__init__(learnable, device, dtype)
         for name, constant in (("attack", attack), ("release", release)):
-            if not (isinstance(constant, int | float) and 0 < constant <= 1):
+            if not (isinstance(constant, (int, float)) and 0 < constant <= 1):
                 raise ValueError(f"{name} must lie in (0, 1], got {constant!r}")
-        if not (isinstance(hop, int | float) and 0 < hop < math.inf):
+        if not (isinstance(hop, (int, float)) and 0 < hop < math.inf):
             raise ValueError(f"hop must be a positive number of steps, got {hop!r}")
         self.dim = dim
         self.hop = hop

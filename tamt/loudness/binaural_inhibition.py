@@ -94,7 +94,7 @@ class BinauralInhibition(Learnable):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(learnable, device, dtype)
-        if not (isinstance(step, int | float) and FINEST <= step <= REACH):
+        if not (isinstance(step, (int, float)) and FINEST <= step <= REACH):
             raise ValueError(f"step must lie in [{FINEST:g}, {REACH:g}] Cam, got {step!r}")
         self.step = step
         reach = int(REACH / step + 1e-9)

@@ -72,7 +72,7 @@ def attack_release(
         raise ValueError(f"dim must lie in [{-x.dim()}, {x.dim()}) for {tuple(x.shape)}, got {dim}")
     dim %= x.dim()
     constants = {
-        name: torch.full((), given, dtype=x.dtype, device=x.device) if isinstance(given, int | float) else given
+        name: torch.full((), given, dtype=x.dtype, device=x.device) if isinstance(given, (int, float)) else given
         for name, given in {"attack": attack, "release": release}.items()
     }
     for name, constant in constants.items():

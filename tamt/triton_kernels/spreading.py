@@ -42,8 +42,11 @@ def load_slopes(p_slopes, step_high, step_low):
 
 @triton.jit
 def within_limit(b_loss):
-    """Whether a loss in bits is no more than 50 dB, but for rounding."""
-    return b_loss <= (DOUBLE_LIMIT if b_loss.dtype == tl.float64 else SINGLE_LIMIT)
+    """Whether a loss in bits is no more than 50 dB, but for rounding.
+
+    Older triton compares with a number in float32, which would lose the neighbour that lies at 50 dB exactly.
+    """
+    return b_loss <= tl.full([], DOUBLE_LIMIT if b_loss.dtype == tl.float64 else SINGLE_LIMIT, b_loss.dtype)
 
 
 @triton.jit
