@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -28,6 +29,7 @@ def each_file(
     """
     from tqdm import tqdm
 
+    tqdm.set_lock(threading.RLock())  # its own is one of processes, which outlives what a signal ends
     files, problems, notes = inputs(arguments.files)
     if arguments.calibration is not None and len(files) > 1:
         for path in [path for path in files if is_one_file(path, arguments.calibration)]:
