@@ -7,7 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ._common import LAUNCH, on_device_of
+from ._common import LAUNCH, cdiv, on_device_of
 
 TILE = 2048  # samples in registers at once
 CHUNK = 16384  # samples that one partial sum of the backward pass covers
@@ -103,7 +103,7 @@ def broken_stick(v: torch.Tensor, stick: torch.Tensor) -> torch.Tensor:
     w = v.new_empty(v.shape)
     if w.numel():
         with on_device_of(v):
-            grid = (B * F * triton.cdiv(T, TILE),)
+            grid = (B * F * cdiv(T, TILE),)
             broken_stick_kernel[grid](v.contiguous(), stick.contiguous(), w, T, F, TILE=TILE, num_warps=4, **LAUNCH)
     return w
 
@@ -116,7 +116,7 @@ def broken_stick_backward(
     grad_v = v.new_empty(v.shape)
     if grad_v.numel() == 0:
         return grad_v, torch.zeros_like(stick, memory_format=torch.contiguous_format)
-    n_chunks = triton.cdiv(T, CHUNK)
+    n_chunks = cdiv(T, CHUNK)
     part = v.new_empty(F, B * n_chunks, 3)
     with on_device_of(v):
         broken_stick_backward_kernel[(B * F * n_chunks,)](

@@ -7,8 +7,8 @@ superblocks, and superblocks count from the start of the signal: so hops may be 
 superblocks are added up after the last chunk.
 
 Per output sample w is written and read, 8 bytes of float32, where :mod:`tamt.triton_kernels.drnl` moves 12; the states
-of superblocks come on top. A chunk has 7 launches, some 0.15 ms of the host, and its scans take 0.1 ms, however small
-it is. An H200 is expected to take 8 ps a sample beside: 0.26 ms in 128 MiB, but 0.05 ms in the 24 MiB that would fit
+of superblocks come on top. A chunk has 7 launches, some 0.15 ms of the host, and its scans are expected to take 0.1 ms,
+however small it is, and the rest 8 ps a sample on an H200: 0.26 ms in 128 MiB, but 0.05 ms in the 24 MiB that would fit
 the L2 cache, which is no gain, as the kernels are bound by their arithmetic.
 """
 
