@@ -225,9 +225,12 @@ def operations(most_samples: int = 320000, most_channels: int = 64) -> dict[str,
         load = f"300000 frames of 960 components, room for {count}"
         return Operation("compaction", load, 300000, partial(compaction_operands, count))
 
+    def fitting(hop: int) -> int:
+        return min(hop, most_samples // 3)  # a short signal has hops, too, and samples after the last
+
     def cochleagram(hop: int, detector: str, priority: int) -> Operation:
         load = f"32 x 10 s at 16000 Hz, {gammatones} channels, hop {hop}, {detector}"
-        operands = partial(framed, hop, detector, gammatones, min(most_samples, 160000))
+        operands = partial(framed, fitting(hop), detector, gammatones, min(most_samples, 160000))
         return Operation("filter_frames", load, 32, operands, priority=priority)
 
     return {
@@ -251,7 +254,7 @@ def operations(most_samples: int = 320000, most_channels: int = 64) -> dict[str,
             "drnl_frames",
             f"{DRNL_LOAD}, hop 441, power",
             32,
-            partial(drnl_framed, 441, "power", channels, length),
+            partial(drnl_framed, fitting(441), "power", channels, length),
             priority=2,
         ),
         "fft drnl": Operation(
@@ -267,7 +270,7 @@ def operations(most_samples: int = 320000, most_channels: int = 64) -> dict[str,
             "fft_drnl_frames",
             f"{DRNL_LOAD}, impulse responses of 4096, hop 441, power",
             32,
-            lambda rows, device: (*fft_drnl_operands(channels, length, rows, device), 441, "power"),
+            lambda rows, device: (*fft_drnl_operands(channels, length, rows, device), fitting(441), "power"),
             limit=5e-2,
             priority=8,
         ),

@@ -39,8 +39,12 @@ def error(functions: Pass, given: tuple[Any, ...]) -> float:
 
 def difference(actual: Any, expected: Any) -> float:
     """Largest difference of a tensor from the one expected, relative to that one's norm."""
-    pairs = zip(tensors(actual), tensors(expected), strict=True)
-    return max(torch.nan_to_num((a - b).norm() / b.norm(), nan=torch.inf).item() for a, b in pairs)
+
+    def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+        off = (a - b).norm()
+        return 0.0 if off == 0 else torch.nan_to_num(off / b.norm(), nan=torch.inf).item()
+
+    return max(relative(a, b) for a, b in zip(tensors(actual), tensors(expected), strict=True))
 
 
 def launch_times(call: Callable[[], Any], sizes: dict[str, int | None], cuda: Any = torch.cuda) -> list[Timed]:

@@ -15,6 +15,7 @@ from asv_bench.kernels.machine_code import Code, Launch, compiled, compiling
 from asv_bench.kernels.times import error, launch_times, measured, summary
 from asv_bench.kernels.traffic import Traffic, size_in_bytes, traffic
 from asv_bench.operations import OPERATIONS, Pass, passes
+from asv_bench.staged.operators import TINY
 from tamt.triton_kernels.broken_stick import broken_stick
 from tamt.triton_kernels.drnl import drnl
 from tamt.triton_kernels.fft_drnl import windows
@@ -96,6 +97,12 @@ def test_operations_are_the_same_on_every_device() -> None:
         assert all(t.isfinite().all() for t in given if isinstance(t, torch.Tensor)), name
 
 
+def test_every_operation_has_something_to_do_in_a_rehearsal() -> None:
+    for name, operation in TINY.items():
+        for direction, _, given in passes(operation, "cpu", 1, launched=False):
+            assert all(t.numel() for t in given if isinstance(t, torch.Tensor)), (name, direction)
+
+
 class _Event:
     """An event of a device whose clock goes on by a millisecond at each of them."""
 
@@ -153,6 +160,7 @@ def test_a_wrong_kernel_is_not_measured() -> None:
         return [x, x]
 
     assert error(Pass(right, right), (torch.ones(3),)) == 0
+    assert error(Pass(right, right), (torch.zeros(3),)) == 0
     assert error(Pass(wrong, right), (torch.ones(3),)) == torch.inf
     operation = OPERATIONS["spreading"]
     for direction, functions, given in passes(operation, "cpu", 2, launched=False):
