@@ -23,6 +23,7 @@ from unittest.mock import patch
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from triton import knobs
 from triton.runtime.jit import JITFunction
 
 import tamt
@@ -46,7 +47,7 @@ def standing_in_for_cuda() -> Iterator[None]:
     try:
         with (
             standing_in(TARGET, first_device=3000),
-            patch.object(JITFunction, "_do_compile", _instead_of_compiling),
+            patch.object(knobs.runtime, "jit_cache_hook", _instead_of_compiling),
             patch.object(torch, "is_autocast_enabled", lambda device_type: enabled("cuda")),  # meta has none
         ):
             yield
@@ -54,13 +55,13 @@ def standing_in_for_cuda() -> Iterator[None]:
         library._destroy()
 
 
-def _instead_of_compiling(self: JITFunction, key: str, signature: Any, device: int, *rest: Any) -> Any:
-    """A kernel that does nothing, kept where triton keeps those it has compiled."""
+def _instead_of_compiling(*, key: str, fn: Any, compile: dict[str, Any], **rest: Any) -> bool:
+    """Puts a kernel that does nothing where triton keeps those it has compiled."""
     kernel = SimpleNamespace(
         run=lambda *args: None, launch_metadata=lambda *args: None, function=None, packed_metadata=None
     )
-    self.device_caches[device][0][key] = kernel
-    return kernel
+    fn.jit_function.device_caches[compile["device"]][0][key] = kernel
+    return True  # Triton leaves it at that
 
 
 class _Seen(TorchDispatchMode):
