@@ -117,6 +117,16 @@ def test_any_strides() -> None:
         assert torch.equal(actual, expected)
 
 
+def test_gradients_of_any_strides() -> None:
+    """Dense ones whose dimensions are in another order, as of means that were permuted, are taken as they are."""
+    case = make_case("onepole", 1, 80, torch.float32)
+    grads = tuple(torch.randn_like(t) for t in filter_frames(*case, "onepole", 1, 16, "power", SMALL))
+    other = tuple(grad.permute(2, 0, 1).contiguous().permute(1, 2, 0) for grad in grads)
+    wanted, found = (filter_frames_backward(*g, *case, "onepole", 1, 16, "power", True, True) for g in (grads, other))
+    for actual, expected in zip(found, wanted, strict=True):
+        assert torch.equal(actual, expected)
+
+
 @pytest.mark.parametrize(
     ("kind", "order", "hop", "length", "detector", "dtype"),
     [
